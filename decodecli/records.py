@@ -1,0 +1,192 @@
+"""What a run leaves behind: one header, its steps, one summary, and their JSON form (schema 1).
+
+Plain values only, so that a view, a file or a notebook can hold them without torch. The words are
+defined in docs/WORDS.md; probabilities are kept as natural logarithms, None standing for log 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA = 1
+
+
+def exp_or_zero(logprob: float | None) -> float:
+    """A probability from its natural logarithm; None is the logarithm of 0."""
+    return 0.0 if logprob is None else math.exp(logprob)
+
+
+def to_json_line(record: dict[str, Any]) -> str:
+    """One record as strict JSON on one line, non-ASCII text as it is."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What was loaded, with what each `auto` became."""
+
+    name: str
+    revision: str | None
+    parameters: int
+    vocab_size: int
+    dtype: str
+    device: str
+    quantize: str
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """What a run was asked: enough to repeat it."""
+
+    decodecli: str
+    versions: dict[str, str]
+    model: ModelInfo
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    params: dict[str, Any]
+    sources: dict[str, str]
+    order: tuple[str, ...]
+    seed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: `{"type": "run", "schema": 1, ...}`."""
+        return {"type": "run", "schema": SCHEMA, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One row of a step's table: a token with its numbers.
+
+    `rank` is 1 + the number of tokens with a strictly greater logit. `logprob` is at temperature 1
+    without penalty or filter, `tempered_logprob` after penalties and temperature, both over the full
+    vocabulary. `cumulative` is the tempered probability of all tokens up to and including this row.
+    `final_logprob` is None exactly when `removed_by` names the stage that removed the token.
+    """
+
+    rank: int
+    token_id: int
+    token: str
+    logit: float
+    logprob: float
+    tempered_logprob: float
+    cumulative: float
+    final_logprob: float | None
+    removed_by: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "rank": self.rank,
+            "token_id": self.token_id,
+            "token": self.token,
+            "logit": self.logit,
+            "logprob": self.logprob,
+            "tempered_logprob": self.tempered_logprob,
+            "cumulative": self.cumulative,
+            "final_logprob": self.final_logprob,
+            "removed_by": self.removed_by,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decoding step: one forward pass, one chosen token.
+
+    `index` counts from 0, `position` is the token's index in the whole sequence. `text` is what the
+    step adds to the visible text. Entropies are in nats over the full vocabulary: `entropy` at
+    temperature 1, `final_entropy` of the distribution drawn from. `kept` tokens no stage removed.
+    `candidates` are the highest logits in rank order, and the chosen token if it is not among them.
+    """
+
+    index: int
+    position: int
+    token_id: int
+    token: str
+    text: str
+    rank: int
+    logit: float
+    logprob: float
+    tempered_logprob: float
+    final_logprob: float
+    entropy: float
+    final_entropy: float
+    kept: int
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def surprisal(self) -> float:
+        """−logprob of the chosen token, nats."""
+        return -self.logprob
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: `{"type": "step", ...}`."""
+        return {
+            "type": "step",
+            "index": self.index,
+            "position": self.position,
+            "token_id": self.token_id,
+            "token": self.token,
+            "text": self.text,
+            "rank": self.rank,
+            "logit": self.logit,
+            "logprob": self.logprob,
+            "tempered_logprob": self.tempered_logprob,
+            "final_logprob": self.final_logprob,
+            "entropy": self.entropy,
+            "final_entropy": self.final_entropy,
+            "kept": self.kept,
+            "candidates": [candidate.as_dict() for candidate in self.candidates],
+        }
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended. `mean_logprob` and `perplexity` are of the chosen tokens under the model at
+    temperature 1; both, and the rate, are None for a run without tokens. `seconds` has `load`,
+    `prefill` and `decode`; `tokens_per_second` counts prefill and decode."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    prompt_tokens: int
+    new_tokens: int
+    mean_logprob: float | None
+    perplexity: float | None
+    seconds: dict[str, float]
+    tokens_per_second: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: `{"type": "summary", ...}`."""
+        return {"type": "summary", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole trace in memory."""
+
+    header: RunHeader
+    steps: tuple[Step, ...]
+    summary: RunSummary
+    notices: tuple[str, ...] = field(default=())
+
+    @property
+    def text(self) -> str:
+        """The generated text."""
+        return self.summary.text
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """The trace's records in order, as they stand in a JSONL file."""
+        return [
+            self.header.as_dict(),
+            *(step.as_dict() for step in self.steps),
+            self.summary.as_dict(),
+        ]
+
+
+def perplexity(mean_logprob: float | None) -> float | None:
+    """exp(−mean logprob); None when there is none or it is beyond a float."""
+    if mean_logprob is None or mean_logprob < -700:
+        return None
+    return math.exp(-mean_logprob)

@@ -1,0 +1,194 @@
+"""What a run can be told: frozen, validated once, and the only place with defaults.
+
+Names are transformers' own (`GenerationConfig`); "off" is the neutral value of each filter, and no
+filter is on unless asked for. A value out of range raises `UsageError` with the range in its message.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from decodecli.errors import UsageError
+
+BUILTIN = "builtin"
+BUILTIN_PROMPT = "Once upon a time,"
+SEED_LIMIT = 2**32
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZE = ("auto", "none", "nf4", "fp4", "int8")
+TABLES = ("full", "line", "none")
+
+
+@dataclass(frozen=True)
+class LoadParams:
+    """Which model, and how it is held in memory."""
+
+    model: str = BUILTIN
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    quantize: str = "auto"
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise UsageError("--model is empty", "give a folder, a hub name, or builtin")
+        _one_of("dtype", self.dtype, DTYPES)
+        _one_of("quantize", self.quantize, QUANTIZE)
+        kind, _, index = self.device.partition(":")
+        if kind not in ("auto", "cuda", "mps", "cpu") or (
+            index and (kind != "cuda" or not index.isdecimal())
+        ):
+            raise UsageError(
+                f"--device must be auto, cuda, cuda:N, mps or cpu, got {self.device}",
+                "auto takes a GPU when there is one",
+            )
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How the next token is picked. The defaults sample from the model's own distribution.
+
+    `temperature=0` is greedy decoding. Stages, in the order in which they apply (transformers'):
+
+    - repetition_penalty: divides positive and multiplies negative logits of tokens already in the
+      sequence, prompt included (Keskar et al. 2019, arXiv 1909.05858). 1 is off.
+    - no_repeat_ngram_size: bans the token that would complete an n-gram already there
+      (Paulus et al. 2017, arXiv 1705.04304). 0 is off.
+    - temperature: divides the logits (Ackley et al. 1985).
+    - top_k: the k most probable, and ties with the last (Fan et al. 2018, arXiv 1805.04833). 0 is off.
+    - top_p: the smallest set with at least this mass (Holtzman et al. 2019, arXiv 1904.09751). 1 is off.
+    - min_p: at least this share of the top probability (Nguyen et al. 2024, arXiv 2407.01082). 0 is off.
+    - typical_p: surprisal nearest the entropy, up to this mass (Meister et al. 2022,
+      arXiv 2202.00666). 1 is off.
+    - epsilon_cutoff, eta_cutoff: at least this probability, absolute or scaled by the entropy
+      (Hewitt et al. 2022, arXiv 2210.15191). 0 is off.
+
+    `seed` is an integer in [0, 2**32), or None to draw one. `stop` holds strings at which the text ends.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    max_new_tokens: int = 40
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in _NUMBERS:
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
+        for name in _INTEGERS:
+            object.__setattr__(self, name, _integer(name, getattr(self, name)))
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        object.__setattr__(self, "stop", tuple(self.stop))
+        if any(not isinstance(text, str) or not text for text in self.stop):
+            raise UsageError(
+                "--stop must not be empty", "give the string to stop at, or leave it out"
+            )
+        if self.seed is not None:
+            object.__setattr__(self, "seed", check_seed(self.seed))
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most probable token is taken every time (temperature 0)."""
+        return self.temperature == 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every value by its name, `stop` as a list and `greedy` spelt out."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["stop"] = list(self.stop)
+        values["greedy"] = self.greedy
+        return values
+
+
+# name → (lowest, lowest allowed?, highest, highest allowed?, the hint)
+_NUMBERS: dict[str, tuple[float, bool, float, bool, str]] = {
+    "temperature": (0, True, math.inf, False, "0 is greedy, 1 the model's own distribution"),
+    "top_p": (0, False, 1, True, "1.0 keeps everything; 0.9 is a usual choice"),
+    "min_p": (0, True, 1, True, "0 keeps everything; 0.05 is a usual choice"),
+    "typical_p": (0, False, 1, True, "1.0 keeps everything; 0.95 is a usual choice"),
+    "epsilon_cutoff": (0, True, 1, False, "0 keeps everything; 3e-4 is a usual choice"),
+    "eta_cutoff": (0, True, 1, False, "0 keeps everything; 3e-4 is a usual choice"),
+    "repetition_penalty": (0, False, math.inf, False, "1.0 is off; 1.1 to 1.3 are usual choices"),
+}
+# name → (lowest, the hint)
+_INTEGERS: dict[str, tuple[int, str]] = {
+    "max_new_tokens": (1, "it is how many tokens to generate; 40 is the default"),
+    "top_k": (0, "0 keeps everything; 40 is a usual choice"),
+    "no_repeat_ngram_size": (0, "0 is off; 3 forbids repeating any three tokens"),
+}
+
+
+def flag_name(name: str) -> str:
+    """The option's spelling on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def check_seed(seed: Any) -> int:
+    """`seed` as an integer in [0, 2**32), else `UsageError`."""
+    value = _whole("seed", seed, "it is an integer from 0 to 4294967295")
+    if not 0 <= value < SEED_LIMIT:
+        raise UsageError(
+            f"--seed must be in [0, 4294967295], got {value}", "any integer there will do"
+        )
+    return value
+
+
+def check_positive(name: str, value: Any, hint: str, lowest: int = 1) -> int:
+    """`value` as an integer of at least `lowest`, else `UsageError`."""
+    number = _whole(name, value, hint)
+    if number < lowest:
+        raise UsageError(f"{flag_name(name)} must be at least {lowest}, got {number}", hint)
+    return number
+
+
+def _integer(name: str, value: Any) -> int:
+    lowest, hint = _INTEGERS[name]
+    return check_positive(name, value, hint, lowest)
+
+
+def _whole(name: str, value: Any, hint: str) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise UsageError(f"{flag_name(name)} must be an integer, got {value!r}", hint)
+    return int(value)
+
+
+def _number(name: str, value: Any) -> float:
+    low, low_in, high, high_in, hint = _NUMBERS[name]
+    try:
+        if isinstance(value, bool | str):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{flag_name(name)} must be a number, got {value!r}", hint) from None
+    above = number >= low if low_in else number > low
+    below = number <= high if high_in else number < high
+    if not (above and below):  # false for nan too
+        opening, closing = "[("[not low_in], ")]"[high_in]
+        if high == math.inf:
+            wanted = "a finite number of at least 0" if low_in else "a finite number above 0"
+        else:
+            wanted = f"in {opening}{low:g}, {high:g}{closing}"
+        raise UsageError(f"{flag_name(name)} must be {wanted}, got {number:g}", hint)
+    return number
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(
+            f"{flag_name(name)} must be one of {', '.join(allowed)}; got {value}",
+            "auto is the default",
+        )

@@ -1,0 +1,1 @@
+"""Records made visible. No torch here."""
