@@ -1,0 +1,259 @@
+"""Where a model's files are, and what their headers say, before anything heavy is imported.
+
+A name is the built-in model, a local folder, or a repository on the Hugging Face hub. Whatever it is,
+loading goes on from a local folder; a hub name is looked up in the local cache first, and the network
+is asked only for what is not there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from decodecli.builtin import model_path
+from decodecli.errors import LoadError
+from decodecli.settings import BUILTIN, LoadParams
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tekken.json",
+)
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py"]
+_UNWANTED = [
+    "original/*",
+    "onnx/*",
+    "*.gguf",
+    "*.onnx",
+    "flax_model*",
+    "tf_model*",
+    "consolidated*",
+]
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's local folder and what its headers say.
+
+    parameters: the number of weights by the safetensors headers, 0 when they do not tell.
+    """
+
+    name: str
+    folder: Path
+    revision: str | None
+    config: dict[str, Any]
+    parameters: int
+
+
+def find_checkpoint(params: LoadParams, progress: Progress = lambda _: None) -> Checkpoint:
+    """The local folder of a model, downloaded if need be, checked for what can be seen from outside.
+
+    Raises:
+        LoadError: there is no such model, or it is of a kind that cannot be loaded.
+    """
+    revision = params.revision
+    if params.model == BUILTIN:
+        folder = model_path()
+    else:
+        local = Path(params.model).expanduser()
+        if local.is_dir():
+            folder = local
+        elif local.exists():
+            raise _not_a_folder(local)
+        else:
+            folder = _from_hub(params, progress)
+            revision = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else revision
+    config = _check_folder(folder, params)
+    weights = sorted(folder.glob("*.safetensors"))
+    return Checkpoint(
+        params.model, folder, revision, config, sum(_count_parameters(path) for path in weights)
+    )
+
+
+def _not_a_folder(path: Path) -> LoadError:
+    if path.suffix == ".gguf":
+        return LoadError(
+            f"{path} is a GGUF file, which transformers cannot run as it is",
+            "give the folder or hub name of the original model (safetensors)",
+        )
+    return LoadError(
+        f"{path} is a file, not a model folder", "give the folder that holds config.json"
+    )
+
+
+def _check_folder(folder: Path, params: LoadParams) -> dict[str, Any]:
+    """The folder's config.json, if the folder can hold a causal language model."""
+    if not (folder / "config.json").is_file():
+        raise _no_config(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LoadError(f"{folder / 'config.json'} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise LoadError(f"{folder / 'config.json'} is not a JSON object", "is it a model folder?")
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise LoadError(
+            f"{folder} has no tokenizer (tokenizer.json or tokenizer.model)",
+            "copy the tokenizer files of the original model into the folder",
+        )
+    if not any(folder.glob("*.safetensors")) and not params.allow_pickle:
+        if any(True for pattern in _PICKLES for _ in folder.glob(pattern)):
+            raise LoadError(
+                f"{folder} has only pickled weights, which can run code when they are loaded",
+                "convert them to safetensors, or add --allow-pickle if you trust their source",
+            )
+        raise LoadError(f"{folder} has no weights (*.safetensors)", "is the download complete?")
+    return config
+
+
+def _no_config(folder: Path) -> LoadError:
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        try:
+            base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        except (OSError, ValueError, AttributeError):
+            base = None
+        return LoadError(
+            f"{folder} is a LoRA adapter, not a whole model",
+            f"merge it into its base model{f' ({base})' if base else ''} and load the result",
+        )
+    if any(folder.glob("*.gguf")):
+        return _not_a_folder(next(folder.glob("*.gguf")))
+    return LoadError(f"{folder} has no config.json", "give the folder that transformers saved")
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file: tensor name → dtype, shape, data_offsets.
+
+    Raises:
+        LoadError: the file is cut short or is no safetensors file.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= size - 8:
+                raise ValueError
+            header = json.loads(file.read(length))
+        tensors = {name: value for name, value in header.items() if name != "__metadata__"}
+        end = max((value["data_offsets"][1] for value in tensors.values()), default=0)
+    except OSError as error:
+        raise LoadError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise LoadError(
+            f"{path} is not a safetensors file, or its header is cut short", "download it again"
+        ) from error
+    if 8 + length + end > size:
+        raise LoadError(
+            f"{path} is cut short: {size:,} bytes of {8 + length + end:,}", "download it again"
+        )
+    return tensors
+
+
+def _count_parameters(path: Path) -> int:
+    total = 0
+    for tensor in safetensors_header(path).values():
+        count = 1
+        for length in tensor["shape"]:
+            count *= length
+        total += count
+    return total
+
+
+def _from_hub(params: LoadParams, progress: Progress) -> Path:
+    """The snapshot folder of a hub repository, from the cache or downloaded."""
+    name = params.model
+    if not _HUB_NAME.match(name):
+        raise LoadError(f"there is no folder {name}", "give a model folder, a hub name, or builtin")
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    wanted = [*_WANTED, *(_PICKLES if params.allow_pickle else ())]
+    arguments: dict[str, Any] = {
+        "repo_id": name,
+        "revision": params.revision,
+        "allow_patterns": wanted,
+        "ignore_patterns": _UNWANTED,
+    }
+    try:
+        folder = Path(huggingface_hub.snapshot_download(**arguments, local_files_only=True))
+        if _is_complete(folder, params):
+            return folder
+    except (errors.LocalEntryNotFoundError, OSError, ValueError):
+        pass
+    offline = _why_offline(huggingface_hub.constants.ENDPOINT)
+    if offline:
+        raise LoadError(
+            f"no folder {name} here, not in the local cache, and {offline}",
+            "connect and run again, or use -m builtin or a model folder",
+        )
+    progress(f"downloading {name}")
+    try:
+        return Path(huggingface_hub.snapshot_download(**arguments))
+    except errors.GatedRepoError as error:
+        raise LoadError(
+            f"{name} is gated: its owner asks you to accept terms first",
+            f"accept them at {huggingface_hub.constants.ENDPOINT}/{name}, then `hf auth login`",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise LoadError(
+            f"{name} has no revision {params.revision}", "leave --revision out"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise LoadError(
+            f"no folder {name} here and no such model on the hub",
+            "check the spelling (owner/name); a private model needs `hf auth login`",
+        ) from error
+    except (OSError, ValueError) as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise LoadError(f"{name} could not be downloaded: {line}", "run again to resume") from error
+
+
+def _is_complete(folder: Path, params: LoadParams) -> bool:
+    """Whether a cached snapshot has a configuration, a tokenizer and every weight file."""
+    if not (folder / "config.json").is_file():
+        return False
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return False
+    indexes = list(folder.glob("*.safetensors.index.json"))
+    for index in indexes:
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError):
+            return False
+        if not all((folder / shard).is_file() for shard in shards):
+            return False
+    if indexes or any(folder.glob("*.safetensors")):
+        return True
+    return params.allow_pickle and any(True for p in _PICKLES for _ in folder.glob(p))
+
+
+def _why_offline(endpoint: str) -> str:
+    """Why the hub cannot be asked, in words, or "". One quick look; no retries."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "HF_HUB_OFFLINE forbids asking the hub"
+    if any(
+        os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+    ):
+        return ""  # the proxy knows the way
+    where = urlsplit(endpoint)
+    port = where.port or (80 if where.scheme == "http" else 443)
+    try:
+        socket.create_connection((where.hostname or "", port), timeout=5).close()
+    except OSError:
+        return f"{where.hostname} cannot be reached"
+    return ""

@@ -1,0 +1,341 @@
+"""The decode loop: prefill, then chain → draw → record → one-token forward, until something ends it.
+
+    decoding = Decoding(lm, "The capital of Japan is", SamplingParams(seed=0))
+    for step in decoding: ...
+    decoding.summary()
+
+`decode` and `generate` are the short ways. A `Prefix` is a prompt that has been run through the model
+once; any number of decodings can start from it.
+"""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import decodecli
+from decodecli.engine.chain import Chain, draw, ignored_under_greedy
+from decodecli.engine.detokenize import TextStream
+from decodecli.engine.forward import Forward
+from decodecli.engine.loading import LanguageModel
+from decodecli.engine.observe import observe
+from decodecli.errors import DecodeError, PromptError
+from decodecli.records import Run, RunHeader, RunSummary, Step, perplexity
+from decodecli.settings import SEED_LIMIT, SamplingParams
+
+DEFAULT_CANDIDATES = 10
+
+
+def encode(lm: LanguageModel, text: str, bos: bool | None = None) -> list[int]:
+    """The prompt's token ids.
+
+    `bos` says whether the tokenizer's special tokens are added; None does as the tokenizer does.
+    Special-token text in `text` is parsed as such, and a BOS typed by hand is not added a second
+    time. An empty text is the BOS token alone.
+
+    Raises:
+        PromptError: the text is empty and the model has no BOS token (or `bos` is False).
+    """
+    ids: list[int] = lm.tokenizer(text, add_special_tokens=bos is not False)["input_ids"]
+    if bos and lm.bos_id is not None and ids[:1] != [lm.bos_id]:
+        ids = [lm.bos_id, *ids]
+    typed = lm.tokenizer.bos_token
+    if typed and text.startswith(typed) and ids[:2] == [lm.bos_id, lm.bos_id]:
+        ids = ids[1:]
+    if not ids:
+        if lm.bos_id is None or bos is False:
+            reason = "--no-bos was given" if lm.bos_id is not None else "it has no BOS token"
+            raise PromptError(
+                f"the prompt is empty, and {lm.info.name} cannot start from nothing: {reason}",
+                "give a prompt of at least one token",
+            )
+        ids = [lm.bos_id]
+    return ids
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A prompt that has been through the model: its ids, the logits after it, and its cache."""
+
+    lm: LanguageModel
+    prompt: str
+    ids: tuple[int, ...]
+    logits: Tensor
+    forward: Forward
+    seconds: float
+
+
+def prefill(lm: LanguageModel, prompt: str | Sequence[int], bos: bool | None = None) -> Prefix:
+    """Run the prompt, text or token ids, through the model once.
+
+    Raises:
+        PromptError: the prompt is empty, longer than the context, or has ids out of range.
+        DecodeError: memory ran out.
+    """
+    if isinstance(prompt, str):
+        text, ids = prompt, encode(lm, prompt, bos)
+    else:
+        ids = [int(token) for token in prompt]
+        text = lm.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    _check_ids(lm, ids)
+    start = time.perf_counter()
+    forward = Forward(lm.model)
+    with _memory(lm):
+        logits = forward.prefill(ids)
+    return Prefix(lm, text, tuple(ids), logits, forward, time.perf_counter() - start)
+
+
+def _check_ids(lm: LanguageModel, ids: list[int]) -> None:
+    if not ids:
+        raise PromptError("the prompt has no tokens", "give at least one token id")
+    wrong = next((token for token in ids if not 0 <= token < lm.info.vocab_size), None)
+    if wrong is not None:
+        raise PromptError(
+            f"token id {wrong} is not in the vocabulary of {lm.info.name} "
+            f"(0 to {lm.info.vocab_size - 1})",
+            "does the tokenizer belong to this model?",
+        )
+    if lm.context is not None and len(ids) >= lm.context:
+        raise PromptError(
+            f"the prompt has {len(ids):,} tokens; {lm.info.name} has room for {lm.context:,}, "
+            "one of them new",
+            f"shorten it to {lm.context - 1:,} tokens, or use a model with a longer context",
+        )
+
+
+class Decoding:
+    """One run: iterate for its steps, then ask for its `summary()`.
+
+    Args:
+        start: the prompt, run through the model.
+        params: the decoding settings; a seed of None is drawn here and recorded in the header.
+        candidates: how many rows a step lists.
+        shared: whether other decodings start from the same prefix, so that its cache is copied.
+        sources: where each value came from, for the header.
+        recorded: further values to record in the header's params.
+
+    Iterating raises `DecodeError` when logits are not finite or memory runs out; the steps before
+    stay valid, and `summary()` then says `error`.
+    """
+
+    def __init__(
+        self,
+        start: Prefix,
+        params: SamplingParams | None = None,
+        *,
+        candidates: int = DEFAULT_CANDIDATES,
+        shared: bool = True,
+        sources: Mapping[str, str] | None = None,
+        recorded: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.params = params or SamplingParams()
+        self.prefix = start
+        self.lm = start.lm
+        self.chain = Chain(self.params)
+        self.candidates = candidates
+        self.shared = shared
+        self.seed = secrets.randbelow(SEED_LIMIT) if self.params.seed is None else self.params.seed
+        self.notices = self._notices()
+        self.header = self._header(sources, recorded or {})
+        self.finish_reason = "interrupted"  # until something better is known
+        self._stream = TextStream(self.lm.tokenizer, start.ids, self.params.stop)
+        self._room = None if self.lm.context is None else self.lm.context - len(start.ids)
+        self._interrupt = False
+        self._texts: list[str] = []
+        self._tokens: list[int] = []
+        self._logprobs = 0.0
+        self._seconds = 0.0
+
+    def interrupt(self) -> None:
+        """End the run after the step that is under way, as `interrupted`."""
+        self._interrupt = True
+
+    def __iter__(self) -> Iterator[Step]:
+        try:
+            with _memory(self.lm):
+                yield from self._steps()
+        except DecodeError:
+            self.finish_reason = "error"
+            raise
+
+    @torch.inference_mode()
+    def _next_token(self, logits: Tensor, ids: Tensor | None, draws: torch.Generator | None) -> Any:
+        filtered = self.chain(logits, ids)
+        return filtered, draw(filtered.scores, draws)
+
+    def _steps(self) -> Iterator[Step]:
+        began = time.perf_counter()
+        forward, logits = self.prefix.forward, self.prefix.logits
+        if self.shared:
+            forward = forward.fork()
+        draws = None if self.chain.greedy else _generator(logits.device, self.seed)
+        ids = torch.tensor([self.prefix.ids], device=logits.device)
+        while True:
+            filtered, chosen = self._next_token(logits, ids, draws)
+            step = self._record(logits, filtered, int(chosen))
+            self._seconds = time.perf_counter() - began
+            yield step
+            if self.finish_reason != "going":
+                return
+            began = time.perf_counter() - self._seconds  # a slow reader is not the model's fault
+            if self.chain.needs_history:
+                ids = torch.cat((ids, chosen), dim=1)
+            logits = forward.step(chosen)
+
+    def _record(self, logits: Tensor, filtered: Any, token_id: int) -> Step:
+        index = len(self._tokens)
+        with torch.inference_mode():
+            seen = observe(
+                logits[0], filtered, self.chain, token_id, self.candidates, self.lm.piece
+            )
+        if seen is None:
+            raise DecodeError(
+                f"the logits of step {index} are not finite (nan or inf)",
+                "try --dtype float32 or bfloat16, or --quantize none",
+            )
+        self._tokens.append(token_id)
+        self._logprobs += seen.logprob
+        text = self._stream.push(token_id)
+        self.finish_reason = self._ending(token_id)
+        if self.finish_reason != "going":
+            text += self._stream.finish()
+        self._texts.append(text)
+        return Step(
+            index=index,
+            position=len(self.prefix.ids) + index,
+            text=text,
+            token=self.lm.piece(token_id),
+            **{field.name: getattr(seen, field.name) for field in fields(seen)},
+        )
+
+    def _ending(self, token_id: int) -> str:
+        if self._stream.stopped or token_id in self.lm.eos_ids:
+            return "stop"
+        if len(self._tokens) >= self.params.max_new_tokens:
+            return "length"
+        if self._room is not None and len(self._tokens) >= self._room:
+            self.notices = (
+                *self.notices,
+                f"the context of {self.lm.context:,} tokens is full; stopped there",
+            )
+            return "length"
+        return "interrupted" if self._interrupt else "going"
+
+    def summary(self) -> RunSummary:
+        """How the run ended so far."""
+        reason = "interrupted" if self.finish_reason == "going" else self.finish_reason
+        count = len(self._tokens)
+        mean = self._logprobs / count if count else None
+        spent = self.prefix.seconds + self._seconds
+        return RunSummary(
+            text="".join(self._texts),
+            token_ids=tuple(self._tokens),
+            finish_reason=reason,
+            prompt_tokens=len(self.prefix.ids),
+            new_tokens=count,
+            mean_logprob=mean,
+            perplexity=perplexity(mean),
+            seconds={
+                "load": self.lm.load_seconds,
+                "prefill": self.prefix.seconds,
+                "decode": self._seconds,
+            },
+            tokens_per_second=count / spent if count and spent > 0 else None,
+        )
+
+    def _header(self, sources: Mapping[str, str] | None, recorded: Mapping[str, Any]) -> RunHeader:
+        params = {**self.params.as_dict(), **recorded, "seed": self.seed}
+        if sources is None:
+            neutral = SamplingParams().as_dict()
+            sources = {
+                name: "default" if value == neutral.get(name) else "flag"
+                for name, value in self.params.as_dict().items()
+            }
+        return RunHeader(
+            decodecli=decodecli.__version__,
+            versions=library_versions(),
+            model=self.lm.info,
+            prompt=self.prefix.prompt,
+            prompt_ids=self.prefix.ids,
+            params=params,
+            sources=dict(sources),
+            order=self.chain.order,
+            seed=self.seed,
+        )
+
+    def _notices(self) -> tuple[str, ...]:
+        ignored = ignored_under_greedy(self.params)
+        if not ignored:
+            return ()
+        names = ", ".join(ignored)
+        return (f"greedy decoding takes the most probable token: {names} has no effect",)
+
+
+def decode(
+    lm: LanguageModel,
+    prompt: str | Sequence[int],
+    params: SamplingParams | None = None,
+    *,
+    candidates: int = DEFAULT_CANDIDATES,
+    bos: bool | None = None,
+) -> Iterator[Step]:
+    """Generate after `prompt` (text or token ids), one `Step` at a time.
+
+    Closing the iterator early frees what it holds. Raises as `prefill` and `Decoding` do.
+    """
+    prefix = prefill(lm, prompt, bos)
+    yield from Decoding(prefix, params, candidates=candidates, shared=False)
+
+
+def generate(
+    lm: LanguageModel,
+    prompt: str | Sequence[int],
+    params: SamplingParams | None = None,
+    *,
+    candidates: int = DEFAULT_CANDIDATES,
+    bos: bool | None = None,
+) -> Run:
+    """Generate after `prompt` (text or token ids) to the end: header, steps and summary."""
+    decoding = Decoding(prefill(lm, prompt, bos), params, candidates=candidates, shared=False)
+    steps = tuple(decoding)
+    return Run(decoding.header, steps, decoding.summary(), decoding.notices)
+
+
+def library_versions() -> dict[str, str]:
+    """The versions that a result can depend on."""
+    import transformers
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _generator(device: torch.device, seed: int) -> torch.Generator:
+    """A generator that gives the stream of `torch.manual_seed(seed)` on this device."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+class _memory:
+    """Say what to do when memory runs out."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = lm
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            raise DecodeError(
+                f"out of memory on {self.lm.info.device} while decoding",
+                "try a shorter prompt, --quantize nf4, or a smaller model",
+            ) from error

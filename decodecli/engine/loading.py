@@ -1,0 +1,432 @@
+"""A name or path and `LoadParams` → `LanguageModel`: weights, tokenizer, and what `auto` became."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from decodecli.engine.checkpoint import Checkpoint, Progress, find_checkpoint
+from decodecli.errors import DecodecliError, LoadError, UsageError
+from decodecli.records import ModelInfo
+from decodecli.settings import LoadParams
+
+BILLION = 1_000_000_000
+_FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SAMPLING_KEYS = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+)
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model ready to decode.
+
+    model, tokenizer: the transformers objects.
+    info: what was loaded, for the header.
+    context: how many positions the model has, None when it sets no limit.
+    eos_ids, bos_id: the ids that end a text, and the one that begins it.
+    notices: what the user should know about this model.
+    """
+
+    model: Any
+    tokenizer: Any
+    info: ModelInfo
+    context: int | None
+    eos_ids: frozenset[int]
+    bos_id: int | None
+    load_seconds: float = 0.0
+    notices: tuple[str, ...] = ()
+
+    @classmethod
+    def wrap(cls, model: Any, tokenizer: Any, name: str = "model") -> LanguageModel:
+        """A transformers model and tokenizer that are loaded already.
+
+        >>> lm = LanguageModel.wrap(model, tokenizer)
+        """
+        weight = model.get_input_embeddings().weight
+        info = ModelInfo(
+            name=name,
+            revision=None,
+            parameters=model.num_parameters(),
+            vocab_size=_vocab_size(model),
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=str(weight.device),
+            quantize="none",
+        )
+        return cls(
+            model=model.eval(),
+            tokenizer=tokenizer,
+            info=info,
+            context=_context_length(model.config),
+            eos_ids=_eos_ids(model, tokenizer),
+            bos_id=tokenizer.bos_token_id,
+            notices=_generation_notices(model, name),
+        )
+
+    def piece(self, token_id: int) -> str:
+        """The vocabulary's piece, exactly; `<id N>` for ids that the tokenizer does not know."""
+        piece = self.tokenizer.convert_ids_to_tokens(token_id)
+        return piece if isinstance(piece, str) else f"<id {token_id}>"
+
+
+def load(
+    model: str | LoadParams = "builtin",
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str = "auto",
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress = lambda _: None,
+    verbose: bool = False,
+) -> LanguageModel:
+    """Load any causal language model of transformers by hub name or local folder.
+
+    Args:
+        model: "builtin", a folder, a hub name, or a `LoadParams` that says everything.
+        progress: called with a few words as loading goes on.
+        verbose: let third-party logging through.
+
+    Raises:
+        LoadError: the model is missing, unreadable or of a kind that cannot be used.
+        UsageError: a value is out of range, or asks for what this machine does not have.
+    """
+    params = (
+        model
+        if isinstance(model, LoadParams)
+        else LoadParams(model, revision, device, dtype, quantize, allow_pickle, trust_remote_code)
+    )
+    start = time.perf_counter()
+    place = choose_device(params.device)
+    checkpoint = find_checkpoint(params, progress)
+    quantization = choose_quantize(params.quantize, place, checkpoint)
+    number = choose_dtype(params.dtype, quantization, checkpoint)
+    progress(f"loading {params.model}")
+    with _quiet(verbose), _explained(checkpoint):
+        network = _load_model(params, checkpoint, place, number, quantization)
+        tokenizer = _load_tokenizer(params, checkpoint)
+    built = LanguageModel.wrap(network, tokenizer, params.model)
+    info = replace(
+        built.info,
+        revision=checkpoint.revision,
+        dtype=number,
+        device=_spelt_device(network, place),
+        quantize=quantization,
+    )
+    return replace(built, info=info, load_seconds=time.perf_counter() - start)
+
+
+def choose_device(wanted: str) -> str:
+    """What `--device` becomes on this machine: cuda:N, mps or cpu.
+
+    Raises:
+        UsageError: the device asked for is not there.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return "cuda:0"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    if wanted.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UsageError(
+                f"--device {wanted}: PyTorch sees no CUDA device here",
+                "use --device cpu, or install a PyTorch build with CUDA",
+            )
+        index = int(wanted.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            raise UsageError(
+                f"--device {wanted}: there are {torch.cuda.device_count()} CUDA devices here",
+                "they count from cuda:0",
+            )
+        return f"cuda:{index}"
+    if wanted == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: there is no Metal device here", "use --device cpu")
+    return wanted
+
+
+def choose_quantize(wanted: str, device: str, checkpoint: Checkpoint) -> str:
+    """What `--quantize` becomes: a scheme of ours, `none`, or the scheme the checkpoint is in.
+
+    Raises:
+        LoadError: the scheme cannot work with this checkpoint or on this device.
+    """
+    own = checkpoint.config.get("quantization_config")
+    if own:
+        method = str(own.get("quant_method", "quantized")) if isinstance(own, dict) else "quantized"
+        if wanted not in ("auto", "none"):
+            raise LoadError(
+                f"--quantize {wanted}: {checkpoint.name} is already quantized ({method})",
+                "leave --quantize out",
+            )
+        return method
+    if wanted == "auto":
+        large = checkpoint.parameters >= BILLION
+        return "nf4" if large and device.startswith("cuda") and _has_bitsandbytes() else "none"
+    if wanted != "none":
+        if device == "mps":
+            raise LoadError(
+                f"--quantize {wanted} does not work on mps", "use --quantize none or --device cpu"
+            )
+        if not _has_bitsandbytes():
+            raise LoadError(
+                f"--quantize {wanted} needs the package bitsandbytes, which is not installed",
+                "pip install bitsandbytes, or use --quantize none",
+            )
+    return wanted
+
+
+def choose_dtype(wanted: str, quantize: str, checkpoint: Checkpoint) -> str:
+    """What `--dtype` becomes: float32 for models below 1 B parameters, else as stored; with 4- and
+    8-bit weights the type of computation, bfloat16."""
+    if wanted != "auto":
+        return wanted
+    if quantize in ("nf4", "fp4", "int8"):
+        return "bfloat16"
+    stored = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")
+    if not stored and isinstance(checkpoint.config.get("text_config"), dict):
+        text = checkpoint.config["text_config"]
+        stored = text.get("dtype") or text.get("torch_dtype")
+    if checkpoint.parameters < BILLION and quantize == "none":
+        return "float32"
+    return stored if stored in _FLOATS else "float32"
+
+
+def _has_bitsandbytes() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("bitsandbytes") is not None
+
+
+def _load_model(
+    params: LoadParams, checkpoint: Checkpoint, device: str, dtype: str, quantize: str
+) -> Any:
+    _check_architecture(checkpoint, params)
+    from transformers import AutoModelForCausalLM
+
+    arguments: dict[str, Any] = {
+        "dtype": _FLOATS[dtype],
+        "local_files_only": True,
+        "use_safetensors": None if params.allow_pickle else True,
+        "trust_remote_code": params.trust_remote_code,
+    }
+    if quantize in ("nf4", "fp4", "int8"):
+        arguments["quantization_config"] = _bitsandbytes(quantize, _FLOATS[dtype])
+        arguments["device_map"] = {"": device}
+    elif device != "cpu":
+        arguments["device_map"] = _device_map(params, checkpoint, device, dtype)
+    try:
+        network = AutoModelForCausalLM.from_pretrained(checkpoint.folder, **arguments)
+    except torch.OutOfMemoryError as error:
+        raise LoadError(
+            f"{checkpoint.name} does not fit on {device}",
+            "try --quantize nf4, a smaller model, or --device cpu",
+        ) from error
+    return network.eval()
+
+
+def _device_map(params: LoadParams, checkpoint: Checkpoint, device: str, dtype: str) -> Any:
+    """One device, or accelerate's plan over all of them when the weights do not fit on one."""
+    if params.device == "auto" and device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        needed = checkpoint.parameters * _FLOATS[dtype].itemsize
+        if needed * 1.1 > free:
+            return "auto"
+    return {"": device}
+
+
+def _bitsandbytes(scheme: str, compute: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if scheme == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=scheme,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,  # the library's float32 default is silently slow
+    )
+
+
+def _check_architecture(checkpoint: Checkpoint, params: LoadParams) -> None:
+    """Refuse what is not a decoder with a language-model head, before reading any weights."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if params.trust_remote_code and checkpoint.config.get("auto_map"):
+        return
+    kind = checkpoint.config.get("model_type")
+    try:
+        config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+    except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
+        import transformers
+
+        if checkpoint.config.get("auto_map"):
+            raise LoadError(
+                f"{checkpoint.name} brings its own code",
+                "add --trust-remote-code if you trust its source",
+            ) from error
+        raise LoadError(
+            f"{checkpoint.name} is of architecture {kind!r}, "
+            f"which transformers {transformers.__version__} cannot configure",
+            "a newer transformers may know it: pip install -U transformers",
+        ) from error
+    if getattr(config, "is_encoder_decoder", False):
+        raise LoadError(
+            f"{checkpoint.name} is an encoder-decoder model ({kind})",
+            "decodecli runs decoder-only (causal) models",
+        )
+    causal = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    named = checkpoint.config.get("architectures") or []
+    wrong = named and not causal.intersection(named)
+    if wrong or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise LoadError(
+            f"{checkpoint.name} is no causal language model ({', '.join(named) or kind})",
+            "give a decoder-only model, one whose class ends in ForCausalLM",
+        )
+
+
+def _load_tokenizer(params: LoadParams, checkpoint: Checkpoint) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            checkpoint.folder,
+            local_files_only=True,
+            trust_remote_code=params.trust_remote_code,
+            clean_up_tokenization_spaces=False,
+        )
+    except ImportError as error:
+        raise LoadError(
+            f"the tokenizer of {checkpoint.name} needs a package that is not installed: "
+            + str(error).strip().splitlines()[0],
+            "pip install sentencepiece protobuf",
+        ) from error
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise LoadError(
+            f"the tokenizer of {checkpoint.name} cannot be loaded: " + _first_line(error),
+            "copy the tokenizer files of the original model into the folder",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _explained(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn what loading libraries raise into one line."""
+    try:
+        yield
+    except DecodecliError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise LoadError(
+            f"{checkpoint.name} does not fit into memory",
+            "try --quantize nf4, --dtype bfloat16, or a smaller model",
+        ) from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+        raise LoadError(
+            f"{checkpoint.name} cannot be loaded: {_first_line(error)}",
+            "--debug shows where; is the folder complete?",
+        ) from error
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise LoadError(
+            f"{checkpoint.name} cannot be read: {_first_line(error)}", "download it again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet(verbose: bool) -> Iterator[None]:
+    """Keep third-party logging, progress bars and prints off both streams."""
+    if verbose:
+        yield
+        return
+    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+    from transformers.utils import logging as noise
+
+    level, bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
+    disabled = logging.root.manager.disable
+    noise.set_verbosity_error()
+    noise.disable_progress_bar()
+    logging.disable(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stderr(io.StringIO()),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        noise.set_verbosity(level)
+        if bars:
+            noise.enable_progress_bar()
+
+
+def _vocab_size(model: Any) -> int:
+    head = model.get_output_embeddings()
+    features = getattr(head, "out_features", None)
+    return int(features or model.config.get_text_config().vocab_size)
+
+
+def _context_length(config: Any) -> int | None:
+    text = config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx"):
+        value = getattr(text, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The ids that end a text: the model's own, else its configuration's, else the tokenizer's."""
+    settings = getattr(model, "generation_config", None)
+    for owner in (settings, model.config.get_text_config(), tokenizer):
+        value = getattr(owner, "eos_token_id", None)
+        if value is not None:
+            return frozenset(value if isinstance(value, list | tuple) else [value])
+    return frozenset()
+
+
+def _generation_notices(model: Any, name: str) -> tuple[str, ...]:
+    """Sampling values that the model suggests and that are not applied."""
+    settings = getattr(model, "generation_config", None)
+    if settings is None:
+        return ()
+    suggested = settings.to_diff_dict()
+    found = {key: suggested[key] for key in _SAMPLING_KEYS if suggested.get(key) is not None}
+    if not found:
+        return ()
+    values = ", ".join(f"{key}={value}" for key, value in found.items())
+    flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in found.items())
+    return (f"{name} suggests {values} for sampling; not applied (use {flags})",)
+
+
+def _spelt_device(model: Any, device: str) -> str:
+    devices = getattr(model, "hf_device_map", None)
+    if devices and len(set(devices.values())) > 1:
+        names = [f"cuda:{d}" if isinstance(d, int) else str(d) for d in devices.values()]
+        return "+".join(sorted(set(names)))
+    return device

@@ -1,0 +1,194 @@
+"""The numbers of a step, gathered from the full vocabulary in a few passes.
+
+Vocabulary-wide sums are taken in float32 after subtracting the maximum; the rows that a person sees
+are then finished in float64, so that a temperature of 0.001 or 100 loses nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from decodecli.engine.chain import Chain, Filtered
+from decodecli.records import Candidate
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A softmax over the vocabulary by its constants: logprob = (x − highest) / divisor − log_sum."""
+
+    highest: float
+    divisor: float
+    log_sum: float
+    entropy: float
+
+    def logprob(self, score: float) -> float:
+        value = (score - self.highest) / self.divisor - self.log_sum
+        return max(min(value, 0.0), -1e308)  # a strict JSON number at any temperature
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What `Step` needs besides its place and its text."""
+
+    token_id: int
+    rank: int
+    logit: float
+    logprob: float
+    tempered_logprob: float
+    final_logprob: float
+    entropy: float
+    final_entropy: float
+    kept: int
+    candidates: tuple[Candidate, ...]
+
+
+def distribution(scores: Tensor, divisor: float = 1.0) -> Distribution:
+    """The softmax of `scores` (vocab,) / divisor; −inf entries have probability 0."""
+    highest = scores.amax()
+    shifted = (scores - highest) / divisor
+    log_sum = shifted.logsumexp(-1)
+    entropy = torch.special.entr((shifted - log_sum).exp()).sum()
+    top, total, nats = torch.stack((highest, log_sum, entropy)).tolist()
+    return Distribution(top, divisor, total, nats)
+
+
+def highest_ids(logits: Tensor, count: int) -> list[int]:
+    """The ids of the `count` highest logits (vocab,), highest first, equal logits by id."""
+    count = min(count, logits.shape[-1])
+    if count < 1:
+        return []
+    values, ids = logits.topk(count)
+    floor = values[-1]
+    above = int((values > floor).sum())
+    found: list[int] = ids.tolist()
+    if int((logits >= floor).sum()) > count:  # a tie at the edge: the lowest ids of it
+        found = found[:above] + (logits == floor).nonzero()[: count - above, 0].tolist()
+    rows = dict(zip(found, logits[found].tolist(), strict=True))
+    return sorted(rows, key=lambda token: (-rows[token], token))
+
+
+def observe(
+    logits: Tensor,
+    filtered: Filtered,
+    chain: Chain,
+    token_id: int,
+    count: int,
+    piece: Callable[[int], str],
+) -> Observation | None:
+    """The step's numbers for `logits` (vocab,), or None when the logits are not finite.
+
+    `filtered` holds one row; `piece` spells a token id; `count` rows are listed, and the chosen
+    token besides.
+    """
+    plain = distribution(logits)
+    if not (math.isfinite(plain.entropy) and math.isfinite(plain.log_sum)):
+        return None
+    if not bool(torch.isfinite(logits.amin())):
+        return None
+    penalised = filtered.penalised[0]
+    same = chain.divisor == 1.0 and not chain.penalises
+    tempered = plain if same else distribution(penalised, chain.divisor)
+    removed = None if filtered.removed_by is None else filtered.removed_by[0]
+    final = _final(penalised, removed, tempered, chain)
+
+    ids = highest_ids(logits, count)
+    shown = ids if token_id in ids else [*ids, token_id]
+    at = torch.tensor(shown, device=logits.device)
+    rows = _Rows(
+        ids=shown,
+        logits=logits[at].tolist(),
+        penalised=penalised[at].tolist(),
+        removed=[0] * len(shown) if removed is None else removed[at].tolist(),
+    )
+    chosen = shown.index(token_id)
+    above = logits > rows.logits[chosen]
+    rank = 1 + int(above.sum())
+    candidates = _candidates(rows, plain, tempered, final, chain, piece, token_id)
+    if token_id not in ids:
+        level = logits == rows.logits[chosen]
+        level[token_id + 1 :] = False
+        mass = (
+            (penalised[above | level] - tempered.highest) / chain.divisor - tempered.log_sum
+        ).exp()
+        last = {**candidates[-1].as_dict(), "rank": rank, "cumulative": float(mass.sum())}
+        candidates[-1] = Candidate(**last)
+    own = candidates[chosen]
+    assert own.final_logprob is not None, "a removed token was drawn"
+    kept = logits.shape[-1] if removed is None else int((removed == 0).sum())
+    return Observation(
+        token_id=token_id,
+        rank=rank,
+        logit=own.logit,
+        logprob=own.logprob,
+        tempered_logprob=own.tempered_logprob,
+        final_logprob=own.final_logprob,
+        entropy=plain.entropy,
+        final_entropy=final.entropy,
+        kept=1 if chain.greedy else kept,
+        candidates=tuple(candidates),
+    )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    ids: list[int]
+    logits: list[float]
+    penalised: list[float]
+    removed: list[int]
+
+
+def _final(
+    penalised: Tensor, removed: Tensor | None, tempered: Distribution, chain: Chain
+) -> Distribution:
+    if chain.greedy:
+        return Distribution(0.0, 1.0, 0.0, 0.0)
+    if removed is None:
+        return tempered
+    return distribution(penalised.masked_fill(removed != 0, -torch.inf), chain.divisor)
+
+
+def _candidates(
+    rows: _Rows,
+    plain: Distribution,
+    tempered: Distribution,
+    final: Distribution,
+    chain: Chain,
+    piece: Callable[[int], str],
+    token_id: int,
+) -> list[Candidate]:
+    found: list[Candidate] = []
+    cumulative, rank, before = 0.0, 0, math.inf
+    for number, token in enumerate(rows.ids, start=1):
+        logit, penalised = rows.logits[number - 1], rows.penalised[number - 1]
+        if logit < before:  # equal logits share a rank
+            rank, before = number, logit
+        at_temperature = tempered.logprob(penalised)
+        cumulative += math.exp(at_temperature)
+        removed_by: str | None = None
+        final_logprob: float | None = None
+        code = rows.removed[number - 1]
+        if code:
+            removed_by = chain.order[code - 1]
+        elif chain.greedy and token != token_id:
+            removed_by = "greedy"
+        else:
+            final_logprob = 0.0 if chain.greedy else final.logprob(penalised)
+        values: dict[str, Any] = {
+            "rank": rank,
+            "token_id": token,
+            "token": piece(token),
+            "logit": logit,
+            "logprob": plain.logprob(logit),
+            "tempered_logprob": at_temperature,
+            "cumulative": min(cumulative, 1.0),
+            "final_logprob": final_logprob,
+            "removed_by": removed_by,
+        }
+        found.append(Candidate(**values))
+    return found
