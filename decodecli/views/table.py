@@ -280,7 +280,7 @@ def line_headings(style: Style) -> str:
     text = f"{'#':>{columns.index}}  {'token'.ljust(columns.token)}{_heading(heading)}"
     if columns.others:
         text += f" │ {'runners-up, %'.ljust(columns.others)}"
-    text += " │ entropy" + (", kept" if columns.kept else "")
+    text += " │ entropy, kept" if columns.kept else " │ nats"
     return style.theme.paint(style.theme.dim, clip(text, style.width)) + "\n"
 
 
@@ -305,21 +305,24 @@ def step_line(step: Step, style: Style) -> str:
 
 
 def _runners_up(step: Step, width: int, style: Style) -> str:
-    """`␣a 3.1  ␣the 2.7  ␣one 1.9`, each in a third of `width`; fewer where that is too narrow."""
+    """`␣a 3.1  ␣the 2.7  ␣one 1.9`: three columns, or where those are too narrow what fits."""
     rows = [row for row in step.candidates if row.token_id != step.token_id]
     if style.greedy:
         pairs = [(exp_or_zero(row.logprob), row.token) for row in rows]
     else:
         pairs = [(exp_or_zero(r.final_logprob), r.token) for r in rows if r.removed_by is None]
     pairs.sort(key=lambda pair: -pair[0])
-    shown = min(3, (width + 2) // 10)
-    each = (width + 2) // shown - 2
-    cells = []
-    for probability, piece in pairs[:shown]:
+    each = (width - 4) // 3 if width >= 28 else 0  # 0: no columns, as many as there is room for
+    line = ""
+    for probability, piece in pairs[:3]:
         number = percent_bare(probability)
-        token = clip(style.token(piece), each - len(number) - 1)
-        cells.append(pad(f"{token} {number}", each))
-    return pad("  ".join(cells), width)
+        token = clip(style.token(piece), (each or 12) - len(number) - 1)
+        entry = f"{token} {number}"
+        entry = ("  " if line else "") + (pad(entry, each) if each else entry)
+        if cell_len(line) + cell_len(entry) > width:
+            break
+        line += entry
+    return pad(line, width)
 
 
 def step_table_text(step: Step, header: RunHeader, width: int) -> Text:

@@ -139,7 +139,10 @@ def encodable(text: str, encoding: str) -> str:
     return text
 
 
-_ASCII_SIGNS = str.maketrans({SPACE: "_", NEWLINE: "\\n", TAB: "\\t", "␍": "\\r", "…": "~"})
+_ASCII_SIGNS = str.maketrans(
+    {picture: f"<U+{ord(character):04X}>" for character, picture in _PICTURES.items()}
+    | {SPACE: "_", NEWLINE: "\\n", TAB: "\\t", "␍": "\\r", "…": "~", "−": "-"}
+)
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -1,0 +1,111 @@
+"""Running text wrapped as it grows, so that its last rows can be drawn at any width."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+
+ZERO_WIDTH_JOINER = "\u200d"
+
+
+@dataclass(slots=True)
+class _Cell:
+    """One character with the marks on it, its escape sequence and its width in cells."""
+
+    text: str
+    code: str
+    width: int
+
+
+class RunningText:
+    """Coloured text and its last `rows` rows at the current width.
+
+    Wraps at spaces, beside wide characters, and anywhere when a word is longer than a row. Rows are
+    kept between steps; only a new width wraps all of the text again.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._spans: list[tuple[str, str]] = []
+        self._width = 0
+        self._done: deque[list[_Cell]] = deque(maxlen=rows)
+        self._row: list[_Cell] = []
+        self._used = 0
+
+    def add(self, text: str, code: str = "") -> None:
+        """Append `text` (already safe) under the escape sequence `code`."""
+        self._spans.append((text, code))
+        if self._width:
+            self._feed(text, code)
+
+    def rows(self, width: int, reset: str) -> list[str]:
+        """The last rows, each at most `width` cells wide; none of them empty."""
+        if width != self._width:
+            self._width = width
+            self._done.clear()
+            self._row, self._used = [], 0
+            for text, code in self._spans:
+                self._feed(text, code)
+        rows = [*self._done, self._row] if self._row else list(self._done)
+        return [_joined(row, reset) for row in rows[-(self._done.maxlen or 1) :]]
+
+    def _feed(self, text: str, code: str) -> None:
+        for character in text:
+            if character == "\n":
+                self._end_row([])
+            elif character == "\t":
+                for _ in range(4):
+                    self._put(_Cell(" ", code, 1))
+            else:
+                width = cell_len(character)
+                if self._row and (not width or self._row[-1].text[-1] == ZERO_WIDTH_JOINER):
+                    self._join(character)
+                else:
+                    self._put(_Cell(character, code, width))
+
+    def _join(self, character: str) -> None:
+        """A mark, a selector, or what follows a joiner: part of the character before it."""
+        cell = self._row[-1]
+        cell.text += character
+        width = cell_len(cell.text)
+        self._used += width - cell.width
+        cell.width = width
+
+    def _put(self, cell: _Cell) -> None:
+        if self._used + cell.width <= self._width or not self._row:
+            self._row.append(cell)
+            self._used += cell.width
+        elif cell.text == " ":
+            self._end_row([])
+        else:
+            carried = self._cut_off_last_word()
+            self._end_row([*carried, cell])
+
+    def _cut_off_last_word(self) -> list[_Cell]:
+        """Take from the row what belongs on the next one; nothing where there is no good place."""
+        for place in range(len(self._row) - 1, 0, -1):
+            cell = self._row[place]
+            if cell.text == " " or cell.width > 1:
+                carried = self._row[place + 1 :]
+                self._row = self._row[: place + (cell.text != " ")]
+                return carried
+        return []
+
+    def _end_row(self, carried: list[_Cell]) -> None:
+        if self._row:
+            self._done.append(self._row)
+        self._row = carried
+        self._used = sum(cell.width for cell in carried)
+
+
+def _joined(row: list[_Cell], reset: str) -> str:
+    """A row as a string, an escape sequence only where the colour changes."""
+    parts: list[str] = []
+    code = ""
+    for cell in row:
+        if cell.code != code:
+            parts.append((reset if code else "") + cell.code)
+            code = cell.code
+        parts.append(cell.text)
+    return "".join(parts) + (reset if code else "")

@@ -1,0 +1,68 @@
+"""The trace as strict JSON lines, each flushed as it is written."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import IO, Any
+
+from decodecli.errors import UsageError, WriteError
+from decodecli.records import to_json_line
+
+
+class TraceFile:
+    """A trace on disk. A write that fails stops the trace, not the run.
+
+    `problem` is None until then, and a `WriteError` after.
+
+    Raises:
+        UsageError: the folder is not there, or the path is one.
+        WriteError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path).expanduser()
+        self.problem: WriteError | None = None
+        try:
+            self._file: IO[str] | None = self.path.open("w", encoding="utf-8", newline="\n")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise UsageError(
+                f"--trace {path}: {self.path.parent} is no folder to write in"
+                if not self.path.is_dir()
+                else f"--trace {path} is a folder",
+                "give a file name in a folder that exists",
+            ) from None
+        except OSError as error:
+            raise WriteError(
+                f"cannot write {path}: {error.strerror}", "choose another file"
+            ) from error
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record; after a failure, do nothing."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(to_json_line(record) + "\n")
+            self._file.flush()
+        except OSError as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        """Close the file; a failure to do so is kept in `problem`."""
+        if self._file is None:
+            return
+        try:
+            self._file.close()
+        except OSError as error:
+            self._fail(error)
+        self._file = None
+
+    def _fail(self, error: OSError) -> None:
+        self.problem = WriteError(
+            f"cannot write {self.path}: {error.strerror}",
+            "the trace is incomplete; the text is not",
+        )
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()

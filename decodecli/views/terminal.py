@@ -1,0 +1,222 @@
+"""A run on a terminal: header, prompt, a table or a line a step, the running text, the summary.
+
+Each step is written and flushed once. Finished steps are printed for good; only the running text at
+the bottom is drawn again. After drawing it the cursor rests at its *top*, so that erasing is "clear
+from here down": right whatever the terminal does to the rows below when it is resized.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+
+from rich.cells import cell_len
+from rich.console import Console
+
+from decodecli.records import RunHeader, RunSummary, Step
+from decodecli.views.flow import RunningText
+from decodecli.views.repeat import repeat_command
+from decodecli.views.summary import Facts, header_lines, summary_lines, text_tail
+from decodecli.views.table import Style, line_headings, step_line, step_table, step_table_text
+from decodecli.views.theme import LEVELS, Theme, level
+from decodecli.views.visible import encodable, guess_byte_level, safe_text
+
+__all__ = ["TerminalView", "repeat_command", "step_table_text"]
+
+_REGION_ROWS = 4  # the rule and three rows of text
+_PROMPT_TAIL = 2000  # characters of the prompt that the region may show
+
+_ERASE = "\r\x1b[J"
+_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+# No autowrap while the region is drawn: a terminal that finds a character wider than we do then
+# clips a row, and the count of rows still holds.
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
+
+_ASCII = str.maketrans("▸·→…─│▌−≥", ">.>~-|_->")  # the drawing's own signs
+
+
+class TerminalView:
+    """Draws one run after another on a console.
+
+    Args:
+        console: where to; its terminal, colours, NO_COLOR and TERM are respected.
+        tables: "full", a table a step; "line", a line a step; "none", only the text as it comes.
+        live: keep the running text in sight at the bottom, where the terminal can.
+        show_text: whether prompt and generated text are shown at all; False when they go elsewhere.
+        byte_level: whether tokens are spelt in GPT-2's byte alphabet; None guesses from the tokens.
+
+    Tokens of the running text are coloured by their probability at temperature 1: how much of a
+    surprise each was to the model, whatever the sampler did.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        tables: str = "full",
+        live: bool = True,
+        show_text: bool = True,
+        byte_level: bool | None = None,
+    ) -> None:
+        self._console = console
+        self._tables = tables
+        self._show_text = show_text
+        self._byte_level = byte_level
+        self._style = Style(theme=Theme.of(console), encoding=console.encoding)
+        self._live = live and show_text and tables != "none" and _can_move_cursor(console)
+        self._drawn = False  # whether the region may be on the screen
+        self._header: RunHeader | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget the run before."""
+        self._facts = Facts()
+        self._spans: list[tuple[str, str]] = []
+        self._running = RunningText(_REGION_ROWS - 1)
+        self._line_start = True
+
+    def start(self, header: RunHeader, *, sample: tuple[int, int] | None = None) -> None:
+        """Print the header and the prompt. `sample` is (which, of how many), from 1."""
+        self.close()
+        again = self._header is not None
+        self._begin()
+        self._header = header
+        style = self._style = self._fitted().of_run(header)
+        lines = (
+            ["", *header_lines(header, style, sample)]
+            if again
+            else header_lines(header, style, sample)
+        )
+        out = "".join(line + "\n" for line in lines) + "\n"
+        if self._show_text:
+            prompt = self._safe(text_tail(header.prompt))
+            self._running.add(self._safe(header.prompt[-_PROMPT_TAIL:]), style.theme.dim)
+            self._line_start = not prompt
+            out += style.theme.paint(style.theme.dim, prompt)
+            out += "" if self._tables == "none" or not prompt else "\n"
+        if self._tables == "line":
+            out += line_headings(style)
+        self._write(out)
+
+    def step(self, step: Step) -> None:
+        """Print a step and draw the running text again, in one write."""
+        style = self._style = self._fitted(step)
+        self._facts.add(step)
+        code = style.theme.text[level(math.exp(step.logprob))]
+        text = self._safe(step.text)
+        if text and self._show_text:
+            self._spans.append((text, code))
+            if self._live:
+                self._running.add(text, code)
+        if self._tables == "full":
+            out = step_table(step, style)
+        elif self._tables == "line":
+            out = step_line(step, style)
+        else:
+            out = style.theme.paint(code, text) if self._show_text else ""
+            self._line_start = text.endswith("\n") if text else self._line_start
+        if self._live:
+            erase, self._drawn = (_ERASE if self._drawn else ""), True
+            out = f"{erase}{out}{self._region()}"
+        self._write(out)
+
+    def finish(self, summary: RunSummary) -> None:
+        """Take the running text away; print the whole text once, and the summary."""
+        self.close()
+        style = self._style = self._fitted()
+        out = ""
+        if self._tables != "none":
+            if self._show_text and self._header is not None:
+                prompt = self._safe(text_tail(self._header.prompt))
+                painted = style.theme.paint(style.theme.dim, prompt)
+                text = painted + "".join(
+                    style.theme.paint(code, text) for text, code in self._spans
+                )
+                out = f"{self._rule()}\n{text}\n\n"
+        elif not self._line_start:
+            out = "\n\n"
+        if self._header is not None:
+            lines = summary_lines(self._header, summary, self._facts, style)
+            out += "".join(f" {line}\n" for line in lines)
+        self._write(out)
+
+    def close(self) -> None:
+        """Erase the running text and give the cursor back. The next step, if there is one, draws it
+        again; so this is also what to call before something else is printed."""
+        if self._drawn:
+            self._drawn = False
+            self._write(_ERASE + _WRAP + _SHOW_CURSOR)
+
+    def _region(self) -> str:
+        """The rule and the last rows of the text, the cursor put back to where it started."""
+        theme, (width, height) = self._style.theme, self._size()
+        rows = self._running.rows(max(width - 2, 1), theme.reset)[-max(min(height - 2, 3), 0) :]
+        if not rows or height < 4:
+            return ""
+        lines = [self._rule(), *(f" {row}" for row in rows)]
+        lines[-1] += theme.paint(theme.dim, "▌")
+        back = f"\r\x1b[{len(lines) - 1}A"
+        return f"{_HIDE_CURSOR}{_NO_WRAP}" + "\n".join(lines) + f"{back}{_WRAP}"
+
+    def _rule(self) -> str:
+        """A line across, with the key to the text's colours where there is room and colour."""
+        theme, width = self._style.theme, self._style.width
+        key = "  ".join(LEVELS)
+        if any(theme.text) and width >= cell_len(key) + 24:
+            key = " ".join(theme.paint(c, name) for c, name in zip(theme.text, LEVELS, strict=True))
+            used = len(" ".join(LEVELS)) + len(" probability  ") + 2
+            line = theme.paint(theme.dim, "─" * (width - used) + " probability ")
+            return f"{line}{key} {theme.paint(theme.dim, '──')}"
+        return theme.paint(theme.dim, "─" * width)
+
+    def _fitted(self, step: Step | None = None) -> Style:
+        """The style at the terminal's present width, knowing what the step's tokens give away."""
+        style, width = self._style, self._size()[0]
+        byte_level = style.byte_level if self._byte_level is None else self._byte_level
+        if self._byte_level is None and step is not None:
+            pieces = [row.token for row in step.candidates]
+            seen_before = byte_level and not any("▁" in piece for piece in pieces)
+            byte_level = seen_before or guess_byte_level(pieces)
+        if width == style.width and byte_level == style.byte_level:
+            return style
+        return replace(style, width=width, byte_level=byte_level)
+
+    def _size(self) -> tuple[int, int]:
+        """Columns and rows. Rich takes a dumb terminal to have 80 columns; it may say otherwise."""
+        console = self._console
+        if console.is_dumb_terminal and "COLUMNS" not in os.environ:
+            try:
+                width, height = os.get_terminal_size(console.file.fileno())
+            except (OSError, ValueError):
+                width = height = 0
+            if width and height:
+                return width, height
+        return console.width, console.height
+
+    def _safe(self, text: str) -> str:
+        """Text of the run, for this stream."""
+        text = safe_text(text)
+        return encodable(text, self._style.encoding) if self._style.ascii_only else text
+
+    def _write(self, text: str) -> None:
+        if not text:
+            return
+        if self._style.ascii_only:
+            encoding = self._style.encoding
+            text = text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+        self._console.file.write(text)
+        self._console.file.flush()
+
+
+def _can_move_cursor(console: Console) -> bool:
+    """Whether this is a real terminal that takes escape sequences, and not a pipe told to be one."""
+    isatty = getattr(console.file, "isatty", None)
+    return (
+        isatty is not None
+        and isatty()
+        and console.is_interactive
+        and console.is_terminal
+        and not console.is_dumb_terminal
+        and not console.legacy_windows
+    )
