@@ -36,8 +36,8 @@ class LoadParams:
     def __post_init__(self) -> None:
         if not self.model:
             raise UsageError("--model is empty", "give a folder, a hub name, or builtin")
-        _one_of("dtype", self.dtype, DTYPES)
-        _one_of("quantize", self.quantize, QUANTIZE)
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("quantize", self.quantize, QUANTIZE)
         kind, _, index = self.device.partition(":")
         if kind not in ("auto", "cuda", "mps", "cpu") or (
             index and (kind != "cuda" or not index.isdecimal())
@@ -186,9 +186,8 @@ def _number(name: str, value: Any) -> float:
     return number
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
+    """`UsageError` unless `value` is one of `allowed`."""
     if value not in allowed:
-        raise UsageError(
-            f"{flag_name(name)} must be one of {', '.join(allowed)}; got {value}",
-            "auto is the default",
-        )
+        names = ", ".join(choice for choice in allowed if choice)
+        raise UsageError(f"{flag_name(name)} must be one of {names}; got {value}", "see --help")

@@ -1,0 +1,19 @@
+"""python -m decodecli."""
+
+from __future__ import annotations
+
+import os
+
+
+def main() -> None:
+    """Run the command line."""
+    # Spinning barriers cost a small model most of its speed beside another busy process; this must
+    # be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from decodecli.cli.main import app
+
+    app(prog_name="decodecli")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,353 @@
+"""`decodecli generate`: stream text, and show how every token was picked."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from decodecli.cli import options as o
+from decodecli.cli import streams
+from decodecli.config import Effective, OutputParams, resolve
+from decodecli.errors import DecodecliError, UsageError
+from decodecli.settings import SEED_LIMIT, SamplingParams, check_choice
+
+if TYPE_CHECKING:
+    from decodecli.engine.decode import Decoding, Prefix
+    from decodecli.records import RunHeader, RunSummary, Step
+
+FORMATS = ("text", "jsonl")
+
+
+def generate(
+    prompt: o.Prompt = None,
+    temperature: o.Temperature = None,
+    greedy: o.Greedy = None,
+    top_k: o.TopK = None,
+    top_p: o.TopP = None,
+    min_p: o.MinP = None,
+    typical_p: o.TypicalP = None,
+    epsilon_cutoff: o.EpsilonCutoff = None,
+    eta_cutoff: o.EtaCutoff = None,
+    repetition_penalty: o.RepetitionPenalty = None,
+    no_repeat_ngram_size: o.NoRepeatNgramSize = None,
+    max_new_tokens: o.MaxNewTokens = None,
+    stop: o.Stop = None,
+    seed: o.Seed = None,
+    num_samples: o.NumSamples = None,
+    bos: o.Bos = None,
+    model: o.Model = None,
+    revision: o.Revision = None,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+    quantize: o.Quantize = None,
+    allow_pickle: o.AllowPickle = None,
+    trust_remote_code: o.TrustRemoteCode = None,
+    file: o.File = None,
+    tables: o.Tables = None,
+    candidates: o.Candidates = None,
+    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
+    trace: o.Trace = None,
+    quiet: o.Quiet = None,
+    verbose: o.Verbose = None,
+    debug: o.Debug = None,
+    preset: o.Preset = None,
+    config: o.Config = None,
+) -> None:
+    """Generate text, and see at every step which tokens were in play and why one was picked.
+
+    On a terminal: a table a step. Into a pipe or file: the text alone.
+
+    [bold]Examples[/bold]
+
+      decodecli generate --temperature 1.4 --top-p 0.9
+
+      decodecli generate "The capital of Japan is" --greedy --tables line
+
+      decodecli generate -m mistralai/Mistral-7B-v0.1 -q nf4 "Long, long ago," -t 0.7
+
+      decodecli generate "Once upon a time" --num-samples 5 --seed 0 --quiet
+
+      decodecli generate < prompt.txt --format jsonl | jq .text
+    """
+    flags = {name: value for name, value in locals().items() if name not in _NOT_SETTINGS}
+    flags["stop"] = tuple(stop) if stop else None
+    effective = resolve(flags)
+    output = effective.output()
+    check_choice("format", output.format, FORMATS)
+    params, load_params = _with_seed(effective.sampling(), output.num_samples), effective.load()
+    text, is_default = streams.read_prompt(prompt, file)
+    shown = _Notices(output.quiet)
+    for notice in effective.notices:
+        shown.tell(notice)
+    if is_default:
+        shown.tell(f"no prompt was given; continuing {text!r}")
+    sinks = _Sinks(output)
+    try:
+        with _loading(load_params.model, output) as progress:
+            from decodecli.engine.decode import prefill
+            from decodecli.engine.loading import load
+
+            lm = load(load_params, progress=progress, verbose=bool(output.verbose))
+            prefix = prefill(lm, text, output.bos)
+        for notice in (*lm.notices, *_chat_notice(lm, output)):
+            shown.tell(notice)
+        _run(prefix, params, effective, output, sinks, shown)
+    finally:
+        sinks.close()
+    if sinks.trace is not None and sinks.trace.problem is not None:
+        raise sinks.trace.problem
+
+
+_NOT_SETTINGS = ("prompt", "file", "debug")
+
+
+def _with_seed(params: SamplingParams, samples: int) -> SamplingParams:
+    """The settings with an integer seed, and room for the seeds of all samples."""
+    if params.seed is None:
+        import secrets
+
+        return replace(params, seed=secrets.randbelow(SEED_LIMIT - samples))
+    if params.seed + samples > SEED_LIMIT:
+        raise UsageError(
+            f"--seed {params.seed} with --num-samples {samples} runs past 4294967295",
+            "choose a smaller seed",
+        )
+    return params
+
+
+def _run(
+    prefix: Prefix,
+    params: SamplingParams,
+    effective: Effective,
+    output: OutputParams,
+    sinks: _Sinks,
+    shown: _Notices,
+) -> None:
+    """All samples, one after the other, from the one prefilled prompt."""
+    from decodecli.engine.decode import Decoding
+
+    assert params.seed is not None
+    for sample in range(output.num_samples):
+        last = sample + 1 == output.num_samples
+        decoding = Decoding(
+            prefix,
+            replace(params, seed=params.seed + sample),
+            candidates=output.candidates,
+            shared=not last,
+            sources={k: v for k, v in effective.sources.items() if k not in ("preset", "config")},
+            recorded={"bos": output.bos, "num_samples": output.num_samples},
+        )
+        if sample == 0:
+            for notice in decoding.notices:
+                shown.tell(notice)
+        known = len(decoding.notices)
+        sinks.start(decoding.header, (sample + 1, output.num_samples))
+        try:
+            with _interruptible(decoding):
+                for step in decoding:
+                    sinks.step(step)
+        finally:
+            # Whatever ended it, the records so far are closed with what is known.
+            summary = decoding.summary()
+            sinks.finish(summary)
+        for notice in decoding.notices[known:]:
+            shown.tell(notice)
+        if summary.finish_reason == "interrupted":
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _interruptible(decoding: Decoding) -> Iterator[None]:
+    """The first Ctrl-C ends the run after the step under way; a second one ends it at once."""
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        decoding.interrupt()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        before = signal.signal(signal.SIGINT, on_interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Notices:
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def tell(self, message: str) -> None:
+        if not self.quiet:
+            streams.tell(f"Note: {message}")
+
+
+def _chat_notice(lm: Any, output: OutputParams) -> tuple[str, ...]:
+    if not getattr(lm.tokenizer, "chat_template", None):
+        return ()
+    return (
+        f"{lm.info.name} is tuned for chat and got a plain prompt; it may answer oddly "
+        "without its template",
+    )
+
+
+@contextmanager
+def _loading(name: str, output: OutputParams) -> Iterator[Any]:
+    """A moving line on stderr while the model loads, if a person is looking."""
+    if output.quiet or not streams.is_terminal(sys.stderr):
+        yield lambda words: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    with console.status(Text(f"loading {streams.printable(name)}"), spinner="dots") as status:
+        yield lambda words: status.update(Text(streams.printable(words)))
+
+
+class _Sink(Protocol):
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None: ...
+    def step(self, step: Step) -> None: ...
+    def finish(self, summary: RunSummary) -> None: ...
+    def close(self) -> None: ...
+
+
+class _Text:
+    """The generated text and nothing else, one final newline a run."""
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        pass
+
+    def step(self, step: Step) -> None:
+        if step.text:
+            streams.write_stdout(step.text)
+
+    def finish(self, summary: RunSummary) -> None:
+        streams.write_stdout("\n")
+
+    def close(self) -> None:
+        pass
+
+
+class _Records:
+    """The trace's lines, to stdout or to a file."""
+
+    def __init__(self, write: Any, close: Any = lambda: None) -> None:
+        self._write, self.close = write, close
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        self._write(header.as_dict())
+
+    def step(self, step: Step) -> None:
+        self._write(step.as_dict())
+
+    def finish(self, summary: RunSummary) -> None:
+        self._write(summary.as_dict())
+
+
+class _Screen:
+    """A `TerminalView` on stdout or stderr."""
+
+    def __init__(self, view: Any) -> None:
+        self.view = view
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        self.view.start(header, sample=sample if sample[1] > 1 else None)
+
+    def step(self, step: Step) -> None:
+        self.view.step(step)
+
+    def finish(self, summary: RunSummary) -> None:
+        self.view.finish(summary)
+
+    def close(self) -> None:
+        self.view.close()
+
+
+class _Sinks:
+    """Everything that a run's records go to, decided once from the options and the streams."""
+
+    def __init__(self, output: OutputParams) -> None:
+        from decodecli.views.jsonl import TraceFile
+
+        self._all: list[_Sink] = []
+        self.trace = TraceFile(output.trace) if output.trace else None
+        if self.trace is not None:
+            self._all.append(_Records(self.trace.write, self.trace.close))
+        at_terminal = streams.is_terminal(sys.stdout)
+        if output.format == "jsonl":
+            from decodecli.records import to_json_line
+
+            self._all.append(_Records(lambda r: streams.write_stdout(to_json_line(r) + "\n")))
+        elif at_terminal and not output.quiet:
+            self._all.append(_screen(sys.stdout, output.tables or "full", live=True))
+        elif at_terminal:
+            self._all.append(_Safe())
+        else:
+            self._all.append(_Text())
+        if output.tables in ("full", "line") and not output.quiet:
+            if output.format == "jsonl" or not at_terminal:
+                self._all.append(_screen(sys.stderr, output.tables, live=False))
+        elif not at_terminal and not output.quiet:
+            self._all.append(_HeaderLine())
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        for sink in self._all:
+            sink.start(header, sample)
+
+    def step(self, step: Step) -> None:
+        for sink in self._all:
+            sink.step(step)
+
+    def finish(self, summary: RunSummary) -> None:
+        problem: BaseException | None = None
+        for sink in self._all:
+            try:
+                sink.finish(summary)
+            except (OSError, DecodecliError) as error:  # the other sinks still get their ending
+                problem = problem or error
+        if problem is not None:
+            raise problem
+
+    def close(self) -> None:
+        for sink in self._all:
+            sink.close()
+
+
+class _Safe(_Text):
+    """The bare text on a terminal: nothing in it can steer the screen."""
+
+    def step(self, step: Step) -> None:
+        from decodecli.views.visible import safe_text
+
+        streams.write_stdout(safe_text(step.text))
+
+
+class _HeaderLine(_Text):
+    """What a run was, in one line on stderr, where only the text goes to stdout."""
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        from decodecli.views.terminal import header_line
+
+        streams.tell(header_line(header))
+
+    def step(self, step: Step) -> None:
+        pass
+
+    def finish(self, summary: RunSummary) -> None:
+        pass
+
+
+def _screen(stream: Any, tables: str, *, live: bool) -> _Screen:
+    from rich.console import Console
+
+    from decodecli.views.terminal import TerminalView
+
+    console = Console(file=stream, soft_wrap=True)
+    return _Screen(TerminalView(console, tables=tables, live=live, show_text=live))

@@ -1,0 +1,41 @@
+"""The app: every command registered, nothing heavy imported."""
+
+from __future__ import annotations
+
+import typer
+
+from decodecli import __version__
+from decodecli.cli.generate import generate
+from decodecli.cli.info import info
+from decodecli.cli.options import Version
+from decodecli.cli.presets import presets
+from decodecli.cli.streams import guarded
+
+app = typer.Typer(
+    name="decodecli",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+@app.callback()
+def decodecli(version: Version = None) -> None:
+    """See how a language model picks its next token: every candidate, every probability, every filter.
+
+    [bold]Examples[/bold]
+
+      decodecli generate --temperature 1.4 --top-p 0.9
+
+      decodecli generate "The capital of Japan is" --greedy
+
+      decodecli presets
+    """
+    if version:
+        typer.echo(f"decodecli {__version__}")
+        raise typer.Exit
+
+
+for _command in (generate, presets, info):
+    app.command()(guarded(_command))

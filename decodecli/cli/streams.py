@@ -1,0 +1,176 @@
+"""stdin, stdout, stderr: the prompt comes in, text and records go out, errors are told once."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+
+from decodecli.errors import DecodecliError, PromptError, UsageError, WriteError
+from decodecli.settings import BUILTIN_PROMPT
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """The one error boundary: whatever a command raises ends as a line on stderr and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        debug = bool(kwargs.get("debug")) or os.environ.get("DECODECLI_DEBUG") == "1"
+        try:
+            result = command(*args, **kwargs)
+            flush_stdout()
+            return result
+        except BrokenPipeError:
+            _discard_stdout()
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            tell("Interrupted.")
+            raise typer.Exit(130) from None
+        except DecodecliError as error:
+            if debug:
+                raise
+            tell(f"Error: {error.message}", error.hint)
+            raise typer.Exit(error.exit_code) from None
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if debug or _is_usage(error):
+                raise
+            lines = str(error).strip().splitlines() or [""]
+            tell(
+                f"Error: unexpected {type(error).__name__}: {lines[0][:300]}",
+                "this is a bug in decodecli or a library; --debug shows the traceback",
+            )
+            raise typer.Exit(1) from None
+
+    return run
+
+
+def _is_usage(error: Exception) -> bool:
+    return isinstance(error, typer.BadParameter | typer.Abort)
+
+
+def tell(message: str, hint: str = "") -> None:
+    """A line on stderr, and a second, indented one for what to do."""
+    text = message + (f"\n       {hint}" if hint else "")
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(printable(text) + "\n")
+        sys.stderr.flush()
+
+
+def printable(text: str) -> str:
+    """No character that could steer the terminal, nothing that the stream cannot encode."""
+    from decodecli.views.visible import safe_text
+
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+    return safe_text(text).encode(encoding, "replace").decode(encoding)
+
+
+def write_stdout(text: str) -> None:
+    """Text to stdout as UTF-8, at once.
+
+    Raises:
+        BrokenPipeError: the reader has gone.
+        WriteError: it could not be written.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        buffer = getattr(sys.stdout, "buffer", None)
+        if buffer is None:  # a replaced stdout, as in a notebook
+            sys.stdout.write(text)
+        else:
+            sys.stdout.flush()
+            buffer.write(text.encode("utf-8", "replace"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_stdout()
+        raise WriteError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def flush_stdout() -> None:
+    """Flush now, so that a failure is not left to the interpreter's end."""
+    write_stdout("")
+
+
+def _discard_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush is quiet."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal; a closed one is not."""
+    try:
+        return bool(stream is not None and stream.isatty())
+    except ValueError:
+        return False
+
+
+def read_prompt(argument: str | None, file: str | None) -> tuple[str, bool]:
+    """The prompt, and whether it is the built-in one for want of any other.
+
+    The argument, or the file, or standard input when there is neither and stdin is not a terminal
+    (`-` asks for it). With an argument or a file stdin is not touched.
+
+    Raises:
+        UsageError: an argument and a file; a file that is not there.
+        PromptError: bytes that are not UTF-8.
+    """
+    if argument is not None and file is not None:
+        raise UsageError("a prompt and --file were both given", "give one of them")
+    if file is not None:
+        return _without_newline(_decoded(_read_file(file), file)), False
+    if argument is not None and argument != "-":
+        return _decoded(os.fsencode(argument), "the prompt"), False
+    if argument is None and (sys.stdin is None or is_terminal(sys.stdin)):
+        return BUILTIN_PROMPT, True
+    data = _read_stdin()
+    if not data and argument is None:
+        return BUILTIN_PROMPT, True
+    return _without_newline(_decoded(data, "standard input")), False
+
+
+def _read_stdin() -> bytes:
+    try:
+        buffer = getattr(sys.stdin, "buffer", None)
+        return buffer.read() if buffer is not None else sys.stdin.read().encode()
+    except (OSError, ValueError, AttributeError):
+        return b""  # closed
+
+
+def _read_file(name: str) -> bytes:
+    path = Path(name).expanduser()
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"--file {name}: there is no such file", "check the path") from None
+    except OSError as error:
+        raise UsageError(f"--file {name} cannot be read: {error.strerror}") from error
+
+
+def _decoded(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PromptError(
+            f"{where} is not UTF-8 (byte {error.start}: 0x{data[error.start]:02X})",
+            "convert it first, for example: iconv -f latin1 -t utf-8",
+        ) from None
+
+
+def _without_newline(text: str) -> str:
+    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text

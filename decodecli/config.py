@@ -1,0 +1,281 @@
+"""Where every value comes from: flag > environment > --config > --preset > user file > default.
+
+Keys are the options' names with underscores, in flat TOML; the environment spells them
+`DECODECLI_TOP_P`. The source of every effective value is kept. `greedy` is another way to write
+`temperature = 0` and counts as a value of `temperature`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from decodecli.errors import UsageError
+from decodecli.settings import (
+    TABLES,
+    LoadParams,
+    SamplingParams,
+    check_choice,
+    check_positive,
+    flag_name,
+)
+
+ENVIRONMENT = "DECODECLI_"
+_NOT_OPTIONS = {"DECODECLI_DEBUG"}
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class OutputParams:
+    """What a command shows of a run, and how the prompt is read."""
+
+    num_samples: int = 1
+    candidates: int = 10
+    bos: bool | None = None
+    format: str = "text"
+    tables: str | None = None  # full on a terminal, none off it
+    trace: str | None = None
+    quiet: bool = False
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive("num_samples", self.num_samples, "5 is a usual choice")
+        check_positive("candidates", self.candidates, "10 is the default")
+        check_choice("tables", self.tables, (None, *TABLES))
+
+
+def _kinds() -> dict[str, str]:
+    found: dict[str, str] = {"greedy": "bool", "preset": "str", "config": "str"}
+    for owner in (LoadParams, SamplingParams, OutputParams):
+        for item in fields(owner):
+            kind = str(item.type).removesuffix(" | None")
+            found[item.name] = "list" if kind.startswith("tuple") else kind
+    return found
+
+
+# Every key a file or the environment may set, and its kind: int, float, str, bool or list.
+KEYS: dict[str, str] = _kinds()
+
+
+@dataclass(frozen=True)
+class Effective:
+    """Every value with its source: flag, env, config, preset, user or default."""
+
+    values: dict[str, Any]
+    sources: dict[str, str]
+    notices: tuple[str, ...] = field(default=())
+
+    def load(self) -> LoadParams:
+        """The values that say which model; raises UsageError for one out of range."""
+        return self._build(LoadParams)
+
+    def sampling(self) -> SamplingParams:
+        """The values that say how to decode; raises UsageError for one out of range."""
+        return self._build(SamplingParams)
+
+    def output(self) -> OutputParams:
+        """The values that say what to show."""
+        return self._build(OutputParams)
+
+    def _build(self, owner: type) -> Any:
+        own = {item.name: self.values[item.name] for item in fields(owner)}
+        try:
+            return owner(**own)
+        except UsageError as error:
+            for name, source in self.sources.items():
+                if source != "flag" and error.message.startswith(flag_name(name) + " "):
+                    origin = f"{ENVIRONMENT}{name.upper()}" if source == "env" else f"{source} file"
+                    raise UsageError(f"{error.message} (from the {origin})", error.hint) from None
+            raise
+
+
+def resolve(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Effective:
+    """Merge the layers. A flag of None was not given.
+
+    Raises:
+        UsageError: an unknown key or preset, a value of the wrong kind, a file that is not there.
+    """
+    environ = os.environ if environ is None else environ
+    given = {name: value for name, value in flags.items() if value is not None}
+    from_env, notices = _from_environment(environ)
+    user_file = user_config_path()
+    user = read_toml(user_file, user_file.name) if user_file.is_file() else {}
+    first = [("flag", given), ("env", from_env)]
+    config_name = _first(first, "config")
+    config = read_toml(_existing(config_name), str(config_name)) if config_name else {}
+    preset_name = _first([*first, ("config", config), ("user", user)], "preset")
+    preset = read_preset(preset_name) if preset_name else {}
+    preset = {name: value for name, value in preset.items() if name != "description"}
+    layers = [*first, ("config", config), ("preset", preset), ("user", user)]
+
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for source, layer in reversed([(name, _without_greedy(name, found)) for name, found in layers]):
+        for name, value in layer.items():
+            values[name], sources[name] = value, source
+    for owner in (LoadParams, SamplingParams, OutputParams):
+        for item in fields(owner):
+            if item.name not in values:
+                values[item.name], sources[item.name] = item.default, "default"
+    return Effective(values, sources, notices)
+
+
+def _first(layers: list[tuple[str, Mapping[str, Any]]], name: str) -> Any:
+    return next((layer[name] for _, layer in layers if layer.get(name)), None)
+
+
+def _without_greedy(source: str, layer: Mapping[str, Any]) -> dict[str, Any]:
+    """The layer with `greedy` written as a temperature of 0."""
+    found = dict(layer)
+    greedy = found.pop("greedy", None)
+    if greedy:
+        if found.get("temperature", 0) != 0:
+            where = "" if source == "flag" else f" in the {source} layer"
+            raise UsageError(
+                f"--greedy and --temperature {found['temperature']:g} contradict each other{where}",
+                "greedy is temperature 0: give one of them",
+            )
+        found["temperature"] = 0.0
+    return found
+
+
+def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    found: dict[str, Any] = {}
+    notices: list[str] = []
+    for variable, text in environ.items():
+        if not variable.startswith(ENVIRONMENT) or variable in _NOT_OPTIONS:
+            continue
+        name = variable.removeprefix(ENVIRONMENT).lower()
+        if name not in KEYS:
+            near = _nearest(name, KEYS)
+            hint = f"; did you mean {ENVIRONMENT}{near.upper()}?" if near else ""
+            notices.append(f"the environment's {variable} is no option of decodecli{hint}")
+        elif text:
+            found[name] = _parse(name, text, variable)
+    return found, tuple(notices)
+
+
+def _parse(name: str, text: str, variable: str) -> Any:
+    kind = KEYS[name]
+    try:
+        if kind == "int":
+            return int(text)
+        if kind == "float":
+            return float(text)
+    except ValueError:
+        wanted = "an integer" if kind == "int" else "a number"
+        raise UsageError(
+            f"{variable} must be {wanted}, got {text!r}", f"unset {variable}"
+        ) from None
+    if kind == "bool":
+        if text.lower() not in _TRUE + _FALSE:
+            raise UsageError(f"{variable} must be 1 or 0, got {text!r}", f"unset {variable}")
+        return text.lower() in _TRUE
+    return (text,) if kind == "list" else text
+
+
+def read_toml(path: Path, name: str, also: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A flat TOML file of options, checked for unknown keys and kinds.
+
+    Raises:
+        UsageError: it cannot be read, is no TOML, or has an unknown key (the nearest is named).
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}", "check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{name} is not valid TOML: {error}", "write lines like top_p = 0.9"
+        ) from None
+    values: dict[str, Any] = {}
+    for key, value in found.items():
+        if key in also:
+            values[key] = value
+            continue
+        if key not in KEYS or key == "config":
+            raise _unknown_key(key, name)
+        values[key] = _checked(key, value, name)
+    return values
+
+
+def _unknown_key(key: str, name: str) -> UsageError:
+    spelt = key.replace("-", "_")
+    near = spelt if spelt in KEYS else _nearest(spelt, KEYS)
+    hint = f"did you mean {near}?" if near else "keys are the options' names with underscores"
+    return UsageError(f"{name} has an unknown key: {key}", hint)
+
+
+def _checked(key: str, value: Any, name: str) -> Any:
+    kind = KEYS[key]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "list":
+        value = [value] if isinstance(value, str) else value
+        fits, wanted = (
+            isinstance(value, list) and all(isinstance(item, str) for item in value),
+            "a string or a list of strings",
+        )
+        value = tuple(value) if fits else value
+    elif kind == "bool":
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif kind == "int":
+        fits, wanted = number and isinstance(value, int), "an integer"
+    elif kind == "float":
+        fits, wanted = number, "a number"
+    else:
+        fits, wanted = isinstance(value, str), "a string"
+    if not fits:
+        raise UsageError(f"{key} in {name} must be {wanted}, got {value!r}", "see --help")
+    return value
+
+
+def _nearest(name: str, known: Any) -> str | None:
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def _existing(name: Any) -> Path:
+    path = Path(str(name)).expanduser()
+    if not path.is_file():
+        raise UsageError(f"--config {name}: there is no such file", "check the path")
+    return path
+
+
+def user_config_path() -> Path:
+    """The user's own file of options; it need not exist."""
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("decodecli", appauthor=False)) / "config.toml"
+
+
+def configs_folder() -> Path:
+    """The folder of shipped presets, sweeps and models: in the package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def preset_names() -> list[str]:
+    """The shipped presets, mildest first."""
+    found = {path.stem for path in (configs_folder() / "presets").glob("*.toml")}
+    usual = ["greedy", "precise", "balanced", "creative", "chaotic"]
+    return [name for name in usual if name in found] + sorted(found.difference(usual))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """A shipped preset's values, its `description` among them.
+
+    Raises:
+        UsageError: there is no such preset (the nearest is named).
+    """
+    names = preset_names()
+    if name not in names:
+        near = _nearest(name, names)
+        hint = f"did you mean {near}? " if near else ""
+        raise UsageError(f"there is no preset {name!r}", f"{hint}presets are: {', '.join(names)}")
+    path = configs_folder() / "presets" / f"{name}.toml"
+    return read_toml(path, path.name, also=("description",))
