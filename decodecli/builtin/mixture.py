@@ -1,0 +1,97 @@
+"""The stream of training tokens: whole documents, drawn from the sources by weight, end to end.
+
+A document is `<s> text </s>`; three in ten go without `<s>`, so that prompts work with and without
+it. The parts of a long tale have `<s>` only at its start and `</s>` only at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from decodecli.builtin.prepare import Document
+from decodecli.builtin.tokenizer import BOS_ID, EOS_ID
+
+BOS_SHARE = 0.7
+# share of documents' tokens from each group: at the start of the training, and at its end
+WEIGHTS = {
+    "stories": (0.68, 0.80),
+    "tales": (0.16, 0.03),
+    "storybooks": (0.02, 0.02),
+    "fables": (0.01, 0.01),
+    "facts": (0.13, 0.14),
+}
+GROUPS = {
+    "tinystories": "stories",
+    "tinystories-recased": "stories",
+    "fairytales": "tales",
+    "books": "tales",
+}
+
+
+class Mixture:
+    """Endless batches of token ids; `state()` and `restore()` let a training be taken up again."""
+
+    def __init__(self, documents: Iterable[Document], tokenizer: Tokenizer, seed: int = 0) -> None:
+        chosen = [document for document in documents if not document.heldout]
+        encoded = tokenizer.encode_batch([d.text for d in chosen], add_special_tokens=False)
+        self.groups: dict[str, list[tuple[np.ndarray, bool, bool]]] = {}
+        for document, encoding in zip(chosen, encoded, strict=True):
+            group = GROUPS.get(document.source, document.source)
+            ids = np.array(encoding.ids, dtype=np.uint16)
+            self.groups.setdefault(group, []).append((ids, document.start, document.end))
+        self.lengths = {
+            group: float(np.mean([len(ids) + 2 for ids, _, _ in rows]))
+            for group, rows in self.groups.items()
+        }
+        self.random = np.random.default_rng(seed)
+        self.queues: dict[str, list[int]] = {group: [] for group in self.groups}
+        self.buffer = np.zeros(0, dtype=np.uint16)
+        self.drawn = dict.fromkeys(self.groups, 0)
+
+    def batch(self, rows: int, length: int, progress: float) -> np.ndarray:
+        """The next `(rows, length + 1)` ids; each row's last id is the next row's first."""
+        need = rows * length + 1
+        pieces = [self.buffer]
+        have = len(self.buffer)
+        while have < need:
+            pieces.append(self._document(progress))
+            have += len(pieces[-1])
+        stream = np.concatenate(pieces)
+        self.buffer = stream[need - 1 :]
+        starts = np.arange(rows)[:, None] * length + np.arange(length + 1)[None, :]
+        return stream[starts].astype(np.int64)
+
+    def _document(self, progress: float) -> np.ndarray:
+        names = list(self.groups)
+        weights = np.array([self._weight(name, progress) for name in names])
+        name = names[self.random.choice(len(names), p=weights / weights.sum())]
+        if not self.queues[name]:
+            self.queues[name] = self.random.permutation(len(self.groups[name])).tolist()
+        ids, start, end = self.groups[name][self.queues[name].pop()]
+        bos = [BOS_ID] if start and self.random.random() < BOS_SHARE else []
+        self.drawn[name] += len(ids)
+        return np.concatenate([bos, ids, [EOS_ID] if end else []]).astype(np.uint16)
+
+    def _weight(self, name: str, progress: float) -> float:
+        first, last = WEIGHTS.get(name, (0.01, 0.01))
+        return (first + (last - first) * progress) / self.lengths[name]
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on with the very next token."""
+        return {
+            "random": self.random.bit_generator.state,
+            "queues": {name: list(queue) for name, queue in self.queues.items()},
+            "buffer": self.buffer.tolist(),
+            "drawn": dict(self.drawn),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.random.bit_generator.state = state["random"]
+        self.queues = {name: list(queue) for name, queue in state["queues"].items()}
+        self.buffer = np.array(state["buffer"], dtype=np.uint16)
+        self.drawn = dict(state["drawn"])
