@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def resolve(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) 
     return Effective(values, sources, notices)
 
 
-def _first(layers: list[tuple[str, Mapping[str, Any]]], name: str) -> Any:
+def _first(layers: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> Any:
     return next((layer[name] for _, layer in layers if layer.get(name)), None)
 
 

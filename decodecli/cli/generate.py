@@ -13,7 +13,9 @@ from decodecli.cli import options as o
 from decodecli.cli import streams
 from decodecli.config import Effective, OutputParams, resolve
 from decodecli.errors import DecodecliError, UsageError
+from decodecli.records import to_json_line
 from decodecli.settings import SEED_LIMIT, SamplingParams, check_choice
+from decodecli.views.jsonl import TraceFile
 
 if TYPE_CHECKING:
     from decodecli.engine.decode import Decoding, Prefix
@@ -85,21 +87,27 @@ def generate(
         shown.tell(notice)
     if is_default:
         shown.tell(f"no prompt was given; continuing {text!r}")
-    sinks = _Sinks(output)
+    record = TraceFile(output.trace) if output.trace else None
+    sinks: _Sinks | None = None
     try:
         with _loading(load_params.model, output) as progress:
             from decodecli.engine.decode import prefill
+            from decodecli.engine.detokenize import tokenizer_kind
             from decodecli.engine.loading import load
 
             lm = load(load_params, progress=progress, verbose=bool(output.verbose))
             prefix = prefill(lm, text, output.bos)
+        sinks = _Sinks(output, record, tokenizer_kind(lm.tokenizer) == "byte_level")
         for notice in (*lm.notices, *_chat_notice(lm, output)):
             shown.tell(notice)
         _run(prefix, params, effective, output, sinks, shown)
     finally:
-        sinks.close()
-    if sinks.trace is not None and sinks.trace.problem is not None:
-        raise sinks.trace.problem
+        if sinks is not None:
+            sinks.close()
+        elif record is not None:
+            record.close()
+    if record is not None and record.problem is not None:
+        raise record.problem
 
 
 _NOT_SETTINGS = ("prompt", "file", "debug")
@@ -254,8 +262,14 @@ class _Records:
 class _Screen:
     """A `TerminalView` on stdout or stderr."""
 
-    def __init__(self, view: Any) -> None:
-        self.view = view
+    def __init__(self, stream: Any, tables: str, byte_level: bool, *, text: bool) -> None:
+        from rich.console import Console
+
+        from decodecli.views.terminal import TerminalView
+
+        self.view = TerminalView(
+            Console(file=stream), tables=tables, live=text, show_text=text, byte_level=byte_level
+        )
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
         self.view.start(header, sample=sample if sample[1] > 1 else None)
@@ -270,32 +284,39 @@ class _Screen:
         self.view.close()
 
 
+class _HeaderLine(_Screen):
+    """What a run was, said on stderr where only the text goes to stdout."""
+
+    def step(self, step: Step) -> None:
+        pass
+
+    def finish(self, summary: RunSummary) -> None:
+        pass
+
+
 class _Sinks:
     """Everything that a run's records go to, decided once from the options and the streams."""
 
-    def __init__(self, output: OutputParams) -> None:
-        from decodecli.views.jsonl import TraceFile
-
+    def __init__(self, output: OutputParams, record: TraceFile | None, byte_level: bool) -> None:
         self._all: list[_Sink] = []
-        self.trace = TraceFile(output.trace) if output.trace else None
-        if self.trace is not None:
-            self._all.append(_Records(self.trace.write, self.trace.close))
+        if record is not None:
+            self._all.append(_Records(record.write, record.close))
         at_terminal = streams.is_terminal(sys.stdout)
-        if output.format == "jsonl":
-            from decodecli.records import to_json_line
-
+        as_text = output.format == "text"
+        if not as_text:
             self._all.append(_Records(lambda r: streams.write_stdout(to_json_line(r) + "\n")))
-        elif at_terminal and not output.quiet:
-            self._all.append(_screen(sys.stdout, output.tables or "full", live=True))
-        elif at_terminal:
+        elif not at_terminal:
+            self._all.append(_Text())
+        elif output.quiet:
             self._all.append(_Safe())
         else:
-            self._all.append(_Text())
-        if output.tables in ("full", "line") and not output.quiet:
-            if output.format == "jsonl" or not at_terminal:
-                self._all.append(_screen(sys.stderr, output.tables, live=False))
-        elif not at_terminal and not output.quiet:
-            self._all.append(_HeaderLine())
+            self._all.append(_Screen(sys.stdout, output.tables or "full", byte_level, text=True))
+        if output.quiet or (as_text and at_terminal):
+            return
+        if output.tables in ("full", "line"):
+            self._all.append(_Screen(sys.stderr, output.tables, byte_level, text=False))
+        else:
+            self._all.append(_HeaderLine(sys.stderr, "none", byte_level, text=False))
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
         for sink in self._all:
@@ -327,27 +348,3 @@ class _Safe(_Text):
         from decodecli.views.visible import safe_text
 
         streams.write_stdout(safe_text(step.text))
-
-
-class _HeaderLine(_Text):
-    """What a run was, in one line on stderr, where only the text goes to stdout."""
-
-    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
-        from decodecli.views.terminal import header_line
-
-        streams.tell(header_line(header))
-
-    def step(self, step: Step) -> None:
-        pass
-
-    def finish(self, summary: RunSummary) -> None:
-        pass
-
-
-def _screen(stream: Any, tables: str, *, live: bool) -> _Screen:
-    from rich.console import Console
-
-    from decodecli.views.terminal import TerminalView
-
-    console = Console(file=stream, soft_wrap=True)
-    return _Screen(TerminalView(console, tables=tables, live=live, show_text=live))

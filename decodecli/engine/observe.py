@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from decodecli.engine.chain import Chain, Filtered
+from decodecli.engine.stages import SMALLEST_TEMPERATURE
 from decodecli.records import Candidate
 
 
@@ -51,7 +52,7 @@ class Observation:
 def distribution(scores: Tensor, divisor: float = 1.0) -> Distribution:
     """The softmax of `scores` (vocab,) / divisor; −inf entries have probability 0."""
     highest = scores.amax()
-    shifted = (scores - highest) / divisor
+    shifted = (scores - highest) / max(divisor, SMALLEST_TEMPERATURE)
     log_sum = shifted.logsumexp(-1)
     entropy = torch.special.entr((shifted - log_sum).exp()).sum()
     top, total, nats = torch.stack((highest, log_sum, entropy)).tolist()

@@ -11,8 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Dividing by less than this could overflow float32; the maximum is subtracted first.
+# Dividing by less than the first could overflow float32, so the maximum is subtracted before; less
+# than the second is 0 in float32, and no two scores are near enough for it to matter.
 _TINY_TEMPERATURE = 1e-30
+SMALLEST_TEMPERATURE = 1e-37
 
 
 def repetition_penalty(scores: Tensor, ids: Tensor, penalty: float) -> Tensor:
@@ -49,7 +51,7 @@ def temperature(scores: Tensor, value: float) -> Tensor:
     """Scores divided by the temperature, > 0 (Ackley, Hinton & Sejnowski 1985)."""
     if value < _TINY_TEMPERATURE:
         scores = scores - scores.amax(-1, keepdim=True)
-    return scores / value
+    return scores / max(value, SMALLEST_TEMPERATURE)
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:
