@@ -51,6 +51,11 @@ def decimal(value: float) -> str:
     return "0.00" if text == "-0.00" else text.replace("-", "−")
 
 
+def entropy(nats: float) -> str:
+    """Two decimals; rounding below zero is zero."""
+    return f"{max(nats, 0.0):.2f}"
+
+
 def count(number: int) -> str:
     """`4,096`."""
     return f"{number:,}"

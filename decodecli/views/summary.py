@@ -52,7 +52,7 @@ def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: S
     if summary.perplexity is not None:
         facts.append(f"perplexity {_perplexity(summary.perplexity)}")
     if steps.count:
-        facts.append(f"mean H {steps.entropy / steps.count:.2f}")
+        facts.append(f"mean H {numbers.entropy(steps.entropy / steps.count)}")
     lines = _wrapped([(DOT if n else "", fact) for n, fact in enumerate(facts)], style)
     if unsure := steps.least_sure(style):
         parts = [("", f"least sure at {unsure[0]}"), *((DOT, fact) for fact in unsure[1:])]
@@ -107,7 +107,8 @@ class Facts:
     def least_sure(self, style: Style) -> list[str]:
         """`17 ␣garden (H 4.91, p 0.6%)`: the three steps of the greatest entropy, at temperature 1."""
         return [
-            f"{1 - minus} {clip(style.token(token), 20)} (H {entropy:.2f}, p {percent(probability)})"
+            f"{1 - minus} {clip(style.token(token), 20)} "
+            f"(H {numbers.entropy(entropy)}, p {percent(probability)})"
             for entropy, minus, token, probability in self._unsure
         ]
 

@@ -145,7 +145,7 @@ def step_table(step: Step, style: Style) -> str:
 
 def _title(step: Step, columns: Layout, style: Style) -> str:
     """` 1  ␣Tokyo     rank 1 · kept 41 of 4,096 · H 1.02 → 1.90`, cut to what fits."""
-    entropy = f"H {step.entropy:.2f} → {step.final_entropy:.2f}"
+    entropy = f"H {numbers.entropy(step.entropy)} → {numbers.entropy(step.final_entropy)}"
     kept, of = f"kept {count(step.kept)}", f" of {count(style.vocab_size)}"
     rank = f"rank {count(step.rank)} · "
     index = f"{step.index + 1:>2}"
@@ -295,7 +295,9 @@ def step_line(step: Step, style: Style) -> str:
     entropy = step.entropy if style.greedy else step.final_entropy
     chosen = _token_cell(step.token, style.byte_level, columns.token, style.encoding)
     middle = f" │ {_runners_up(step, columns.others, style)}" if columns.others else ""
-    tail = f" │ H {entropy:.2f}" + (f"  kept {count(step.kept)}" if columns.kept else "")
+    tail = f" │ H {numbers.entropy(entropy)}" + (
+        f"  kept {count(step.kept)}" if columns.kept else ""
+    )
     return (
         f"{theme.paint(theme.bold, str(step.index + 1).rjust(columns.index))}  "
         f"{theme.paint(theme.accent, chosen)} "

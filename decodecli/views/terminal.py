@@ -11,7 +11,6 @@ import math
 import os
 from dataclasses import replace
 
-from rich.cells import cell_len
 from rich.console import Console
 
 from decodecli.records import RunHeader, RunSummary, Step
@@ -83,17 +82,13 @@ class TerminalView:
         self._begin()
         self._header = header
         style = self._style = self._fitted().of_run(header)
-        lines = (
-            ["", *header_lines(header, style, sample)]
-            if again
-            else header_lines(header, style, sample)
-        )
-        out = "".join(line + "\n" for line in lines) + "\n"
+        lines = [*([""] if again else []), *header_lines(header, style, sample), ""]
+        out = "".join(f"{line}\n" for line in lines)
         if self._show_text:
             prompt = self._safe(text_tail(header.prompt))
-            self._running.add(self._safe(header.prompt[-_PROMPT_TAIL:]), style.theme.dim)
+            self._running.add(self._safe(header.prompt[-_PROMPT_TAIL:]), style.theme.prompt)
             self._line_start = not prompt
-            out += style.theme.paint(style.theme.dim, prompt)
+            out += style.theme.paint(style.theme.prompt, prompt)
             out += "" if self._tables == "none" or not prompt else "\n"
         if self._tables == "line":
             out += line_headings(style)
@@ -129,13 +124,13 @@ class TerminalView:
         if self._tables != "none":
             if self._show_text and self._header is not None:
                 prompt = self._safe(text_tail(self._header.prompt))
-                painted = style.theme.paint(style.theme.dim, prompt)
+                painted = style.theme.paint(style.theme.prompt, prompt)
                 text = painted + "".join(
                     style.theme.paint(code, text) for text, code in self._spans
                 )
                 out = f"{self._rule()}\n{text}\n\n"
-        elif not self._line_start:
-            out = "\n\n"
+        elif self._show_text:
+            out = "\n" if self._line_start else "\n\n"
         if self._header is not None:
             lines = summary_lines(self._header, summary, self._facts, style)
             out += "".join(f" {line}\n" for line in lines)
@@ -162,13 +157,12 @@ class TerminalView:
     def _rule(self) -> str:
         """A line across, with the key to the text's colours where there is room and colour."""
         theme, width = self._style.theme, self._style.width
-        key = "  ".join(LEVELS)
-        if any(theme.text) and width >= cell_len(key) + 24:
-            key = " ".join(theme.paint(c, name) for c, name in zip(theme.text, LEVELS, strict=True))
-            used = len(" ".join(LEVELS)) + len(" probability  ") + 2
-            line = theme.paint(theme.dim, "─" * (width - used) + " probability ")
-            return f"{line}{key} {theme.paint(theme.dim, '──')}"
-        return theme.paint(theme.dim, "─" * width)
+        key_width = len(" probability  ──") + len(" ".join(LEVELS))
+        if not any(theme.text) or width < key_width + 8:
+            return theme.paint(theme.dim, "─" * width)
+        line = theme.paint(theme.dim, "─" * (width - key_width) + " probability ")
+        key = " ".join(theme.paint(c, name) for c, name in zip(theme.text, LEVELS, strict=True))
+        return f"{line}{key} {theme.paint(theme.dim, '──')}"
 
     def _fitted(self, step: Step | None = None) -> Style:
         """The style at the terminal's present width, knowing what the step's tokens give away."""

@@ -33,6 +33,7 @@ class Theme:
     bold: str = ""
     dim: str = ""
     reset: str = ""
+    prompt: str = ""  # dim where the text after it has no colours to stand out by
     heat: tuple[str, ...] = _NONE
     text: tuple[str, ...] = _NONE
 
@@ -46,15 +47,15 @@ class Theme:
             return cls()
         if console.no_color or system is None:
             unsure = (UNDERLINE,) * _UNSURE + ("",) * (len(LEVELS) - _UNSURE)
-            return cls(accent=BOLD, bold=BOLD, dim=DIM, reset=RESET, text=unsure)
+            return cls(accent=BOLD, bold=BOLD, dim=DIM, reset=RESET, prompt=DIM, text=unsure)
         if system == "standard":
-            return cls("\x1b[1;35m", BOLD, DIM, RESET, _HEAT_16, _HEAT_16)
+            return cls("\x1b[1;35m", BOLD, DIM, RESET, "", _HEAT_16, _HEAT_16)
         return cls.full()
 
     @classmethod
     def full(cls) -> Theme:
         """The theme of a terminal with 256 colours or more."""
-        return cls("\x1b[1;38;5;162m", BOLD, DIM, RESET, _HEAT_256, _HEAT_256)
+        return cls("\x1b[1;38;5;162m", BOLD, DIM, RESET, "", _HEAT_256, _HEAT_256)
 
     def paint(self, code: str, text: str) -> str:
         """`text` under `code`, if there is a code."""
