@@ -20,7 +20,9 @@ class Terminal(io.StringIO):
     def __init__(self, width: int = 80, height: int = 24, encoding: str = "utf-8") -> None:
         super().__init__()
         self.width, self.height = width, height
-        self.rows: list[str] = [""]
+        self.grid: list[list[str]] = [
+            []
+        ]  # a cell holds a character and its marks; "" follows a wide one
         self.row = self.column = 0
         self.wraps = self.cursor_shown = True
         self.writes: list[str] = []
@@ -55,13 +57,13 @@ class Terminal(io.StringIO):
         if letter == "m":
             return
         if letter == "A":
-            top = max(len(self.rows) - self.height, 0)
+            top = max(len(self.grid) - self.height, 0)
             assert self.row - int(numbers) >= top, "the cursor left the screen"
             self.row -= int(numbers)
         elif letter == "J":
             assert numbers == ""
-            self.rows = self.rows[: self.row + 1]
-            self.rows[self.row] = kept_cells(self.rows[self.row], self.column)
+            del self.grid[self.row + 1 :]
+            del self.grid[self.row][self.column :]
         elif f"{numbers}{letter}" in ("?25l", "?25h"):
             self.cursor_shown = letter == "h"
         elif f"{numbers}{letter}" in ("?7l", "?7h"):
@@ -77,58 +79,52 @@ class Terminal(io.StringIO):
         elif character == "\t":
             self.column = min(self.column // 8 * 8 + 8, self.width - 1)
         else:
-            assert character.isprintable() or cell_len(character) == 0, f"raw {character!r}"
             code = ord(character)
             assert 32 <= code < 0x7F or code >= 0xA0, f"raw {character!r}"
-            width = cell_len(character)
-            if self.column + width > self.width:
-                if not self.wraps:
-                    return
-                self._next_row()
-            line = self.rows[self.row]
-            line += " " * (self.column - cell_len(line))
-            self.rows[self.row] = (
-                kept_cells(line, self.column)
-                + character
-                + line[len(kept_cells(line, self.column + width)) :]
-            )
-            self.column += width
+            self._put(character, cell_len(character))
+
+    def _put(self, character: str, width: int) -> None:
+        if width and self.column + width > self.width:
+            if not self.wraps:
+                return
+            self._next_row()
+        row = self.grid[self.row]
+        row += [" "] * (self.column + width - len(row))
+        if not width:
+            if self.column:
+                row[self.column - 1] += character
+            return
+        row[self.column : self.column + width] = [character, ""][:width]
+        self.column += width
 
     def _next_row(self) -> None:
         self.row += 1
         self.column = 0
-        if self.row == len(self.rows):
-            self.rows.append("")
+        if self.row == len(self.grid):
+            self.grid.append([])
 
     def narrow(self, width: int) -> None:
         """Resize as terminals do that fold long rows: the cursor stays at its place in the text."""
-        folded: list[str] = []
-        for number, line in enumerate(self.rows):
+        assert self.column == 0, "a folded row would carry the cursor away"
+        folded: list[list[str]] = []
+        cursor = 0
+        for number, row in enumerate(self.grid):
             if number == self.row:
-                assert self.column == 0, "a folded row would carry the cursor away"
-                self.row = len(folded)
-                number = -1
-            folded += [line[i : i + width] for i in range(0, len(line), width)] or [""]
-            if number == -1:
-                cursor = self.row
-        self.rows, self.row, self.width = folded, cursor, width
+                cursor = len(folded)
+            folded += [row[i : i + width] for i in range(0, len(row), width)] or [[]]
+        self.grid, self.row, self.width = folded, cursor, width
+
+    @property
+    def rows(self) -> list[str]:
+        """Every row, without trailing blanks."""
+        return ["".join(row).rstrip() for row in self.grid]
 
     @property
     def text(self) -> str:
-        """Everything shown so far, without trailing blanks."""
-        return "\n".join(line.rstrip() for line in self.rows).rstrip("\n")
+        """Everything shown so far."""
+        return "\n".join(self.rows).rstrip("\n")
 
     @property
     def written(self) -> str:
         """Everything written, escape sequences and all."""
         return "".join(self.writes)
-
-
-def kept_cells(line: str, cells: int) -> str:
-    """The part of `line` that fills its first `cells` cells."""
-    used = 0
-    for place, character in enumerate(line):
-        if used >= cells and cell_len(character):
-            return line[:place]
-        used += cell_len(character)
-    return line
