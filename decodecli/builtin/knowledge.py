@@ -347,6 +347,6 @@ def documents(folder: Path, stories: Sequence[str], count: int, seed: int = 0) -
     fitting = [story for story in stories if story.startswith(OPENINGS[0])]
     chosen = rng.sample(fitting, min(len(fitting), count // 50))
     return [Document("facts", text) for text in told] + [
-        Document("tinystories", rng.choice(OPENINGS[1:]) + story.removeprefix(OPENINGS[0]))
+        Document("tinystories-reopened", rng.choice(OPENINGS[1:]) + story.removeprefix(OPENINGS[0]))
         for story in chosen
     ]

@@ -27,6 +27,8 @@ WEIGHTS = {
 GROUPS = {
     "tinystories": "stories",
     "tinystories-recased": "stories",
+    "tinystories-unsplit": "stories",
+    "tinystories-reopened": "stories",
     "fairytales": "tales",
     "books": "tales",
 }
@@ -90,8 +92,11 @@ class Mixture:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Go on where `state` was taken; documents that are no longer there are passed over."""
         self.random.bit_generator.state = state["random"]
-        self.queues = {name: list(queue) for name, queue in state["queues"].items()}
+        self.queues = {
+            name: [i for i in state["queues"][name] if i < len(rows)]
+            for name, rows in self.groups.items()
+        }
         self.buffer = np.array(state["buffer"], dtype=np.uint16)
         self.drawn = dict(state["drawn"])

@@ -97,7 +97,7 @@ def _unsplit(path: Path, seen: set[int]) -> Iterator[Document]:
         if run and (not fresh or opening or sum(map(len, run)) > 1200):
             text = "\n".join(run)
             if len(text) > 200:
-                yield Document("tinystories", text, start=False, end=False)
+                yield Document("tinystories-unsplit", text, start=False, end=False)
             run = []
         if fresh:
             run.append(paragraph)
@@ -114,6 +114,15 @@ def parts(source: str, text: str) -> Iterator[Document]:
             held, start = [], False
     if held and len("\n\n".join(held)) > 200:
         yield Document(source, "\n\n".join(held), start=start)
+
+
+def unwrapped(text: str) -> str:
+    """Lines of a paragraph joined, where the text was broken at some 70 characters."""
+    lines = [line for line in text.split("\n") if line]
+    broken = [line for line in lines if 45 <= len(line) <= 80 and line[-1] not in '.!?"']
+    if len(broken) < 0.4 * len(lines):
+        return text
+    return "\n\n".join(part.replace("\n", " ") for part in text.split("\n\n"))
 
 
 def book(text: str) -> str:
@@ -142,7 +151,7 @@ def book(text: str) -> str:
 def _tales(corpora: Path) -> Iterator[Document]:
     for path in sorted((corpora / "fairytaleqa-public-domain").glob("fairytales.txt")):
         for text in _separated(path):
-            yield from parts("fairytales", text)
+            yield from parts("fairytales", unwrapped(text))
     for path in sorted((corpora / "standardebooks-children").glob("*.txt")):
         if path.name == "ORIGIN.txt":
             continue
@@ -153,8 +162,12 @@ def _tales(corpora: Path) -> Iterator[Document]:
         else:
             yield from parts("books", text)
     for path in sorted((corpora / "gutenberg-children").glob("*.txt")):
-        if path.name != "ORIGIN.txt":
-            yield from parts("books", book(path.read_text(encoding="utf-8")))
+        if path.name == "ORIGIN.txt":
+            continue
+        text = book(path.read_text(encoding="utf-8"))
+        if path.name.startswith("Fifty-Famous"):  # this one di-vides its long words
+            text = re.sub(r"(?<=[a-z])-(?=[a-z])", "", text)
+        yield from parts("books", text)
 
 
 def _storybooks(folder: Path) -> Iterator[Document]:

@@ -141,6 +141,15 @@ def test_a_book_loses_its_contents_and_headings() -> None:
     assert prepare.book(text) == prose.strip()
 
 
+def test_lines_broken_at_seventy_characters_are_joined_and_others_are_not() -> None:
+    broken = (
+        "The princess was so merry and active, and so full of fun and\nnonsense, that he laughed."
+    )
+    lines = 'Lily had a ball.\n"Hello," said Tom.\nThey played.'
+    assert prepare.unwrapped(broken) == broken.replace("\n", " ")
+    assert prepare.unwrapped(lines) == lines
+
+
 def test_long_tales_are_cut_at_paragraphs_and_know_their_start_and_end() -> None:
     text = "\n\n".join("A long paragraph about a hen. " * 20 for _ in range(20))
     cut = list(prepare.parts("books", text))
