@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E402
 import os
 
+# Before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("DECODECLI_")]:

@@ -14,7 +14,7 @@ from decodecli.cli import streams
 from decodecli.config import Effective, OutputParams, resolve
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.records import to_json_line
-from decodecli.settings import SEED_LIMIT, SamplingParams, check_choice
+from decodecli.settings import SEED_LIMIT, LoadParams, SamplingParams, check_choice
 from decodecli.views.jsonl import TraceFile
 
 if TYPE_CHECKING:
@@ -88,23 +88,11 @@ def generate(
     if is_default:
         shown.tell(f"no prompt was given; continuing {text!r}")
     record = TraceFile(output.trace) if output.trace else None
-    sinks: _Sinks | None = None
     try:
-        with _loading(load_params.model, output) as progress:
-            from decodecli.engine.decode import prefill
-            from decodecli.engine.detokenize import tokenizer_kind
-            from decodecli.engine.loading import load
-
-            lm = load(load_params, progress=progress, verbose=bool(output.verbose))
-            prefix = prefill(lm, text, output.bos)
-        sinks = _Sinks(output, record, tokenizer_kind(lm.tokenizer) == "byte_level")
-        for notice in (*lm.notices, *_chat_notice(lm, output)):
-            shown.tell(notice)
-        _run(prefix, params, effective, output, sinks, shown)
+        with streams.library_noise(output.verbose):
+            _load_and_run(text, params, load_params, effective, output, record, shown)
     finally:
-        if sinks is not None:
-            sinks.close()
-        elif record is not None:
+        if record is not None:
             record.close()
     if record is not None and record.problem is not None:
         raise record.problem
@@ -125,6 +113,31 @@ def _with_seed(params: SamplingParams, samples: int) -> SamplingParams:
             "choose a smaller seed",
         )
     return params
+
+
+def _load_and_run(
+    text: str,
+    params: SamplingParams,
+    load_params: LoadParams,
+    effective: Effective,
+    output: OutputParams,
+    record: TraceFile | None,
+    shown: _Notices,
+) -> None:
+    with _loading(load_params.model, output) as progress:
+        from decodecli.engine.decode import prefill
+        from decodecli.engine.detokenize import tokenizer_kind
+        from decodecli.engine.loading import load
+
+        lm = load(load_params, progress=progress, verbose=output.verbose)
+        prefix = prefill(lm, text, output.bos)
+    for notice in (*lm.notices, *_chat_notice(lm)):
+        shown.tell(notice)
+    sinks = _Sinks(output, record, tokenizer_kind(lm.tokenizer) == "byte_level")
+    try:
+        _run(prefix, params, effective, output, sinks, shown)
+    finally:
+        sinks.close()
 
 
 def _run(
@@ -196,7 +209,7 @@ class _Notices:
             streams.tell(f"Note: {message}")
 
 
-def _chat_notice(lm: Any, output: OutputParams) -> tuple[str, ...]:
+def _chat_notice(lm: Any) -> tuple[str, ...]:
     if not getattr(lm.tokenizer, "chat_template", None):
         return ()
     return (

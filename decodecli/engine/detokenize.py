@@ -62,7 +62,7 @@ class Detokenizer:
             self._ids = self._context(self._ids, at_least=self._fresh)
             self._known = self._decode(self._ids)
             self._fresh = 0
-        else:
+        elif not self._known.startswith(text):  # else the prompt itself ends inside a character
             self._known = text
         return segment
 

@@ -239,7 +239,38 @@ def _load_model(
             f"{checkpoint.name} does not fit on {device}",
             "try --quantize nf4, a smaller model, or --device cpu",
         ) from error
+    if quantize in ("nf4", "fp4", "int8"):
+        _check_quantized(network, checkpoint, quantize, device)
     return network.eval()
+
+
+def _check_quantized(network: Any, checkpoint: Checkpoint, scheme: str, device: str) -> None:
+    """Make sure that the scheme took hold, and that each layer's shape can be run on this device."""
+    import bitsandbytes
+
+    kind = bitsandbytes.nn.Linear8bitLt if scheme == "int8" else bitsandbytes.nn.Linear4bit
+    layers = [module for module in network.modules() if isinstance(module, kind)]
+    if not layers:
+        raise LoadError(
+            f"--quantize {scheme} does not work for {checkpoint.name}: "
+            "it has no linear layers that bitsandbytes can replace",
+            "use --quantize none",
+        )
+    for layer in layers:
+        # The packed kernel for CPUs takes whole blocks only; other shapes go the plain way.
+        if device == "cpu" and (layer.in_features % 64 or layer.out_features % 32):
+            layer.support_avx512bf16_for_cpu = False
+    try:
+        with torch.inference_mode():
+            network(input_ids=torch.zeros((1, 2), dtype=torch.long, device=network.device))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # some architectures reach past their layers for raw weights
+        raise LoadError(
+            f"--quantize {scheme} does not work for {checkpoint.name} "
+            f"({checkpoint.config.get('model_type')}): {_first_line(error)}",
+            "use --quantize none",
+        ) from error
 
 
 def _device_map(params: LoadParams, checkpoint: Checkpoint, device: str, dtype: str) -> Any:

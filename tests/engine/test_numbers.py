@@ -71,7 +71,9 @@ def test_every_number_of_a_step_equals_its_float64_recomputation(
     history = [3, 1, 4, 1, 5, 9, 2, 6, 1]
     chain = Chain(params)
     filtered = chain(logits[None], torch.tensor([history]))
-    token = int(draw(filtered.scores, None if chain.greedy else torch.Generator().manual_seed(seed)))
+    token = int(
+        draw(filtered.scores, None if chain.greedy else torch.Generator().manual_seed(seed))
+    )
     seen = observe(logits, filtered, chain, token, count, str)
     assert seen is not None
 
@@ -99,7 +101,11 @@ def test_every_number_of_a_step_equals_its_float64_recomputation(
         assert close(row.logprob, plain[i])
         assert close(row.tempered_logprob, tempered[i])
         assert close(row.cumulative, in_order[place[i]])
-        assert (row.final_logprob is None) == (row.removed_by is not None) == bool(np.isneginf(final[i]))
+        assert (
+            (row.final_logprob is None)
+            == (row.removed_by is not None)
+            == bool(np.isneginf(final[i]))
+        )
         if row.final_logprob is not None:
             assert close(row.final_logprob, final[i])
     assert seen.rank == d.rank_of(exact, token)

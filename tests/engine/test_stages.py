@@ -28,7 +28,9 @@ PROCESSORS = {
 def scores(draw, vocab: int = 120):
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     rows = draw(st.integers(1, 3))
-    values = torch.randn(rows, vocab, generator=generator) * draw(st.sampled_from([0.0, 0.5, 3, 50]))
+    values = torch.randn(rows, vocab, generator=generator) * draw(
+        st.sampled_from([0.0, 0.5, 3, 50])
+    )
     if draw(st.booleans()):
         values = values.round()  # many ties
     if draw(st.booleans()):
@@ -99,5 +101,7 @@ def test_the_first_stage_that_removed_a_token_is_remembered():
     logits = torch.tensor([[4.0, 3.0, 2.0, 1.0, 0.0]])
     chain = Chain(SamplingParams(no_repeat_ngram_size=1, top_k=2, top_p=0.6))
     filtered = chain(logits, torch.tensor([[0]]))
-    names = [None if code == 0 else chain.order[code - 1] for code in filtered.removed_by[0].tolist()]
+    names = [
+        None if code == 0 else chain.order[code - 1] for code in filtered.removed_by[0].tolist()
+    ]
     assert names == ["no_repeat_ngram_size", None, "top_p", "top_k", "top_k"]

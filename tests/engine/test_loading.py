@@ -1,0 +1,117 @@
+"""Any causal model of transformers, from a folder, in each number type that works here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from conftest import ARCHITECTURES, builtin_tokenizer, tiny_network
+
+import decodecli
+from decodecli.engine import loading
+from decodecli.engine.checkpoint import Checkpoint
+from decodecli.settings import LoadParams, SamplingParams
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_saved_folder_decodes_like_the_model_in_memory(architecture, tmp_path):
+    tiny_network(architecture).save_pretrained(tmp_path)
+    builtin_tokenizer().save_pretrained(tmp_path)
+    loaded = decodecli.load(str(tmp_path), device="cpu")
+    wrapped = loading.LanguageModel.wrap(tiny_network(architecture), builtin_tokenizer())
+    params = SamplingParams(max_new_tokens=8, seed=1)
+    found, expected = (decodecli.generate(lm, "Once upon", params) for lm in (loaded, wrapped))
+    assert found.summary.token_ids == expected.summary.token_ids
+    assert loaded.info.parameters == sum(p.numel() for p in tiny_network(architecture).parameters())
+
+
+def test_the_built_in_model_says_what_auto_became(lm):
+    auto = decodecli.load()
+    assert (auto.info.name, auto.info.quantize) == ("builtin", "none")
+    assert auto.info.dtype == "float32"
+    assert lm.context == lm.model.config.max_position_embeddings
+    assert lm.info.vocab_size == len(lm.tokenizer)
+
+
+@pytest.mark.parametrize("scheme", ["nf4", "fp4", "int8"])
+def test_four_and_eight_bits_work_on_a_cpu(scheme, tiny_folder):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    lm = decodecli.load(str(tiny_folder), device="cpu", quantize=scheme)
+    assert lm.info.quantize == scheme
+    assert lm.info.dtype == "bfloat16"
+    kinds = {type(module).__name__ for module in lm.model.modules()}
+    assert ("Linear8bitLt" if scheme == "int8" else "Linear4bit") in kinds
+    run = decodecli.generate(lm, "Once upon", SamplingParams(max_new_tokens=4, temperature=0))
+    assert run.summary.new_tokens == 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_every_number_type_decodes(dtype, tiny_folder):
+    lm = decodecli.load(str(tiny_folder), device="cpu", dtype=dtype)
+    assert lm.model.dtype == getattr(torch, dtype)
+    assert (
+        decodecli.generate(lm, "hi", SamplingParams(max_new_tokens=3, seed=0)).summary.new_tokens
+        == 3
+    )
+
+
+def checkpoint(tmp_path, parameters: int, **config) -> Checkpoint:
+    return Checkpoint("m", tmp_path, None, config, parameters)
+
+
+def test_auto_depends_on_size_device_and_what_is_stored(tmp_path, monkeypatch):
+    small = checkpoint(tmp_path, 10_000_000, dtype="bfloat16")
+    large = checkpoint(tmp_path, 7_000_000_000, torch_dtype="bfloat16")
+    monkeypatch.setattr(loading, "_has_bitsandbytes", lambda: True)
+    assert loading.choose_quantize("auto", "cuda:0", large) == "nf4"
+    assert loading.choose_quantize("auto", "cpu", large) == "none"
+    assert loading.choose_quantize("auto", "cuda:0", small) == "none"
+    assert loading.choose_dtype("auto", "none", small) == "float32"
+    assert loading.choose_dtype("auto", "none", large) == "bfloat16"
+    assert loading.choose_dtype("auto", "nf4", large) == "bfloat16"
+    assert loading.choose_dtype("float16", "nf4", large) == "float16"
+    stored = checkpoint(tmp_path, 7_000_000_000, quantization_config={"quant_method": "gptq"})
+    assert loading.choose_quantize("auto", "cuda:0", stored) == "gptq"
+    monkeypatch.setattr(loading, "_has_bitsandbytes", lambda: False)
+    assert loading.choose_quantize("auto", "cuda:0", large) == "none"
+
+
+def test_suggested_sampling_values_are_told_and_not_applied(tiny_folder, tmp_path):
+    import shutil
+
+    folder = tmp_path / "suggests"
+    shutil.copytree(tiny_folder, folder)
+    settings = {"temperature": 0.6, "top_p": 0.9, "do_sample": True, "eos_token_id": [7, 9]}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    lm = decodecli.load(str(folder), device="cpu")
+    assert lm.eos_ids == {7, 9}
+    assert any("--temperature 0.6 --top-p 0.9" in notice for notice in lm.notices)
+    plain = decodecli.load(str(tiny_folder), device="cpu")
+    params = SamplingParams(max_new_tokens=2, seed=3)
+    first, second = (decodecli.generate(m, "hi", params).steps[0].as_dict() for m in (lm, plain))
+    assert first == second
+
+
+def test_loading_takes_its_settings_as_one_value_too(tiny_folder):
+    params = LoadParams(model=str(tiny_folder), device="cpu", dtype="bfloat16")
+    assert decodecli.load(params).info.dtype == "bfloat16"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device")
+@pytest.mark.parametrize("scheme", ["nf4", "fp4", "int8"])
+def test_four_and_eight_bits_work_on_cuda(scheme, tiny_folder):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    lm = decodecli.load(str(tiny_folder), device="cuda", quantize=scheme)
+    run = decodecli.generate(lm, "Once upon", SamplingParams(max_new_tokens=4, temperature=0))
+    assert lm.info.device == "cuda:0"
+    assert run.summary.new_tokens == 4
+
+
+def test_an_architecture_that_bitsandbytes_cannot_run_is_refused(tmp_path):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    tiny_network("mamba").save_pretrained(tmp_path)
+    builtin_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(decodecli.DecodecliError, match="does not work"):
+        decodecli.load(str(tmp_path), device="cpu", quantize="nf4")
