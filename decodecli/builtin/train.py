@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning barrier starve
 
 import argparse
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -158,7 +159,6 @@ class Trainer:
         with torch.autocast(self.device, dtype=torch.bfloat16):
             bits = bits_per_byte(self.model, self.tokenizer, self.watched)
         self.model.train()
-        self.progress.best = min(self.progress.best, bits)
         point = {
             "minutes": round(self.progress.seconds / 60, 2),
             "tokens": self.progress.tokens,
@@ -166,8 +166,10 @@ class Trainer:
         }
         self.progress.history.append(point)
         self._log(f"held-out bits per byte {bits:.4f}")
+        if bits <= self.progress.best:  # should held-out text get worse, the best weights stay
+            self.progress.best = bits
+            export(self.model, self.tokenizer, self.args.work / "best")
         self._save()
-        export(self.model, self.tokenizer, self.args.work / "interim")
 
     def _log(self, what: str) -> None:
         p = self.progress
@@ -285,7 +287,7 @@ def main(words: Sequence[str] | None = None) -> None:
     trainer = Trainer(args, found, tokenizer)
     trainer.run()
     out = args.out or args.work / "model"
-    export(trainer.model, tokenizer, out)
+    shutil.copytree(args.work / "best", out, dirs_exist_ok=True)
     (out / "CREDITS.md").write_text(credits.credits_text(args.corpora), encoding="utf-8")
     describe(trainer, prepare.shares(found), out)
     made = evaluate.sample(found, knowledge.all_facts(args.corpora / "facts"))
