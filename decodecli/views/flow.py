@@ -23,10 +23,11 @@ class RunningText:
     """Coloured text and its last `rows` rows at the current width.
 
     Wraps at spaces, beside wide characters, and anywhere when a word is longer than a row. Rows are
-    kept between steps; only a new width wraps all of the text again.
+    kept between steps; only a new width wraps all of the text again. Without a number of `rows` it
+    keeps all of them, and empty ones too.
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int | None = None) -> None:
         self._spans: list[tuple[str, str]] = []
         self._width = 0
         self._done: deque[list[_Cell]] = deque(maxlen=rows)
@@ -40,7 +41,7 @@ class RunningText:
             self._feed(text, code)
 
     def rows(self, width: int, reset: str) -> list[str]:
-        """The last rows, each at most `width` cells wide; none of them empty."""
+        """The last rows, each at most `width` cells wide."""
         if width != self._width:
             self._width = width
             self._done.clear()
@@ -48,7 +49,7 @@ class RunningText:
             for text, code in self._spans:
                 self._feed(text, code)
         rows = [*self._done, self._row] if self._row else list(self._done)
-        return [_joined(row, reset) for row in rows[-(self._done.maxlen or 1) :]]
+        return [_joined(row, reset) for row in rows[-(self._done.maxlen or len(rows)) :]]
 
     def _feed(self, text: str, code: str) -> None:
         for character in text:
@@ -60,17 +61,22 @@ class RunningText:
             else:
                 width = cell_len(character)
                 if self._row and (not width or self._row[-1].text[-1] == ZERO_WIDTH_JOINER):
-                    self._join(character)
+                    self._join(character, code)
                 else:
                     self._put(_Cell(character, code, width))
 
-    def _join(self, character: str) -> None:
+    def _join(self, character: str, code: str) -> None:
         """A mark, a selector, or what follows a joiner: part of the character before it."""
         cell = self._row[-1]
-        cell.text += character
-        width = cell_len(cell.text)
+        width = cell_len(cell.text + character)
+        if width > 2:  # joiners without sense, which join nothing
+            self._put(_Cell(character, code, cell_len(character)))
+            return
         self._used += width - cell.width
-        cell.width = width
+        cell.text, cell.width = cell.text + character, width
+        if self._used > self._width and len(self._row) > 1:  # a selector made it wide
+            self._used -= self._row.pop().width
+            self._put(cell)
 
     def _put(self, cell: _Cell) -> None:
         if self._used + cell.width <= self._width or not self._row:
@@ -93,7 +99,7 @@ class RunningText:
         return []
 
     def _end_row(self, carried: list[_Cell]) -> None:
-        if self._row:
+        if self._row or self._done.maxlen is None:
             self._done.append(self._row)
         self._row = carried
         self._used = sum(cell.width for cell in carried)

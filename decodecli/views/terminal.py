@@ -123,18 +123,24 @@ class TerminalView:
         out = ""
         if self._tables != "none":
             if self._show_text and self._header is not None:
-                prompt = self._safe(text_tail(self._header.prompt))
-                painted = style.theme.paint(style.theme.prompt, prompt)
-                text = painted + "".join(
-                    style.theme.paint(code, text) for text, code in self._spans
-                )
-                out = f"{self._rule()}\n{text}\n\n"
+                out = f"{self._rule()}\n{self._whole_text(self._header.prompt)}\n\n"
         elif self._show_text:
             out = "\n" if self._line_start else "\n\n"
         if self._header is not None:
             lines = summary_lines(self._header, summary, self._facts, style)
             out += "".join(f" {line}\n" for line in lines)
         self._write(out)
+
+    def _whole_text(self, prompt: str) -> str:
+        """The prompt and the text in its colours; on a terminal wrapped between words."""
+        theme = self._style.theme
+        spans = [(self._safe(text_tail(prompt)), theme.prompt), *self._spans]
+        if not self._console.is_terminal:
+            return "".join(theme.paint(code, text) for text, code in spans)
+        wrapped = RunningText()
+        for text, code in spans:
+            wrapped.add(text, code)
+        return "\n".join(wrapped.rows(max(self._style.width - 1, 1), theme.reset))
 
     def close(self) -> None:
         """Erase the running text and give the cursor back. The next step, if there is one, draws it

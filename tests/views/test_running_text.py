@@ -36,8 +36,18 @@ def test_newlines_end_rows_and_leave_none_empty() -> None:
     assert rows("a\n\n\nb", "\n", "c\n") == ["a", "b", "c"]
 
 
+def test_the_whole_text_keeps_empty_rows_and_indents() -> None:
+    text = RunningText()
+    text.add("a\n\n  indented text\n")
+    assert text.rows(10, "") == ["a", "", "  indented", "text"]
+
+
 def test_marks_and_joined_emoji_stay_with_their_base() -> None:
     assert rows("e", "\u0301", "👩", "\u200d", "👧", "!", width=4) == ["e\u0301👩\u200d👧!"]
+
+
+def test_a_character_that_a_selector_makes_wide_moves_on_when_it_no_longer_fits() -> None:
+    assert rows("abc❤", "\ufe0f", width=4) == ["abc", "❤\ufe0f"]
 
 
 def test_a_colour_is_written_where_it_changes() -> None:
@@ -47,7 +57,9 @@ def test_a_colour_is_written_where_it_changes() -> None:
     assert text.rows(20, "<0>") == ["<1>abcd<0>ef<2>gh<0>"]
 
 
-TEXTS = st.lists(st.text(st.sampled_from("ab  東京e\u0301\n\t👩\u200d"), max_size=12), max_size=8)
+TEXTS = st.lists(
+    st.text(st.sampled_from("ab  東京e\u0301\n\t👩\u200d❤\ufe0f"), max_size=12), max_size=8
+)
 
 
 @settings(deadline=None)
