@@ -7,6 +7,7 @@ filter is on unless asked for. A value out of range raises `UsageError` with the
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -38,10 +39,7 @@ class LoadParams:
             raise UsageError("--model is empty", "give a folder, a hub name, or builtin")
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("quantize", self.quantize, QUANTIZE)
-        kind, _, index = self.device.partition(":")
-        if kind not in ("auto", "cuda", "mps", "cpu") or (
-            index and (kind != "cuda" or not index.isdecimal())
-        ):
+        if not re.fullmatch(r"auto|mps|cpu|cuda(:\d+)?", self.device, re.ASCII):
             raise UsageError(
                 f"--device must be auto, cuda, cuda:N, mps or cpu, got {self.device}",
                 "auto takes a GPU when there is one",

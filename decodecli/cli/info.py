@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import os
-import platform
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from decodecli import __version__
 from decodecli.cli import options as o
 from decodecli.cli import streams
-from decodecli.config import configs_folder, resolve, user_config_path
-from decodecli.settings import LoadParams, check_choice
+
+if TYPE_CHECKING:
+    from decodecli.settings import LoadParams
 
 _PACKAGES = (
     "torch",
@@ -45,6 +40,11 @@ def info(
 
       decodecli info --model ./my-model --format json
     """
+    import json
+
+    from decodecli.config import resolve
+    from decodecli.settings import check_choice
+
     chosen = format or "text"
     check_choice("format", chosen, ("text", "json"))
     flags = {"model": model, "device": device, "dtype": dtype, "quantize": quantize}
@@ -62,6 +62,9 @@ def info(
 
 
 def _versions() -> dict[str, str]:
+    import importlib.metadata
+    import platform
+
     found = {"decodecli": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -72,6 +75,9 @@ def _versions() -> dict[str, str]:
 
 
 def _devices() -> list[dict[str, Any]]:
+    import os
+    import platform
+
     import torch
 
     found: list[dict[str, Any]] = []
@@ -103,9 +109,13 @@ def _memory() -> tuple[int | None, int | None]:
 
 
 def _folders() -> dict[str, str]:
+    import sys
+    from pathlib import Path
+
     from huggingface_hub import constants
 
     from decodecli.builtin import model_path
+    from decodecli.config import configs_folder, user_config_path
 
     return {
         "package": str(Path(__file__).parent.parent),

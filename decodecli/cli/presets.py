@@ -8,8 +8,6 @@ import typer
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
-from decodecli.config import preset_names, read_preset
-from decodecli.settings import check_choice
 
 
 def presets(
@@ -27,6 +25,9 @@ def presets(
 
       decodecli generate --preset creative
     """
+    from decodecli.config import preset_names, read_preset
+    from decodecli.settings import check_choice
+
     chosen = format or "text"
     check_choice("format", chosen, ("text", "json"))
     found = {preset: read_preset(preset) for preset in ([name] if name else preset_names())}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -15,7 +13,6 @@ from typing import Any, ParamSpec, TypeVar
 import typer
 
 from decodecli.errors import DecodecliError, PromptError, UsageError, WriteError
-from decodecli.settings import BUILTIN_PROMPT
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,28 +34,29 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             tell("Interrupted.")
             raise typer.Exit(130) from None
-        except DecodecliError as error:
-            if debug:
-                raise
-            tell(f"Error: {error.message}", error.hint)
-            raise typer.Exit(error.exit_code) from None
-        except typer.Exit:
+        except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:
-            if debug or _is_usage(error):
-                raise
-            lines = str(error).strip().splitlines() or [""]
-            tell(
-                f"Error: unexpected {type(error).__name__}: {lines[0][:300]}",
-                "this is a bug in decodecli or a library; --debug shows the traceback",
-            )
-            raise typer.Exit(1) from None
+            if debug:
+                import traceback
+
+                traceback.print_exc()
+            raise typer.Exit(_tell_error(error)) from None
 
     return run
 
 
-def _is_usage(error: Exception) -> bool:
-    return isinstance(error, typer.BadParameter | typer.Abort)
+def _tell_error(error: Exception) -> int:
+    """Say what went wrong; returns the exit code."""
+    if isinstance(error, DecodecliError):
+        tell(f"Error: {error.message}", error.hint)
+        return error.exit_code
+    lines = str(error).strip().splitlines() or [""]
+    tell(
+        f"Error: unexpected {type(error).__name__}: {lines[0][:300]}",
+        "this is a bug in decodecli or a library; --debug shows the traceback",
+    )
+    return 1
 
 
 def tell(message: str, hint: str = "") -> None:
@@ -120,6 +118,9 @@ def library_noise(allowed: bool) -> Iterator[None]:
     if allowed:
         yield
         return
+    import logging
+    import warnings
+
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -148,6 +149,8 @@ def read_prompt(argument: str | None, file: str | None) -> tuple[str, bool]:
         UsageError: an argument and a file; a file that is not there.
         PromptError: bytes that are not UTF-8.
     """
+    from decodecli.settings import BUILTIN_PROMPT
+
     if argument is not None and file is not None:
         raise UsageError("a prompt and --file were both given", "give one of them")
     if file is not None:

@@ -1,0 +1,306 @@
+"""One loaded model, one prompt, its samples: from settings to records to every place they go."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from decodecli.cli import streams
+from decodecli.config import Effective, OutputParams
+from decodecli.errors import DecodecliError, UsageError
+from decodecli.records import to_json_line
+from decodecli.settings import SEED_LIMIT, LoadParams, SamplingParams
+from decodecli.views.jsonl import TraceFile
+
+if TYPE_CHECKING:
+    from decodecli.engine.decode import Decoding, Prefix
+    from decodecli.records import RunHeader, RunSummary, Step
+
+
+def run_command(text: str, is_default: bool, effective: Effective) -> None:
+    """Everything that `generate` does once its settings and prompt are known."""
+    output, load_params = effective.output(), effective.load()
+    params = _with_seed(effective.sampling(), output.num_samples)
+    shown = _Notices(output.quiet)
+    for notice in effective.notices:
+        shown.tell(notice)
+    if is_default:
+        shown.tell(f"no prompt was given; continuing {text!r}")
+    record = TraceFile(output.trace) if output.trace else None
+    try:
+        with streams.library_noise(output.verbose):
+            _load_and_run(text, params, load_params, effective, output, record, shown)
+    finally:
+        if record is not None:
+            record.close()
+    if record is not None and record.problem is not None:
+        raise record.problem
+
+
+def _with_seed(params: SamplingParams, samples: int) -> SamplingParams:
+    """The settings with an integer seed, and room for the seeds of all samples."""
+    if samples > SEED_LIMIT:
+        raise UsageError(
+            f"--num-samples must be at most {SEED_LIMIT}, got {samples}", "there are no more seeds"
+        )
+    if params.seed is None:
+        return replace(params, seed=secrets.randbelow(SEED_LIMIT - samples + 1))
+    if params.seed + samples > SEED_LIMIT:
+        raise UsageError(
+            f"--seed {params.seed} with --num-samples {samples} runs past 4294967295",
+            "choose a smaller seed",
+        )
+    return params
+
+
+def _load_and_run(
+    text: str,
+    params: SamplingParams,
+    load_params: LoadParams,
+    effective: Effective,
+    output: OutputParams,
+    record: TraceFile | None,
+    shown: _Notices,
+) -> None:
+    with _loading(load_params.model, output) as progress:
+        from decodecli.engine.decode import prefill
+        from decodecli.engine.detokenize import tokenizer_kind
+        from decodecli.engine.loading import load
+
+        lm = load(load_params, progress=progress, verbose=output.verbose)
+        prefix = prefill(lm, text, output.bos)
+    for notice in (*lm.notices, *_chat_notice(lm)):
+        shown.tell(notice)
+    sinks = _Sinks(output, record, tokenizer_kind(lm.tokenizer) == "byte_level")
+    try:
+        _run(prefix, params, effective, output, sinks, shown)
+    finally:
+        sinks.close()
+
+
+def _run(
+    prefix: Prefix,
+    params: SamplingParams,
+    effective: Effective,
+    output: OutputParams,
+    sinks: _Sinks,
+    shown: _Notices,
+) -> None:
+    """All samples, one after the other, from the one prefilled prompt."""
+    from decodecli.engine.decode import Decoding
+
+    assert params.seed is not None
+    for sample in range(output.num_samples):
+        last = sample + 1 == output.num_samples
+        decoding = Decoding(
+            prefix,
+            replace(params, seed=params.seed + sample),
+            candidates=output.candidates,
+            shared=not last,
+            sources={k: v for k, v in effective.sources.items() if k not in ("preset", "config")},
+            recorded={"bos": output.bos, "num_samples": output.num_samples},
+        )
+        if sample == 0:
+            for notice in decoding.notices:
+                shown.tell(notice)
+        known = len(decoding.notices)
+        sinks.start(decoding.header, (sample + 1, output.num_samples))
+        try:
+            with _interruptible(decoding):
+                for step in decoding:
+                    sinks.step(step)
+        finally:
+            # Whatever ended it, the records so far are closed with what is known.
+            summary = decoding.summary()
+            sinks.finish(summary)
+        for notice in decoding.notices[known:]:
+            shown.tell(notice)
+        if summary.finish_reason == "interrupted":
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _interruptible(decoding: Decoding) -> Iterator[None]:
+    """The first Ctrl-C ends the run after the step under way; a second one ends it at once."""
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        decoding.interrupt()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        before = signal.signal(signal.SIGINT, on_interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Notices:
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def tell(self, message: str) -> None:
+        if not self.quiet:
+            streams.tell(f"Note: {message}")
+
+
+def _chat_notice(lm: Any) -> tuple[str, ...]:
+    if not getattr(lm.tokenizer, "chat_template", None):
+        return ()
+    return (
+        f"{lm.info.name} is tuned for chat and got a plain prompt; it may answer oddly "
+        "without its template",
+    )
+
+
+@contextmanager
+def _loading(name: str, output: OutputParams) -> Iterator[Any]:
+    """A moving line on stderr while the model loads, if a person is looking."""
+    if output.quiet or not streams.is_terminal(sys.stderr):
+        yield lambda words: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    with console.status(Text(f"loading {streams.printable(name)}"), spinner="dots") as status:
+        yield lambda words: status.update(Text(streams.printable(words)))
+
+
+class _Sink(Protocol):
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None: ...
+    def step(self, step: Step) -> None: ...
+    def finish(self, summary: RunSummary) -> None: ...
+    def close(self) -> None: ...
+
+
+class _Text:
+    """The generated text and nothing else, one final newline a run."""
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        pass
+
+    def step(self, step: Step) -> None:
+        if step.text:
+            streams.write_stdout(step.text)
+
+    def finish(self, summary: RunSummary) -> None:
+        streams.write_stdout("\n")
+
+    def close(self) -> None:
+        pass
+
+
+class _Records:
+    """The trace's lines, to stdout or to a file."""
+
+    def __init__(self, write: Any, close: Any = lambda: None) -> None:
+        self._write, self.close = write, close
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        self._write(header.as_dict())
+
+    def step(self, step: Step) -> None:
+        self._write(step.as_dict())
+
+    def finish(self, summary: RunSummary) -> None:
+        self._write(summary.as_dict())
+
+
+class _Screen:
+    """A `TerminalView` on stdout or stderr."""
+
+    def __init__(self, stream: Any, tables: str, byte_level: bool, *, text: bool) -> None:
+        from rich.console import Console
+
+        from decodecli.views.terminal import TerminalView
+
+        self.view = TerminalView(
+            Console(file=stream), tables=tables, live=text, show_text=text, byte_level=byte_level
+        )
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        self.view.start(header, sample=sample if sample[1] > 1 else None)
+
+    def step(self, step: Step) -> None:
+        self.view.step(step)
+
+    def finish(self, summary: RunSummary) -> None:
+        self.view.finish(summary)
+
+    def close(self) -> None:
+        self.view.close()
+
+
+class _HeaderLine(_Screen):
+    """What a run was, said on stderr where only the text goes to stdout."""
+
+    def step(self, step: Step) -> None:
+        pass
+
+    def finish(self, summary: RunSummary) -> None:
+        pass
+
+
+class _Sinks:
+    """Everything that a run's records go to, decided once from the options and the streams."""
+
+    def __init__(self, output: OutputParams, record: TraceFile | None, byte_level: bool) -> None:
+        self._all: list[_Sink] = []
+        if record is not None:
+            self._all.append(_Records(record.write, record.close))
+        at_terminal = streams.is_terminal(sys.stdout)
+        as_text = output.format == "text"
+        if not as_text:
+            self._all.append(_Records(lambda r: streams.write_stdout(to_json_line(r) + "\n")))
+        elif not at_terminal:
+            self._all.append(_Text())
+        elif output.quiet:
+            self._all.append(_Safe())
+        else:
+            self._all.append(_Screen(sys.stdout, output.tables or "full", byte_level, text=True))
+        if output.quiet or (as_text and at_terminal):
+            return
+        if output.tables in ("full", "line"):
+            self._all.append(_Screen(sys.stderr, output.tables, byte_level, text=False))
+        else:
+            self._all.append(_HeaderLine(sys.stderr, "none", byte_level, text=False))
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        for sink in self._all:
+            sink.start(header, sample)
+
+    def step(self, step: Step) -> None:
+        for sink in self._all:
+            sink.step(step)
+
+    def finish(self, summary: RunSummary) -> None:
+        problem: BaseException | None = None
+        for sink in self._all:
+            try:
+                sink.finish(summary)
+            except (OSError, DecodecliError) as error:  # the other sinks still get their ending
+                problem = problem or error
+        if problem is not None:
+            raise problem
+
+    def close(self) -> None:
+        for sink in self._all:
+            sink.close()
+
+
+class _Safe(_Text):
+    """The bare text on a terminal: nothing in it can steer the screen."""
+
+    def step(self, step: Step) -> None:
+        from decodecli.views.visible import safe_text
+
+        streams.write_stdout(safe_text(step.text))
