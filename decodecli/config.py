@@ -89,8 +89,10 @@ class Effective:
         except UsageError as error:
             for name, source in self.sources.items():
                 if source != "flag" and error.message.startswith(flag_name(name) + " "):
-                    origin = f"{ENVIRONMENT}{name.upper()}" if source == "env" else f"{source} file"
-                    raise UsageError(f"{error.message} (from the {origin})", error.hint) from None
+                    origin = (
+                        f"{ENVIRONMENT}{name.upper()}" if source == "env" else f"the {source} file"
+                    )
+                    raise UsageError(f"{error.message} (from {origin})", error.hint) from None
             raise
 
 
@@ -242,7 +244,8 @@ def _nearest(name: str, known: Any) -> str | None:
 def _existing(name: Any) -> Path:
     path = Path(str(name)).expanduser()
     if not path.is_file():
-        raise UsageError(f"--config {name}: there is no such file", "check the path")
+        what = "it is no file" if path.exists() else "there is no such file"
+        raise UsageError(f"--config {name}: {what}", "give a TOML file")
     return path
 
 

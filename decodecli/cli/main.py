@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typer
 
-from decodecli import __version__
 from decodecli.cli.generate import generate
 from decodecli.cli.info import info
 from decodecli.cli.options import Version
@@ -32,9 +31,6 @@ def decodecli(version: Version = None) -> None:
 
       decodecli presets
     """
-    if version:
-        typer.echo(f"decodecli {__version__}")
-        raise typer.Exit
 
 
 for _command in (generate, presets, info):

@@ -336,9 +336,22 @@ def text_or(*formats: str) -> Any:
     ]  # fmt: skip
 
 
+def _show_version(wanted: bool | None) -> None:
+    if wanted:
+        from decodecli import __version__
+
+        typer.echo(f"decodecli {__version__}")
+        raise typer.Exit
+
+
 Version = Annotated[
     bool | None,
     typer.Option(
-        "--version", "-V", help="Show the version and exit.", is_eager=True, show_default=False
+        "--version",
+        "-V",
+        help="Show the version and exit.",
+        is_eager=True,
+        callback=_show_version,
+        show_default=False,
     ),
 ]

@@ -96,7 +96,9 @@ def write_stdout(text: str) -> None:
         raise
     except OSError as error:
         _discard_stdout()
-        raise WriteError(f"cannot write to standard output: {error.strerror}") from error
+        raise WriteError(
+            f"cannot write to standard output: {error.strerror}", "is the disk full?"
+        ) from error
 
 
 def flush_stdout() -> None:
@@ -180,7 +182,9 @@ def _read_file(name: str) -> bytes:
     except FileNotFoundError:
         raise UsageError(f"--file {name}: there is no such file", "check the path") from None
     except OSError as error:
-        raise UsageError(f"--file {name} cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"--file {name} cannot be read: {error.strerror}", "give a text file in UTF-8"
+        ) from error
 
 
 def _decoded(data: bytes, where: str) -> str:

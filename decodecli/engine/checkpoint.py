@@ -85,7 +85,7 @@ def find_checkpoint(params: LoadParams, progress: Progress = lambda _: None) -> 
 
 
 def _not_a_folder(path: Path) -> LoadError:
-    if path.suffix == ".gguf":
+    if _is_gguf(path):
         return LoadError(
             f"{path} is a GGUF file, which transformers cannot run as it is",
             "give the folder or hub name of the original model (safetensors)",
@@ -95,6 +95,16 @@ def _not_a_folder(path: Path) -> LoadError:
     )
 
 
+def _is_gguf(path: Path) -> bool:
+    if path.suffix.lower() == ".gguf":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
 def _check_folder(folder: Path, params: LoadParams) -> dict[str, Any]:
     """The folder's config.json, if the folder can hold a causal language model."""
     if not (folder / "config.json").is_file():
@@ -102,7 +112,10 @@ def _check_folder(folder: Path, params: LoadParams) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise LoadError(f"{folder / 'config.json'} cannot be read: {error}") from error
+        raise LoadError(
+            f"{folder / 'config.json'} cannot be read: {error}",
+            "copy the original model's config.json into the folder",
+        ) from error
     if not isinstance(config, dict):
         raise LoadError(f"{folder / 'config.json'} is not a JSON object", "is it a model folder?")
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
@@ -131,8 +144,9 @@ def _no_config(folder: Path) -> LoadError:
             f"{folder} is a LoRA adapter, not a whole model",
             f"merge it into its base model{f' ({base})' if base else ''} and load the result",
         )
-    if any(folder.glob("*.gguf")):
-        return _not_a_folder(next(folder.glob("*.gguf")))
+    gguf = [path for path in folder.iterdir() if path.suffix.lower() == ".gguf"]
+    if gguf:
+        return _not_a_folder(gguf[0])
     return LoadError(f"{folder} has no config.json", "give the folder that transformers saved")
 
 
@@ -152,7 +166,9 @@ def safetensors_header(path: Path) -> dict[str, Any]:
         tensors = {name: value for name, value in header.items() if name != "__metadata__"}
         end = max((value["data_offsets"][1] for value in tensors.values()), default=0)
     except OSError as error:
-        raise LoadError(f"{path} cannot be read: {error.strerror}") from error
+        raise LoadError(
+            f"{path} cannot be read: {error.strerror}", "check its permissions"
+        ) from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise LoadError(
             f"{path} is not a safetensors file, or its header is cut short", "download it again"

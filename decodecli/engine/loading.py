@@ -233,12 +233,20 @@ def _load_model(
     elif device != "cpu":
         arguments["device_map"] = _device_map(params, checkpoint, device, dtype)
     try:
-        network = AutoModelForCausalLM.from_pretrained(checkpoint.folder, **arguments)
+        network, report = AutoModelForCausalLM.from_pretrained(
+            checkpoint.folder, output_loading_info=True, **arguments
+        )
     except torch.OutOfMemoryError as error:
         raise LoadError(
             f"{checkpoint.name} does not fit on {device}",
             "try --quantize nf4, a smaller model, or --device cpu",
         ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers would fill them with random numbers
+        raise LoadError(
+            f"{checkpoint.name} lacks {len(missing)} of its weights ({missing[0]}, …)",
+            "is the download complete, and does config.json belong to it?",
+        )
     if quantize in ("nf4", "fp4", "int8"):
         _check_quantized(network, checkpoint, quantize, device)
     return network.eval()
@@ -306,7 +314,7 @@ def _check_architecture(checkpoint: Checkpoint, params: LoadParams) -> None:
     kind = checkpoint.config.get("model_type")
     try:
         config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
-    except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
+    except Exception as error:  # each library has its own for a configuration it cannot take
         import transformers
 
         if checkpoint.config.get("auto_map"):
@@ -314,10 +322,15 @@ def _check_architecture(checkpoint: Checkpoint, params: LoadParams) -> None:
                 f"{checkpoint.name} brings its own code",
                 "add --trust-remote-code if you trust its source",
             ) from error
+        if kind not in transformers.CONFIG_MAPPING:
+            raise LoadError(
+                f"{checkpoint.name} is of architecture {kind!r}, "
+                f"which transformers {transformers.__version__} does not know",
+                "a newer transformers may know it: pip install -U transformers",
+            ) from error
         raise LoadError(
-            f"{checkpoint.name} is of architecture {kind!r}, "
-            f"which transformers {transformers.__version__} cannot configure",
-            "a newer transformers may know it: pip install -U transformers",
+            f"config.json of {checkpoint.name} cannot be used: {_first_line(error)}",
+            "copy the original model's config.json into the folder",
         ) from error
     if getattr(config, "is_encoder_decoder", False):
         raise LoadError(
@@ -374,16 +387,15 @@ def _explained(checkpoint: Checkpoint) -> Iterator[None]:
             f"{checkpoint.name} does not fit into memory",
             "try --quantize nf4, --dtype bfloat16, or a smaller model",
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+    except Exception as error:
+        if "mismatch" in str(error):  # transformers points to a report that went to its log
+            raise LoadError(
+                f"the weights of {checkpoint.name} do not have the shapes that its config.json says",
+                "copy the original model's config.json into the folder",
+            ) from error
         raise LoadError(
             f"{checkpoint.name} cannot be loaded: {_first_line(error)}",
-            "--debug shows where; is the folder complete?",
-        ) from error
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise LoadError(
-            f"{checkpoint.name} cannot be read: {_first_line(error)}", "download it again"
+            "is the folder complete? --debug shows where it failed",
         ) from error
 
 
