@@ -63,6 +63,7 @@ def draw(name: str, command: list[str]) -> None:
     if pid == 0:
         os.environ.update(COLUMNS=str(WIDTH), LINES="50", TERM="xterm-256color")
         os.environ.pop("NO_COLOR", None)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # progress and notices
         os.execv(sys.executable, [sys.executable, "-m", "decodecli", *command])
     data = b""
     while True:
