@@ -1,0 +1,193 @@
+"""`--help`: quick, complete, with examples and every default; nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "numpy",
+    "accelerate",
+    "bitsandbytes",
+    "tokenizers",
+    "huggingface_hub",
+)
+COMMANDS = ("generate", "presets", "info")
+
+
+@pytest.fixture
+def help_of(cli):
+    """A command's help on a wide screen, its spaces and box lines joined to one space."""
+
+    def read(*command: str) -> str:
+        result = cli(*command, "--help", env={"COLUMNS": "200"})
+        assert result.succeeded().err == ""
+        assert "\x1b" not in result.out
+        return re.sub(r"[\s│╭╮╰╯─]+", " ", result.out)
+
+    return read
+
+
+def test_every_command_is_listed_and_has_help_with_examples(help_of):
+    overview = help_of()
+    assert "Examples" in overview
+    for command in COMMANDS:
+        assert f" {command} " in overview
+        text = help_of(command)
+        assert "Examples" in text
+        assert f"decodecli {command}" in text.partition("Examples")[2]
+
+
+def test_no_command_is_missing_from_these_tests(help_of):
+    from typer.main import get_command
+
+    from decodecli.cli.main import app
+
+    # A command that is added gets its line in COMMANDS, and with it these tests.
+    assert sorted(get_command(app).commands) == sorted(COMMANDS)
+
+
+def test_the_short_form_of_help_works(cli):
+    assert cli("-h").raw == cli("--help").raw
+    assert cli("generate", "-h").succeeded().raw == cli("generate", "--help").raw
+
+
+def test_without_a_command_the_help_is_shown(cli):
+    result = cli()
+    assert "Usage: decodecli" in result.out + result.err
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version_is_told(cli, flag):
+    from decodecli import __version__
+
+    assert cli(flag).succeeded().out == f"decodecli {__version__}\n"
+
+
+def defaults() -> dict[str, str]:
+    """What each option of `generate` falls back to, as the settings have it."""
+    from decodecli.config import OutputParams
+    from decodecli.settings import LoadParams, SamplingParams
+
+    found = {}
+    for owner in (LoadParams, SamplingParams, OutputParams):
+        for item in dataclasses.fields(owner):
+            if item.default is None or item.default == ():
+                continue  # in words, or nothing: below
+            text = (
+                {True: "on", False: "off"}.get(item.default)
+                if isinstance(item.default, bool)
+                else None
+            )
+            found["--" + item.name.replace("_", "-")] = text or str(item.default)
+    return found
+
+
+IN_WORDS = {
+    "--tables": "full on a terminal",
+    "--bos": "as the tokenizer does",
+    "--seed": "drawn",
+    "--revision": "main",
+}
+WITHOUT = {"--stop", "--trace", "--file", "--preset", "--config", "--help"}
+
+
+def rows(text: str) -> dict[str, str]:
+    """Each long option with the words up to the next one."""
+    parts = re.split(r" (?=--[a-z][a-z-]+ )", text.partition("Arguments")[2])
+    found = {part.split()[0]: part for part in parts if part.startswith("--")}
+    found["--bos"] += found.pop("--no-bos")
+    return found
+
+
+def test_every_default_is_shown_and_is_the_one_that_applies(help_of):
+    shown = rows(help_of("generate"))
+    expected = defaults() | IN_WORDS
+    for option, default in expected.items():
+        match = re.search(r"\[default: ([^\]]*)\]", shown[option])
+        assert match, f"{option} shows no default: {shown[option]}"
+        number = re.match(r"[\d.]+", match[1])
+        if re.fullmatch(r"[\d.]+", default) and number:
+            assert float(number[0]) == float(default), option
+        else:
+            assert match[1].startswith(default), option
+    known = set(expected) | WITHOUT | {"--greedy", "--verbose", "--debug"}
+    assert set(shown) <= known, "an option without a default to check"
+
+
+def test_the_default_prompt_is_shown(help_of):
+    assert "[default: Once upon a time,]" in help_of("generate")
+
+
+def test_every_option_of_the_contract_is_there(help_of):
+    text = help_of("generate")
+    for option in (
+        "--model -m", "--revision", "--device auto|cuda|cuda:N|mps|cpu",
+        "--dtype auto|float32|bfloat16|float16", "--quantize -q auto|none|nf4|fp4|int8",
+        "--max-new-tokens -n", "--temperature -t", "--top-k", "--top-p", "--min-p", "--typical-p",
+        "--epsilon-cutoff", "--eta-cutoff", "--repetition-penalty", "--no-repeat-ngram-size",
+        "--stop", "--seed", "--num-samples", "--greedy", "--bos", "--no-bos", "--candidates",
+        "--format text|jsonl", "--trace", "--tables full|line|none", "--quiet", "--file -f",
+        "--config", "--preset", "--verbose", "--debug",
+    ):  # fmt: skip
+        assert option in text, option
+
+
+@pytest.mark.parametrize("columns", ["60", "80"])
+def test_help_keeps_within_the_screen(cli, columns):
+    result = cli("generate", "--help", env={"COLUMNS": columns}).succeeded()
+    assert max(map(len, result.out.splitlines())) <= int(columns)
+
+
+def imported(*command: str) -> set[str]:
+    """The top-level modules that a fresh interpreter imports for this."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *command],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    names = re.findall(r"^import time:.*\|\s*([\w.]+)$", done.stderr, re.MULTILINE)
+    assert "sys" in names or len(names) > 50, "the list of imports was not understood"
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-c", "import decodecli"),
+        ("-c", "import decodecli; decodecli.SamplingParams; decodecli.Step"),
+        ("-c", "import decodecli.cli.main"),
+        ("-m", "decodecli", "--help"),
+        ("-m", "decodecli", "generate", "--help"),
+        ("-m", "decodecli", "presets"),
+    ],
+    ids=lambda command: " ".join(command[1:]),
+)
+def test_nothing_heavy_is_imported(command):
+    assert not imported(*command).intersection(HEAVY)
+
+
+EMPTY = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None:\n    pass\napp()\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="the time of a child is not told here")
+def test_help_takes_at_most_one_and_a_half_times_that_of_an_empty_app(tmp_path):
+    (tmp_path / "empty.py").write_text(EMPTY)
+    ours = [sys.executable, "-m", "decodecli", "--help"]
+    empty = [sys.executable, str(tmp_path / "empty.py"), "--help"]
+
+    def seconds(command: list[str]) -> float:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0
+        return usage.ru_utime + usage.ru_stime  # of the processor: others may be busy too
+
+    times = [(seconds(ours), seconds(empty)) for _ in range(4)]
+    assert min(a for a, _ in times) <= 1.5 * min(b for _, b in times)

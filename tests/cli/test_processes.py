@@ -1,0 +1,239 @@
+"""The real program in a real shell and a real pseudo-terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pty = pytest.importorskip("pty", reason="pseudo-terminals are for POSIX systems")
+
+
+def steps_in(trace: Path) -> int:
+    try:
+        return trace.read_bytes().count(b'"type":"step"')
+    except FileNotFoundError:
+        return 0
+
+
+class Terminal:
+    """A child in a session of its own whose controlling terminal is 80 columns wide."""
+
+    def __init__(self, arguments: list[str], env: dict[str, str], columns: int = 80) -> None:
+        import fcntl
+        import struct
+        import termios
+
+        self.screen = b""
+        self.status: int | None = None
+        self.child, self.master = pty.fork()
+        if self.child == 0:
+            try:
+                size = struct.pack("HHHH", 40, columns, 0, 0)
+                fcntl.ioctl(0, termios.TIOCSWINSZ, size)
+                command = [sys.executable, "-m", "decodecli", *arguments]
+                os.execve(sys.executable, command, env)
+            finally:
+                os._exit(127)
+
+    def read(self, until=lambda: False, seconds: float = 90) -> None:
+        """Read what the child writes until a condition holds or it has ended."""
+        end = time.monotonic() + seconds
+        while not until():
+            assert time.monotonic() < end, f"waited in vain; the screen: {self.screen[-2000:]!r}"
+            if not select.select([self.master], [], [], 0.05)[0]:
+                continue
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:  # how Linux says that the other end is closed
+                data = b""
+            if not data:
+                break
+            self.screen += data
+
+    def type(self, data: bytes) -> None:
+        os.write(self.master, data)
+
+    def wait(self) -> int:
+        """The exit code, once everything has been read."""
+        self.read()
+        _, status = os.waitpid(self.child, 0)
+        self.status = os.waitstatus_to_exitcode(status)
+        return self.status
+
+    def close(self) -> None:
+        if self.status is None:
+            os.kill(self.child, signal.SIGKILL)
+            os.waitpid(self.child, 0)
+        os.close(self.master)
+
+
+@pytest.fixture
+def terminal(environment):
+    opened = []
+
+    def open_one(*arguments: str | Path, columns: int = 80) -> Terminal:
+        env = {name: value for name, value in environment.items() if name != "COLUMNS"}
+        opened.append(Terminal([str(word) for word in arguments], env, columns))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def endless(scripted):
+    """A model that talks for a long time: no end of text in sight, a very long context."""
+    return scripted(positions=200_000)
+
+
+def test_it_works_as_typed_in_a_script_with_stdin_closed(shell):
+    result = shell("decodecli generate --temperature 1.4 --top-p 0.9 -n 8 <&-").succeeded()
+    assert result.out.endswith("\n")
+    assert "Once upon a time," in result.err
+    assert "Once upon a time," not in result.out
+    assert len(result.err.strip().splitlines()) <= 3, f"library noise? {result.err}"
+
+
+def test_a_while_read_loop_keeps_its_standard_input(shell, scripted):
+    model = shlex.quote(str(scripted(" Tokyo", " and")))
+    run = f'decodecli generate "$line" -m {model} -n 1 --greedy --quiet'
+    result = shell(f'printf "one\\ntwo\\nthree\\n" | {{ read -r line; {run}; cat; }}')
+    assert result.succeeded().out == " Tokyo\ntwo\nthree\n"
+
+
+def test_a_reader_that_goes_away_ends_the_run_quietly(shell, scripted):
+    model = shlex.quote(str(scripted(" Tokyo", "\n")))
+    line = f"decodecli generate Hi -m {model} -n 20000 --seed 0 --quiet | head -1"
+    result = shell(f'{line}; echo "${{PIPESTATUS[*]}}"')
+    assert result.err == ""
+    assert result.out.endswith("\n0 0\n")
+    assert result.out.count("\n") == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_a_full_disk_under_stdout_is_an_error(shell, scripted):
+    model = shlex.quote(str(scripted()))
+    result = shell(f"decodecli generate Hi -m {model} -n 4 --quiet > /dev/full")
+    assert result.code == 1
+    assert result.err.startswith("Error: ")
+    assert len(result.err.splitlines()) <= 2
+    assert "standard output" in result.err
+    assert "No space left" in result.err
+
+
+def test_an_interrupt_of_a_piped_run_keeps_what_was_said_and_closes_the_trace(
+    environment, endless, tmp_path, read_trace
+):
+    trace = tmp_path / "trace.jsonl"
+    arguments = ["generate", "Hi", "-m", str(endless), "-n", "150000", "--trace", str(trace)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "decodecli", *arguments],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+    ) as run:  # fmt: skip
+        try:
+            early = os.read(run.stdout.fileno(), 1)
+            assert early, "text is sent as it comes, not at the end"
+            while steps_in(trace) < 5:
+                time.sleep(0.02)
+            run.send_signal(signal.SIGINT)
+            out, err = run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert run.returncode == 130
+    assert b"Traceback" not in err
+    records = read_trace(trace)
+    assert records[-1]["finish_reason"] == "interrupted"
+    assert records[-1]["new_tokens"] == len(records) - 2 >= 5
+    assert (early + out).decode() == records[-1]["text"] + "\n"
+
+
+def test_an_interrupt_before_the_first_token_is_quiet_too(environment, tmp_path):
+    fifo = tmp_path / "prompt"
+    os.mkfifo(fifo)
+    with subprocess.Popen(
+        [sys.executable, "-m", "decodecli", "generate", "--file", str(fifo)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+    ) as run:  # fmt: skip
+        try:
+            with fifo.open("wb"):  # opens once the program waits for its prompt
+                run.send_signal(signal.SIGINT)
+                out, err = run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert run.returncode == 130
+    assert out == b""
+    assert b"Traceback" not in err
+    assert len(err.splitlines()) <= 1
+
+
+def test_control_c_at_a_terminal_ends_with_130_and_a_whole_trace(
+    terminal, endless, tmp_path, read_trace
+):
+    trace = tmp_path / "trace.jsonl"
+    run = terminal("generate", "Hi", "-m", endless, "-n", "150000", "--trace", trace)
+    run.read(until=lambda: steps_in(trace) >= 5)
+    run.type(b"\x03")
+    assert run.wait() == 130
+    records = read_trace(trace)
+    assert [record["type"] for record in (records[0], records[-1])] == ["run", "summary"]
+    assert records[-1]["finish_reason"] == "interrupted"
+    assert records[-1]["new_tokens"] == len(records) - 2 >= 5
+    assert records[-1]["text"] == "".join(record["text"] for record in records[1:-1])
+    assert b"Traceback" not in run.screen
+    shown, hidden = run.screen.rfind(b"\x1b[?25h"), run.screen.rfind(b"\x1b[?25l")
+    assert shown > hidden or hidden == -1, "the cursor is given back"
+    wrap, no_wrap = run.screen.rfind(b"\x1b[?7h"), run.screen.rfind(b"\x1b[?7l")
+    assert wrap > no_wrap or no_wrap == -1, "lines wrap again"
+
+
+def test_a_run_at_a_terminal_shows_prompt_tables_text_and_how_to_repeat_it(
+    terminal, scripted, cli, without_styles
+):
+    says = (" Tokyo", "\x1b]0;pwned\x07", " and", "\x1b[2J", " rain", "\r", " garden")
+    folder = scripted(*says)
+    run = terminal(
+        "generate", "Where is it?", "-m", folder, "--seed", "9", "--top-p", "0.9", "-n", "12"
+    )
+    assert run.wait() == 0
+    screen = run.screen.decode("utf-8")
+    for raw in ("\x1b]", "\x07", "\x1b[2J"):
+        assert raw not in screen
+    plain = without_styles(screen).replace("\r\n", "\n")
+    assert "\x1b" not in plain
+    assert "Where is it?" in plain
+    assert "seed 9" in plain
+    assert "top_p" in plain or "top-p" in plain
+    assert "perplexity" in plain
+    assert sum("Tokyo" in line and "%" in line for line in plain.splitlines()) >= 12, "a row a step"
+    rows = re.split(r"[\r\n]", plain[plain.index("Where is it?") :])
+    assert max(len(row) for row in rows if "repeat:" not in row) <= 80
+
+    command = re.search(r"repeat:\s+decodecli (.*(?:\n\s+.*)*)", plain)
+    assert command is not None
+    # A command longer than a row may be continued on the next.
+    words = shlex.split(command[1].replace("\\\n", " ").replace("\n", " "))
+    repeated = cli(*words, "--format", "jsonl").succeeded()
+    original = cli(
+        "generate", "Where is it?", "-m", folder, "--seed", "9", "--top-p", "0.9", "-n", "12",
+        "--format", "jsonl",
+    )  # fmt: skip
+    assert repeated.summary["token_ids"] == original.summary["token_ids"]
+    assert repeated.header["prompt"] == "Where is it?"
+
+
+def test_the_program_and_the_module_tell_their_version(shell):
+    from decodecli import __version__
+
+    result = shell("decodecli --version").succeeded()
+    assert result.out == f"decodecli {__version__}\n"
+    assert result.err == ""
