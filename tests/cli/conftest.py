@@ -147,7 +147,7 @@ def cli(monkeypatch, tmp_path):
     """Run a command here: `cli("generate", …, stdin=b"…") -> Result`.
 
     stdin: bytes, None for a closed one, or a stream; by default a terminal with nobody typing.
-    stdout: a `Bytes` that acts up; terminal: whether stdout says it is one.
+    stdout, stderr: a `Bytes` that acts up; terminal: whether stdout says it is one.
     """
     from decodecli.cli.main import app
 
@@ -161,11 +161,12 @@ def cli(monkeypatch, tmp_path):
         *arguments: str | Path,
         stdin: Any = ...,
         stdout: Bytes | None = None,
+        stderr: Bytes | None = None,
         terminal: bool = False,
         encoding: str = "utf-8",
         env: dict[str, str] | None = None,
     ) -> Result:
-        out, err = stdout or Bytes(), Bytes()
+        out, err = stdout or Bytes(), stderr or Bytes()
         source = stdin
         if stdin is ...:
             source = Stream(Untyped(), terminal=True)
@@ -183,7 +184,8 @@ def cli(monkeypatch, tmp_path):
                 code: Any = 0
             except SystemExit as end:
                 code = end.code
-            for stream in (sys.stdout, sys.stderr):
+            for stream, plain in ((sys.stdout, out), (sys.stderr, err)):
+                plain.trouble = None
                 stream.detach()  # else its end would close the bytes
         assert code is None or isinstance(code, int)
         return Result(code or 0, out.getvalue(), err.getvalue().decode("utf-8"), str(tmp_path))

@@ -19,7 +19,15 @@ HEAVY = (
     "tokenizers",
     "huggingface_hub",
 )
-COMMANDS = ("generate", "presets", "info")
+
+
+def commands() -> dict:
+    """Every command by its name."""
+    from typer.main import get_command
+
+    from decodecli.cli.main import app
+
+    return get_command(app).commands
 
 
 @pytest.fixture
@@ -38,20 +46,24 @@ def help_of(cli):
 def test_every_command_is_listed_and_has_help_with_examples(help_of):
     overview = help_of()
     assert "Examples" in overview
-    for command in COMMANDS:
+    assert {"generate", "presets", "info"} <= set(commands())
+    for command in commands():
         assert f" {command} " in overview
         text = help_of(command)
         assert "Examples" in text
         assert f"decodecli {command}" in text.partition("Examples")[2]
 
 
-def test_no_command_is_missing_from_these_tests(help_of):
-    from typer.main import get_command
-
-    from decodecli.cli.main import app
-
-    # A command that is added gets its line in COMMANDS, and with it these tests.
-    assert sorted(get_command(app).commands) == sorted(COMMANDS)
+def test_every_option_says_what_it_does_and_the_shared_ones_their_default(help_of):
+    for name, command in commands().items():
+        shown = rows(help_of(name))
+        for param in command.params:
+            longest = max(param.opts, key=len)
+            if param.param_type_name != "option" or longest == "--help":
+                continue
+            assert len(shown[longest].split()) > 3, f"{name} {longest}"
+            if longest in {*defaults(), *IN_WORDS, "--greedy", "--verbose", "--debug"}:
+                assert "[default: " in shown[longest], f"{name} {longest}"
 
 
 def test_the_short_form_of_help_works(cli):
@@ -101,9 +113,11 @@ WITHOUT = {"--stop", "--trace", "--file", "--preset", "--config", "--help"}
 
 def rows(text: str) -> dict[str, str]:
     """Each long option with the words up to the next one."""
-    parts = re.split(r" (?=--[a-z][a-z-]+ )", text.partition("Arguments")[2])
+    options = re.split(r" (?:Arguments|Options) ", text, maxsplit=1)[1]
+    parts = re.split(r" (?=--[a-z][a-z-]+ )", options)
     found = {part.split()[0]: part for part in parts if part.startswith("--")}
-    found["--bos"] += found.pop("--no-bos")
+    if "--no-bos" in found:
+        found["--bos"] += found.pop("--no-bos")
     return found
 
 

@@ -302,6 +302,24 @@ def test_the_type_asked_for_is_the_type_shown(cli, tiny_folder):
     assert "bfloat16" in result.err
 
 
+def test_half_precision_runs_on_a_cpu(cli, tiny_folder):
+    arguments = ("--dtype", "float16", "--device", "cpu", "--format", "jsonl")
+    result = cli("generate", "Hi", "-m", tiny_folder, *RUN, *arguments).succeeded()
+    assert result.header["model"]["dtype"] == "float16"
+
+
+@pytest.mark.parametrize("scheme", ["nf4", "int8"])
+def test_quantization_on_a_cpu_works_quietly_or_says_why_not(cli, tiny_folder, scheme):
+    pytest.importorskip("bitsandbytes")
+    arguments = ("--quantize", scheme, "--device", "cpu", "--format", "jsonl", "--quiet")
+    result = cli("generate", "Hi", "-m", tiny_folder, *RUN, *arguments)
+    if result.code:
+        result.refused(1, "--quantize", scheme)
+    else:
+        assert result.header["model"]["quantize"] == scheme
+        assert result.err == ""
+
+
 def test_loading_says_nothing_of_its_own(cli, tiny_folder):
     result = cli("generate", "Hi", "-m", tiny_folder, *RUN, "--quiet", "--format", "jsonl")
     assert result.succeeded().err == ""

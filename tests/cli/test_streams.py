@@ -273,3 +273,40 @@ def test_the_prompt_is_run_once_for_all_samples_and_a_token_a_pass_after(
         "generate", "Hello", "-m", folder, "-n", "4", "--num-samples", "3", "--seed", "0"
     ).succeeded()
     assert lengths == [5] + [1] * (3 * (4 - 1))
+
+
+def test_jsonl_on_a_terminal_cannot_steer_it(cli, scripted, in_order):
+    says = ("\x9b31m", "\u202e", "\x7f", "\x1b[2J")
+    arguments = (
+        "generate",
+        "a\x9bb",
+        "-m",
+        scripted(*says),
+        *in_order,
+        "-n",
+        "4",
+        "--format",
+        "jsonl",
+    )
+    result = cli(*arguments, "--quiet", terminal=True).succeeded()
+    assert result.summary["text"] == "".join(says)
+    assert result.header["prompt"] == "a\x9bb"
+    for raw in ("\x9b", "\u202e", "\x7f", "\x1b"):
+        assert raw not in result.out, "JSON can write it as an escape"
+
+
+@pytest.mark.parametrize("tables", ["full", "none"])
+def test_with_stderr_closed_stdout_is_still_the_text_alone(shell, scripted, tables):
+    folder = scripted(" Tokyo", " and", " rain")
+    order = "--greedy --no-repeat-ngram-size 1"
+    result = shell(f"decodecli generate Hi -m '{folder}' {order} -n 3 --tables {tables} 2>&-")
+    assert result.raw == b" Tokyo and rain\n"
+    assert result.code == 0
+
+
+@pytest.mark.parametrize("trouble", [_full, _closed])
+def test_a_stderr_that_fails_does_not_cost_the_text(cli, scripted, in_order, misbehaving, trouble):
+    folder = scripted(" Tokyo", " and", " rain")
+    arguments = ("generate", "Hi", "-m", folder, *in_order, "-n", "3", "--tables", "full")
+    result = cli(*arguments, stderr=misbehaving(trouble, after=2))
+    assert result.raw == b" Tokyo and rain\n"

@@ -435,3 +435,71 @@ def test_a_hidden_top_k_of_transformers_is_not_applied(run):
 def test_a_filter_under_greedy_brings_a_notice(cli, scripted):
     result = cli("generate", "Hi", "-m", scripted(), "-n", "2", "--greedy", "--top-p", "0.9")
     assert "top_p" in result.succeeded().err
+
+
+def test_one_candidate_or_more_than_there_are_tokens_is_no_trouble(run):
+    vocab = run("--candidates", "1").header["model"]["vocab_size"]
+    one, all_ = run("--candidates", "1"), run("--candidates", "1000000", "-n", "1", "--top-k", "5")
+    assert {len(step["candidates"]) for step in one.steps} <= {1, 2}
+    rows = all_.steps[0]["candidates"]
+    assert len(rows) == vocab
+    assert sum(math.exp(row["logprob"]) for row in rows) == pytest.approx(1, abs=1e-4)
+    assert sum(math.exp(row["tempered_logprob"]) for row in rows) == pytest.approx(1, abs=1e-4)
+    kept = [row for row in rows if row["removed_by"] is None]
+    assert len(kept) == all_.steps[0]["kept"] == 5
+    assert sum(math.exp(row["final_logprob"]) for row in kept) == pytest.approx(1, abs=1e-4)
+    assert {row["removed_by"] for row in rows} == {None, "top_k"}
+    assert rows[-1]["cumulative"] == pytest.approx(1, abs=1e-4)
+
+
+def test_every_line_of_the_trace_is_on_disk_before_the_next_token(
+    cli, scripted, in_order, misbehaving, tmp_path
+):
+    path, seen = tmp_path / "t.jsonl", []
+    stdout = misbehaving(lambda: seen.append(path.read_bytes().count(b"\n")))
+    arguments = ("generate", "Hi", "-m", scripted(), *in_order, "-n", "4", "--trace", path)
+    cli(*arguments, stdout=stdout).succeeded()
+    # Header, and a line for every token that is on stdout already.
+    assert all(lines >= text for lines, text in zip(seen, (1, 2, 3, 4), strict=False))
+    assert len(seen) >= 4
+
+
+@pytest.mark.parametrize("at", [3, 4], ids=["last but one", "last"])
+def test_an_interrupt_near_the_end_of_a_sample_is_not_lost(
+    cli, scripted, in_order, misbehaving, tmp_path, read_trace, at
+):
+    writes = []
+
+    def once() -> None:
+        writes.append(1)
+        if len(writes) == at:
+            _interrupt()
+
+    path = tmp_path / "t.jsonl"
+    arguments = ("generate", "Hi", "-m", scripted(), *in_order, "-n", "4", "--num-samples", "3")
+    result = cli(*arguments, "--trace", path, stdout=misbehaving(once))
+    assert result.code == 130
+    assert [r["type"] for r in read_trace(path)].count("run") == 1
+
+
+def test_an_id_that_the_tokenizer_does_not_know_is_named_and_adds_no_text(run, scripted, in_order):
+    import json
+
+    from safetensors.torch import load_file, save_file
+
+    folder = scripted(" Tokyo", " and")
+    weights = load_file(folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("transformer.wte.weight", "lm_head.weight"):
+        rows = weights[name]
+        weights[name] = rows.new_zeros(config["vocab_size"] + 7, rows.shape[1])
+        weights[name][: len(rows)] = rows
+    weights["lm_head.weight"][-1, 0] = 3.7  # between the two words
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config["vocab_size"] += 7
+    (folder / "config.json").write_text(json.dumps(config))
+    result = run(*in_order, "-n", "3", model=folder)
+    assert result.summary["text"] == " Tokyo and"
+    assert result.steps[1]["token_id"] == config["vocab_size"] - 1
+    assert str(config["vocab_size"] - 1) in result.steps[1]["token"]
+    assert result.steps[1]["text"] == ""
