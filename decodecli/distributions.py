@@ -1,12 +1,14 @@
 """Softmax, entropy and the filters in numpy float64: exact, small, and without torch.
 
-Arrays are one-dimensional, `(vocab,)`. These are written from the definitions, not from the engine,
-and serve as the oracle that the engine's tests compare with.
+Arrays are one-dimensional, `(vocab,)`, of float64. A score of −inf is a token of probability 0. These
+are written from the definitions, not from the engine, and serve as the oracle that the engine's tests
+compare with. The papers are named in `settings.SamplingParams`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,21 +19,56 @@ Mask = NDArray[np.bool_]
 
 
 def log_softmax(scores: Any, temperature: float = 1.0) -> Floats:
-    """log of softmax(scores / temperature), `(vocab,)`; −inf scores have probability 0.
+    """log of softmax(scores / temperature), `(vocab,)`.
 
-    The maximum is subtracted before dividing, so no temperature > 0 overflows.
+    The maximum is subtracted before dividing, so no temperature overflows. 0 and infinity are the
+    limits: uniform over the highest scores, and uniform over all that are possible.
     """
     values = np.asarray(scores, dtype=np.float64)
-    with np.errstate(over="ignore", divide="ignore"):
-        shifted = (values - values.max()) / temperature
-        return shifted - math.log(np.exp(shifted).sum())
+    shifted = values - values.max()
+    if temperature == 0:
+        shifted = np.where(shifted == 0, 0.0, -np.inf)
+    elif math.isinf(temperature):
+        shifted = np.where(np.isneginf(shifted), -np.inf, 0.0)
+    else:
+        with np.errstate(over="ignore"):
+            shifted = shifted / temperature
+    return shifted - math.log(np.exp(shifted).sum())
 
 
 def entropy(logprobs: Any) -> float:
     """Shannon entropy in nats of a distribution given by its log probabilities."""
     values = np.asarray(logprobs, dtype=np.float64)
-    present = values[np.isfinite(values)]
-    return max(float(-(np.exp(present) * present).sum()), 0.0)
+    with np.errstate(invalid="ignore"):
+        terms = np.exp(values) * values
+    return max(0.0, float(-np.nansum(terms)))
+
+
+def exponentials(logprobs: Any) -> Floats:
+    """The probabilities of log probabilities."""
+    return np.exp(np.asarray(logprobs, dtype=np.float64))
+
+
+def kept(logprobs: Any) -> int:
+    """How many tokens have a probability above 0."""
+    return int((~np.isneginf(logprobs)).sum())
+
+
+def covering(logprobs: Any, shares: tuple[float, ...] = (0.5, 0.9, 0.99)) -> tuple[int, ...]:
+    """How many of the most probable tokens it takes to hold each share of the mass."""
+    probabilities = np.sort(np.exp(np.asarray(logprobs, dtype=np.float64)))[::-1]
+    mass = np.cumsum(probabilities)
+    # A sum that falls short by rounding alone counts as reached.
+    return tuple(int(np.searchsorted(mass, share - 1e-12)) + 1 for share in shares)
+
+
+def margin(logprobs: Any) -> float:
+    """Probability of the first token less that of the second; of one token alone, 1."""
+    probabilities = np.exp(np.asarray(logprobs, dtype=np.float64))
+    if probabilities.size < 2:
+        return 1.0
+    second, first = np.partition(probabilities, -2)[-2:]
+    return float(first - second)
 
 
 def penalise_repetition(logits: Any, ids: Any, penalty: float) -> Floats:
@@ -89,3 +126,59 @@ def below_min_p(logprobs: Any, share: float) -> Mask:
     """True for tokens less probable than `share` of the most probable one."""
     probabilities = np.exp(np.asarray(logprobs, dtype=np.float64))
     return probabilities < share * probabilities.max()
+
+
+def beyond_typical_p(logprobs: Any, mass: float) -> Mask:
+    """True for all but the tokens whose surprisal is nearest the entropy, up to `mass`, and ties."""
+    values = np.asarray(logprobs, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(-values - entropy(values))
+    order = np.argsort(distance, kind="stable")
+    reached = np.cumsum(np.exp(values[order])) < mass
+    last = min(int(reached.sum()), values.size - 1)
+    removed = distance > distance[order[last]]
+    removed[order[0]] = False
+    return removed
+
+
+def below_epsilon_cutoff(logprobs: Any, epsilon: float) -> Mask:
+    """True for tokens less probable than epsilon, the most probable excepted."""
+    values = np.asarray(logprobs, dtype=np.float64)
+    return (np.exp(values) < epsilon) & (values < values.max())
+
+
+def below_eta_cutoff(logprobs: Any, epsilon: float) -> Mask:
+    """True for tokens less probable than min(ε, √ε·exp(−entropy)), the most probable excepted."""
+    return below_epsilon_cutoff(
+        logprobs, min(epsilon, math.sqrt(epsilon) * math.exp(-entropy(logprobs)))
+    )
+
+
+FILTERS: dict[str, Callable[[Any, Any], Mask]] = {
+    "top_k": beyond_top_k,
+    "top_p": beyond_top_p,
+    "min_p": below_min_p,
+    "typical_p": beyond_typical_p,
+    "epsilon_cutoff": below_epsilon_cutoff,
+    "eta_cutoff": below_eta_cutoff,
+}
+
+
+def filter_in_order(logprobs: Any, values: Mapping[str, float]) -> tuple[Floats, dict[str, Mask]]:
+    """Run the named filters in transformers' order, each on what the one before left, renormalised.
+
+    Args:
+        logprobs: the tempered distribution.
+        values: filter name → its value, only those that are on.
+
+    Returns:
+        the final log probabilities, and for each filter the mask of what it removed first.
+    """
+    left = np.array(logprobs, dtype=np.float64)
+    removed: dict[str, Mask] = {}
+    for name, find in FILTERS.items():
+        if name in values:
+            mask = find(left, values[name]) & ~np.isneginf(left)
+            removed[name] = mask
+            left = log_softmax(np.where(mask, -np.inf, left))
+    return left, removed

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 MODEL, DECODING, OUTPUT, CONFIG = "Model", "Decoding", "Output", "Settings"
+INPUT = "Input"
 
 
 def option(*names: str, panel: str, default: str | None, **more: Any) -> Any:
@@ -131,6 +132,17 @@ Temperature = Annotated[
         default="1.0",
         metavar="T",
         help="Divides the logits; 0 is greedy.",
+    ),
+]
+Temperatures = Annotated[
+    list[str] | None,
+    option(
+        "--temperature",
+        "-t",
+        panel=DECODING,
+        default="1.0",
+        metavar="T,T,…",
+        help="One column each; repeatable or with commas. 0 is the limit.",
     ),
 ]
 Greedy = Annotated[
@@ -289,6 +301,26 @@ Trace = Annotated[
         default=None,
         metavar="FILE",
         help="Write every number of the run to FILE (JSONL).",
+    ),
+]
+Plot = Annotated[
+    str | None,
+    option(
+        "--plot",
+        panel=OUTPUT,
+        default=None,
+        metavar="FILE",
+        help="Draw to a .png, .svg or .pdf; - draws in the terminal.",
+    ),
+]
+PlotKind = Annotated[
+    str | None,
+    option(
+        "--plot-kind",
+        panel=OUTPUT,
+        default="auto: bars, or a panel for several temperatures",
+        help="What to draw.",
+        **choices("auto", "bars", "panel", "lines", "tokens", "cumulative", "entropy"),
     ),
 ]
 Quiet = Annotated[

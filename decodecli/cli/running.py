@@ -67,7 +67,7 @@ def _load_and_run(
     record: TraceFile | None,
     shown: _Notices,
 ) -> None:
-    with _loading(load_params.model, output) as progress:
+    with loading_line(load_params.model, output) as progress:
         from decodecli.engine.decode import prefill
         from decodecli.engine.detokenize import tokenizer_kind
         from decodecli.engine.loading import load
@@ -162,7 +162,7 @@ def _chat_notice(lm: Any) -> tuple[str, ...]:
 
 
 @contextmanager
-def _loading(name: str, output: OutputParams) -> Iterator[Any]:
+def loading_line(name: str, output: OutputParams) -> Iterator[Any]:
     """A moving line on stderr while the model loads, if a person is looking."""
     if output.quiet or not streams.is_terminal(sys.stderr):
         yield lambda words: None

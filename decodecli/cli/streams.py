@@ -167,6 +167,19 @@ def read_prompt(argument: str | None, file: str | None) -> tuple[str, bool]:
     return _without_newline(_decoded(data, "standard input")), False
 
 
+def read_data(file: str | None) -> tuple[str, str]:
+    """Text from a file, or from standard input, and what to call it in a message.
+
+    Raises:
+        UsageError: there is neither, or the file is not there.
+    """
+    if file not in (None, "-"):
+        return _decoded(_read_file(file or ""), file or ""), file or ""
+    if file is None and (sys.stdin is None or is_terminal(sys.stdin)):
+        raise UsageError("there are no numbers", "give TOKEN=LOGIT …, --file FILE, or a pipe")
+    return _decoded(_read_stdin(), "standard input"), "standard input"
+
+
 def _read_stdin() -> bytes:
     try:
         buffer = getattr(sys.stdin, "buffer", None)

@@ -53,7 +53,7 @@ def decimal(value: float) -> str:
 
 def entropy(nats: float) -> str:
     """Two decimals; rounding below zero is zero."""
-    return f"{max(nats, 0.0):.2f}"
+    return f"{max(0.0, nats):.2f}"
 
 
 def count(number: int) -> str:

@@ -208,7 +208,7 @@ def _row(row: Candidate, chosen: bool, columns: Layout, style: Style) -> str:
     cells.append(" " + percent_cell(final))
     line = "".join(cells)
     if row.removed_by is not None:
-        return theme.paint(theme.dim, f"{line} {_stage(row.removed_by, columns.tail)}".rstrip())
+        return theme.paint(theme.dim, f"{line} {stage_name(row.removed_by, columns.tail)}".rstrip())
     drawn = numbers.bar(final, columns.tail, style.ascii_only)
     if not drawn:
         return theme.paint(theme.accent if chosen else "", line.rstrip())
@@ -221,7 +221,7 @@ def _token_cell(piece: str, byte_level: bool, width: int, encoding: str) -> str:
     return pad(Style(encoding=encoding, byte_level=byte_level).token(piece), width)
 
 
-def _stage(name: str, width: int) -> str:
+def stage_name(name: str, width: int) -> str:
     """A stage's name, shorter where there is no room; shorthand such as `eta` is the docs' own."""
     return name if len(name) <= width else clip(_SHORT_NAMES.get(name, name), width)
 

@@ -1,0 +1,1 @@
+"""Questions asked of a model, or of numbers, that return records."""

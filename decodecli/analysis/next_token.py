@@ -1,0 +1,306 @@
+"""The next-token distribution of a model, and of every token of a text, laid open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from decodecli import distributions as d
+from decodecli.analysis.distribution import check_temperatures, describe
+from decodecli.engine.chain import Chain, stage_order
+from decodecli.engine.decode import prefill
+from decodecli.engine.detokenize import Detokenizer
+from decodecli.engine.loading import LanguageModel
+from decodecli.engine.observe import distribution, highest_ids
+from decodecli.errors import DecodeError, PromptError, UsageError
+from decodecli.reports import (
+    ComparisonReport,
+    Continuation,
+    Difference,
+    DistributionReport,
+    Position,
+    TextReport,
+)
+from decodecli.settings import SamplingParams
+
+DEFAULT_WINDOW = 1024  # tokens; the context when that is shorter
+
+
+def next_token(
+    lm: LanguageModel,
+    prompt: str | Sequence[int],
+    temperatures: Sequence[float] = (1.0,),
+    *,
+    params: SamplingParams | None = None,
+    rows: int = 10,
+    tokens: Sequence[str | int] = (),
+    target: str | int | None = None,
+    bos: bool | None = None,
+) -> tuple[DistributionReport, d.Floats]:
+    """The distribution after `prompt`, from one forward pass, and the logits, `(vocab,)` float64.
+
+    Args:
+        temperatures: one column each; 0 is the limit.
+        params: penalties and filters (their own temperature is not used).
+        rows: how many of the highest logits to list.
+        tokens: token ids or texts to list in any case, by their first token.
+        target: the token whose cross-entropy is wanted.
+
+    Raises:
+        PromptError, DecodeError: as `prefill`; logits that are not finite.
+        UsageError: a temperature out of range, a token that is not in the vocabulary.
+    """
+    params = params or SamplingParams()
+    prefix = prefill(lm, prompt, bos)
+    logits = prefix.logits.cpu()
+    if not bool(torch.isfinite(logits).all()):
+        raise DecodeError("the logits are not finite (nan or inf)", "try --dtype float32")
+    ids = torch.tensor([prefix.ids])
+    asked = [continuation_ids(lm, prefix.prompt, token, bos)[0] for token in tokens]
+    aim = None if target is None else continuation_ids(lm, prefix.prompt, target, bos)[0]
+    if aim is not None:
+        asked.append(aim)
+    penalties = replace(params, temperature=0.0)
+    penalised = Chain(penalties)(logits, ids).penalised[0].double().numpy()
+    order = stage_order(replace(params, temperature=1.0))
+    filters = [name for name in order if name not in ("repetition_penalty",)]
+
+    def apply(temperature: float, tempered: d.Floats) -> tuple[d.Floats, Mapping[str, d.Mask]]:
+        return _filtered(Chain(replace(params, temperature=temperature)), logits, ids, tempered)
+
+    exact = logits[0].double().numpy()
+    report = describe(
+        penalised,
+        lm.piece,
+        temperatures,
+        source="inspect-logits",
+        rows=rows,
+        asked=asked,
+        target=aim,
+        apply=apply if filters else None,
+        ranked_by=exact,
+        prompt=prefix.prompt,
+        prompt_ids=prefix.ids,
+        model=lm.info,
+        order=order,
+        params={name: getattr(params, name) for name in order},
+    )
+    return report, exact
+
+
+def _filtered(
+    chain: Chain, logits: Tensor, ids: Tensor, tempered: d.Floats
+) -> tuple[d.Floats, Mapping[str, d.Mask]]:
+    """What the engine's own chain removes, so that this agrees with `generate` to the last token."""
+    found = chain(logits, ids)
+    codes = np.zeros(tempered.shape, dtype=np.uint8)
+    if found.removed_by is not None:
+        codes = found.removed_by[0].numpy().copy()
+    names = list(chain.order)
+    if chain.greedy:
+        rest = np.arange(codes.size) != int(found.scores.argmax())
+        codes[rest & (codes == 0)] = names.index("greedy") + 1
+    removed = {name: codes == number for number, name in enumerate(names, start=1)}
+    return d.log_softmax(np.where(codes > 0, -np.inf, tempered)), removed
+
+
+def continuation_ids(
+    lm: LanguageModel, prompt: str, token: str | int, bos: bool | None = None
+) -> list[int]:
+    """The token ids that a continuation adds to the prompt: an id itself, or a text's tokens.
+
+    Raises:
+        UsageError: the id is out of range, or the text has no tokens.
+    """
+    if isinstance(token, str) and token.isascii() and token.isdecimal():
+        token = int(token)
+    if isinstance(token, int):
+        if not 0 <= token < lm.info.vocab_size:
+            raise UsageError(
+                f"--token {token} is not in the vocabulary (0 to {lm.info.vocab_size - 1})",
+                "give an id in that range, or text:… for digits as text",
+            )
+        return [token]
+    text = token.removeprefix("text:")
+    tokenizer, special = lm.tokenizer, bos is not False
+    before = tokenizer(prompt, add_special_tokens=special)["input_ids"]
+    whole = tokenizer(prompt + text, add_special_tokens=special)["input_ids"]
+    ids: list[int] = (
+        whole[len(before) :]
+        if whole[: len(before)] == before
+        else tokenizer(text, add_special_tokens=False)["input_ids"]
+    )
+    if not ids:
+        raise UsageError("--token is empty", "give a text or a token id")
+    return ids
+
+
+@torch.inference_mode()
+def continuation(
+    lm: LanguageModel, prompt: str | Sequence[int], token: str | int, bos: bool | None = None
+) -> Continuation:
+    """Rank, logit and logprob of each token of a continuation, one after the other."""
+    prefix = prefill(lm, prompt, bos)
+    ids = continuation_ids(lm, prefix.prompt, token, bos)
+    forward, logits = prefix.forward, prefix.logits
+    ranks, scores, logprobs = [], [], []
+    for number, token_id in enumerate(ids):
+        row = logits[0]
+        scores.append(float(row[token_id]))
+        ranks.append(1 + int((row > row[token_id]).sum()))
+        logprobs.append(distribution(row).logprob(scores[-1]))
+        if number + 1 < len(ids):
+            logits = forward.step(torch.tensor([[token_id]]))
+    return Continuation(
+        text=token if isinstance(token, str) else lm.piece(token),
+        token_ids=tuple(ids),
+        tokens=tuple(lm.piece(token_id) for token_id in ids),
+        ranks=tuple(ranks),
+        logits=tuple(scores),
+        logprobs=tuple(logprobs),
+    )
+
+
+@torch.inference_mode()
+def all_positions(
+    lm: LanguageModel,
+    text: str | Sequence[int],
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    bos: bool | None = None,
+) -> TextReport:
+    """A text token by token: rank, logprob, entropy, and what the model would rather have had.
+
+    A text longer than `window` (the context, at most 1024) is read in windows that begin `stride`
+    (half the window) apart.
+
+    Raises:
+        PromptError: the text has no tokens.
+        UsageError: a window longer than the context, or a stride longer than the window.
+    """
+    from decodecli.engine.decode import encode
+
+    ids = encode(lm, text, bos) if isinstance(text, str) else [int(token) for token in text]
+    if not ids:
+        raise PromptError("the text has no tokens", "give some text")
+    window, stride = _window(lm, window, stride)
+    spelt = Detokenizer(lm.tokenizer)
+    pieces = [lm.piece(token) for token in ids]
+    texts = [spelt.push(token) for token in ids]
+    texts[-1] += spelt.flush()
+    found = [Position(0, ids[0], pieces[0], texts[0])]
+    start = windows = 0
+    while len(found) < len(ids):
+        part = torch.tensor([ids[start : start + window]], device=lm.model.device)
+        logits = lm.model(input_ids=part, use_cache=False).logits[0]
+        for place in range(len(found) - start, part.shape[1]):
+            at = start + place
+            found.append(
+                _position(lm, logits[place - 1].float(), at, ids[at], pieces[at], texts[at])
+            )
+        windows, start = windows + 1, start + stride
+    characters = len(text) if isinstance(text, str) else len("".join(texts))
+    return TextReport(lm.info, tuple(found), characters, window, stride, max(windows, 1))
+
+
+def _window(lm: LanguageModel, window: int | None, stride: int | None) -> tuple[int, int]:
+    longest = lm.context or DEFAULT_WINDOW
+    window = min(longest, DEFAULT_WINDOW) if window is None else window
+    if lm.context is not None and window > lm.context:
+        raise UsageError(
+            f"--window {window} is longer than the context of {lm.info.name} ({lm.context})",
+            "leave it out",
+        )
+    if window < 2:
+        raise UsageError(f"--window must be at least 2 tokens, got {window}", "leave it out")
+    stride = max(window // 2, 1) if stride is None else stride
+    if not 1 <= stride < window:
+        raise UsageError(
+            f"--stride must be from 1 to {window - 1} (the window less one), got {stride}",
+            "half the window is the default",
+        )
+    return window, stride
+
+
+def _position(
+    lm: LanguageModel, logits: Tensor, at: int, token: int, piece: str, text: str
+) -> Position:
+    plain = distribution(logits)
+    own = float(logits[token])
+    best = highest_ids(logits, 1)[0]
+    return Position(
+        position=at,
+        token_id=token,
+        token=piece,
+        text=text,
+        rank=1 + int((logits > own).sum()),
+        logprob=plain.logprob(own),
+        entropy=plain.entropy,
+        favourite=lm.piece(best),
+        favourite_probability=float(np.exp(plain.logprob(float(logits[best])))),
+    )
+
+
+def compare(
+    by: str,
+    variants: Mapping[str, tuple[DistributionReport, d.Floats]],
+    describe_again: Any,
+) -> ComparisonReport:
+    """Put distributions of the same prompt side by side, the first the reference.
+
+    Args:
+        by: what differs: quantize, dtype, bos or model.
+        variants: name → its report and its logits, `(vocab,)`.
+        describe_again: (name, token ids) → the report that lists these tokens too.
+
+    Raises:
+        UsageError: the vocabularies differ in size.
+    """
+    sizes = {name: logits.size for name, (_, logits) in variants.items()}
+    if len(set(sizes.values())) > 1:
+        spelt = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+        raise UsageError(
+            f"the vocabularies differ ({spelt})", "compare models with the same tokenizer"
+        )
+    union = list(
+        dict.fromkeys(row.token_id for report, _ in variants.values() for row in report.rows)
+    )
+    first = next(iter(variants))
+    reference = d.log_softmax(variants[first][1])
+    differences, reports = [], []
+    for name, (_, logits) in variants.items():
+        other = d.log_softmax(logits)
+        mine, theirs = np.exp(reference), np.exp(other)
+        listed = [row.token_id for row in variants[first][0].rows]
+        changed = sum(
+            d.rank_of(logits, token) != d.rank_of(variants[first][1], token) for token in listed
+        )
+        differences.append(
+            Difference(
+                kl=max(0.0, float((mine * (reference - other)).sum())),
+                total_variation=float(np.abs(mine - theirs).sum() / 2),
+                ranks_changed=changed,
+            )
+        )
+        reports.append(describe_again(name, union))
+    return ComparisonReport(by, tuple(variants), tuple(reports), tuple(differences))
+
+
+def check_same_vocabulary(first: LanguageModel, other: LanguageModel) -> None:
+    """`UsageError` unless both tokenizers spell every id alike."""
+    if first.tokenizer.get_vocab() != other.tokenizer.get_vocab():
+        raise UsageError(
+            f"{first.info.name} and {other.info.name} have different vocabularies",
+            "compare models with the same tokenizer",
+        )
+
+
+def check_range(temperatures: Sequence[float]) -> tuple[float, ...]:
+    """The temperatures, checked before anything heavy is loaded."""
+    return check_temperatures(temperatures)

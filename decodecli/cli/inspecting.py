@@ -1,0 +1,207 @@
+"""What `inspect-logits` does once its options are known: checks, loads, asks, shows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from decodecli.cli import reporting, streams
+from decodecli.cli.inspect_logits import FORMATS
+from decodecli.cli.reporting import temperatures as temperatures
+from decodecli.cli.running import loading_line
+from decodecli.config import Effective
+from decodecli.errors import UsageError
+from decodecli.settings import LoadParams, check_choice
+
+if TYPE_CHECKING:
+    from decodecli.engine.loading import LanguageModel
+
+SAVED = (".safetensors", ".npz", ".csv", ".json")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Everything that was asked for."""
+
+    effective: Effective
+    temperatures: tuple[float, ...]
+    tokens: tuple[str, ...]
+    target: str | None
+    all_positions: bool
+    window: int | None
+    stride: int | None
+    comparisons: dict[str, str | None]
+    format: str
+    save: str | None
+    plot: str | None
+    plot_kind: str | None
+
+    @property
+    def compared(self) -> tuple[str, list[str]] | None:
+        """What is compared, and the variants; None when nothing is."""
+        given = {by: names for by, names in self.comparisons.items() if names is not None}
+        if not given:
+            return None
+        if len(given) > 1:
+            raise UsageError(
+                f"--compare-{' and --compare-'.join(given)} were given together",
+                "compare one thing",
+            )
+        ((by, names),) = given.items()
+        variants = [name for name in names.split(",") if name]
+        if len(variants) < 2:
+            raise UsageError(f"--compare-{by} needs two or more, got {names!r}", "as A,B")
+        if len(set(variants)) < len(variants):
+            raise UsageError(f"--compare-{by} names one twice: {names}", "give each once")
+        return by, variants
+
+
+def run(asked: Asked, text: str, is_default: bool, *, from_file: bool) -> None:
+    """Check everything that can be checked before loading; then answer."""
+    from decodecli.analysis.distribution import check_temperatures
+
+    check_choice("format", asked.format, FORMATS)
+    check_temperatures(asked.temperatures)
+    output = asked.effective.output()
+    asked.effective.sampling()
+    compared = asked.compared
+    if asked.save is not None and Path(asked.save).suffix not in SAVED:
+        raise UsageError(f"--save {asked.save}: unknown suffix", f"one of {', '.join(SAVED)}")
+    if asked.all_positions and (compared or asked.save or asked.plot):
+        raise UsageError(
+            "--all-positions goes with no comparison, --save or --plot", "leave one out"
+        )
+    if compared and (asked.save or asked.plot or asked.tokens):
+        raise UsageError("a comparison goes with no --save, --plot or --token", "leave one out")
+    if is_default and not output.quiet:
+        streams.tell(f"Note: no prompt was given; reading {text!r}")
+    with streams.library_noise(output.verbose):
+        if compared:
+            _compare(asked, text, *compared)
+        elif asked.all_positions:
+            _positions(asked, text)
+        else:
+            _next(asked, text)
+
+
+@contextmanager
+def _loaded(asked: Asked, params: LoadParams) -> Iterator[LanguageModel]:
+    output = asked.effective.output()
+    with loading_line(params.model, output) as progress:
+        from decodecli.engine.loading import load
+
+        lm = load(params, progress=progress, verbose=output.verbose)
+    yield lm
+
+
+def _report(asked: Asked, lm: LanguageModel, text: str, bos: bool | None, more: Any = ()) -> Any:
+    from decodecli.analysis.next_token import next_token
+
+    return next_token(
+        lm,
+        text,
+        asked.temperatures,
+        params=asked.effective.sampling(),
+        rows=asked.effective.output().candidates,
+        tokens=more,
+        target=asked.target,
+        bos=bos,
+    )
+
+
+def _next(asked: Asked, text: str) -> None:
+    output = asked.effective.output()
+    with _loaded(asked, asked.effective.load()) as lm:
+        report, logits = _report(asked, lm, text, output.bos, asked.tokens)
+        from decodecli.analysis.next_token import continuation
+
+        chains = [continuation(lm, text, token, output.bos) for token in asked.tokens]
+        notes = _spaced(lm, text, asked.tokens, output.bos)
+    report = replace(report, notes=(*report.notes, *notes))
+    if asked.save is not None:
+        from decodecli.analysis.saving import save_logits
+
+        save_logits(asked.save, lm, logits, report)
+    reporting.show(
+        report, asked.format, FORMATS, asked.plot, asked.plot_kind, output.quiet, logits, chains
+    )
+
+
+def _spaced(lm: Any, text: str, tokens: tuple[str, ...], bos: bool | None) -> list[str]:
+    """A word asked for without its leading space is rarely what was meant: say where the other is."""
+    from decodecli.analysis.next_token import continuation
+
+    notes = []
+    for token in tokens:
+        if token[:1].isalpha() and not token.startswith("text:") and text[-1:].strip():
+            own, spaced = (continuation(lm, text, word, bos) for word in (token, " " + token))
+            if spaced.logprob > own.logprob:
+                notes.append(
+                    f"{token!r} was taken as written, without a space before it; {' ' + token!r} "
+                    "is more probable"
+                )
+    return notes
+
+
+def _positions(asked: Asked, text: str) -> None:
+    output = asked.effective.output()
+    with _loaded(asked, asked.effective.load()) as lm:
+        from decodecli.analysis.next_token import all_positions
+
+        report = all_positions(lm, text, window=asked.window, stride=asked.stride, bos=output.bos)
+    if asked.format == "json":
+        reporting.write_json(report.as_dict())
+    elif asked.format in ("jsonl", "csv"):
+        reporting.write_rows(report.flat(), asked.format)
+    else:
+        from decodecli.engine.detokenize import tokenizer_kind
+        from decodecli.views.readings import position_lines
+
+        style = reporting.style_of(sys.stdout, tokenizer_kind(lm.tokenizer) == "byte_level")
+        reporting.write_lines(position_lines(report, style), style)
+
+
+def _compare(asked: Asked, text: str, by: str, variants: list[str]) -> None:
+    from decodecli.analysis.next_token import check_same_vocabulary, compare
+
+    output, params = asked.effective.output(), asked.effective.load()
+    loads = {
+        name: params if by == "bos" else _changed(params, by, name) for name in variants
+    }  # every variant's settings are checked before the first is loaded
+    found: dict[str, Any] = {}
+
+    def one(name: str, lm: LanguageModel, more: list[int]) -> Any:
+        bos = name == "bos" if by == "bos" else output.bos
+        return _report(asked, lm, text, bos, more)
+
+    models: dict[str, LanguageModel] = {}
+    for name in variants:
+        if by == "bos" and models:
+            models[name] = models[variants[0]]
+        else:
+            with _loaded(asked, loads[name]) as lm:
+                models[name] = lm
+        check_same_vocabulary(models[variants[0]], models[name])
+        found[name] = one(name, models[name], [])
+    report = compare(by, found, lambda name, tokens: one(name, models[name], tokens)[0])
+    if asked.format == "json":
+        reporting.write_json(report.as_dict())
+    elif asked.format in ("jsonl", "csv"):
+        reporting.write_rows(report.flat(), asked.format)
+    else:
+        from decodecli.engine.detokenize import tokenizer_kind
+        from decodecli.views.readings import comparison_lines
+
+        style = reporting.style_of(
+            sys.stdout, tokenizer_kind(models[variants[0]].tokenizer) == "byte_level"
+        )
+        reporting.write_lines(comparison_lines(report, style), style)
+
+
+def _changed(params: LoadParams, name: str, value: str) -> LoadParams:
+    values: dict[str, Any] = {name: value}
+    return replace(params, **values)

@@ -1,0 +1,173 @@
+"""What else `inspect-logits` shows: a text under the model, variants side by side, continuations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from decodecli.reports import ComparisonReport, Continuation, DistributionReport, TextReport
+from decodecli.views import numbers
+from decodecli.views.flow import RunningText
+from decodecli.views.numbers import count, decimal, percent, percent_cell
+from decodecli.views.table import Style
+from decodecli.views.theme import level
+from decodecli.views.visible import clip, one_line, pad, safe_text
+
+_TOKEN = 16
+
+
+def report_header(report: DistributionReport, style: Style) -> list[str]:
+    """The model and the prompt, for a distribution that has them."""
+    if report.model is None:
+        return []
+    model = report.model
+    parts = [f"{one_line(model.name)} {numbers.size(model.parameters)}", model.dtype, model.device]
+    if model.quantize != "none":
+        parts.append(model.quantize)
+    parts.append(f"{count(len(report.prompt_ids))} tokens of prompt")
+    parts += [
+        f"{name} {numbers.plain(float(value))}" for name, value in report.params.items() if value
+    ]
+    prompt = one_line(report.prompt or "")
+    return [" · ".join(parts), "", clip(prompt, style.width) if prompt else "(empty prompt)", ""]
+
+
+def continuation_lines(found: Sequence[Continuation], style: Style) -> list[str]:
+    """A line a continuation, and a line a token where it takes several."""
+    if not found:
+        return []
+    lines = ["", style.theme.paint(style.theme.dim, "  as what comes next")]
+    width = min(max(cell_len(one_line(chain.text)) for chain in found), 24)
+    for chain in found:
+        name = pad(clip(one_line(chain.text), width), width)
+        whole = f"{percent_cell(math.exp(chain.logprob))}  logprob {decimal(chain.logprob)}"
+        if len(chain.token_ids) == 1:
+            place = f"rank {count(chain.ranks[0])} · logit {decimal(chain.logits[0])}"
+            token = f"{style.token(chain.tokens[0])} {chain.token_ids[0]}"
+            lines.append(
+                f"  {style.theme.paint(style.theme.bold, name)}  {whole} · {place} · {token}"
+            )
+            continue
+        lines.append(
+            f"  {style.theme.paint(style.theme.bold, name)}  {whole} · {len(chain.tokens)} tokens"
+        )
+        for token, rank, logprob in zip(chain.tokens, chain.ranks, chain.logprobs, strict=True):
+            share = percent_cell(math.exp(logprob))
+            cell = pad(clip(style.token(token), _TOKEN), _TOKEN)
+            lines.append(f"    {cell} {share} rank {count(rank)}")
+    return lines
+
+
+def position_lines(report: TextReport, style: Style) -> list[str]:
+    """The text coloured by surprisal, then a row a token, then the whole."""
+    theme = style.theme
+    model = report.model
+    lines = [
+        f"{one_line(model.name)} {numbers.size(model.parameters)} · {model.dtype} · {model.device}",
+        "",
+    ]
+    flow = RunningText()
+    for position in report.positions:
+        known = position.logprob is not None
+        code = theme.text[level(math.exp(position.logprob))] if known else theme.prompt  # type: ignore[arg-type]
+        flow.add(safe_text(position.text), code)
+    lines += [*flow.rows(max(style.width - 1, 1), theme.reset), ""]
+    place = max(len(str(len(report.positions))), 3)
+    narrow = style.width < 66
+    heads = f"{'#'.rjust(place)}  {pad('token', _TOKEN)} {'p'.center(7)}    rank  surprisal"
+    heads += "" if narrow else f"  entropy  {'would rather have'}"
+    lines.append(theme.paint(theme.dim, heads))
+    for position in report.positions:
+        token = pad(clip(style.token(position.token), _TOKEN), _TOKEN)
+        start = f"{str(position.position).rjust(place)}  "
+        if position.logprob is None:
+            lines.append(start + theme.paint(theme.dim, f"{token} nothing before it"))
+            continue
+        probability = math.exp(position.logprob)
+        colour = theme.text[level(probability)]
+        line = start + theme.paint(colour, token) + f" {percent_cell(probability)} "
+        line += f"{count(position.rank or 0).rjust(7)}  {decimal(-position.logprob).rjust(9)}"
+        if not narrow:
+            line += f"  {numbers.entropy(position.entropy or 0.0).rjust(7)}"
+            if position.rank != 1:
+                favourite = clip(style.token(position.favourite or ""), style.width - place - 58)
+                line += f"  {favourite} {percent(position.favourite_probability)}"
+        lines.append(line)
+    return [*lines, "", *_whole(report)]
+
+
+def _whole(report: TextReport) -> list[str]:
+    if report.mean_logprob is None:
+        return ["one token alone has no probability: nothing stands before it"]
+    parts = [
+        f"{count(report.scored)} tokens scored",
+        f"mean logprob {decimal(report.mean_logprob)}",
+    ]
+    if report.perplexity is not None:
+        parts.append(f"perplexity {report.perplexity:.2f}")
+    if report.bits_per_character is not None:
+        parts.append(f"{report.bits_per_character:.3f} bits per character")
+    lines = [" · ".join(parts)]
+    if report.windows > 1:
+        lines.append(
+            f"{count(report.windows)} windows of {count(report.window)} tokens, "
+            f"{count(report.stride)} apart"
+        )
+    return lines
+
+
+def comparison_lines(report: ComparisonReport, style: Style) -> list[str]:
+    """A column a variant and temperature, ranks beside; distances from the first underneath."""
+    theme, first = style.theme, report.reports[0]
+    lines = report_header(first, style)
+    width = max(15, *(cell_len(one_line(name)) + 2 for name in report.variants))
+    token_width = min(max([15, *(cell_len(style.token(row.token)) for row in first.rows)]), 20)
+    for number, temperature in enumerate(first.temperatures):
+        heads = ["  " + pad("token", token_width)]
+        heads += [pad(clip(one_line(name), width), width) for name in report.variants]
+        title = f"T={temperature:g}" if len(first.temperatures) > 1 else ""
+        lines += ([title] if title else []) + [theme.paint(theme.dim, "  ".join(heads).rstrip())]
+        for row_number, row in enumerate(first.rows):
+            token = pad(clip(style.token(row.token), token_width), token_width)
+            cells = ["  " + theme.paint(theme.bold, token)]
+            for other in report.reports:
+                found = other.rows[_same(other, row.token_id, row_number)]
+                cell = f"{percent_cell(found.probability[number])} #{count(found.rank)}"
+                painted = theme.paint(theme.heat[level(found.probability[number])], cell)
+                cells.append(painted + " " * max(width - cell_len(cell), 0))
+            lines.append("  ".join(cells).rstrip())
+        spreads = [other.spreads[number] for other in report.reports]
+        lines.append(
+            _fact(
+                "entropy", [numbers.entropy(s.entropy) for s in spreads], token_width, width, style
+            )
+        )
+        lines.append("")
+    apart = report.differences
+    for name, values in (
+        ("KL, nats", [_distance(difference.kl) for difference in apart]),
+        ("total variation", [_distance(difference.total_variation) for difference in apart]),
+        ("ranks changed", [count(difference.ranks_changed) for difference in apart]),
+    ):
+        lines.append(_fact(name, ["–", *values[1:]], token_width, width, style))
+    note = f"distances at temperature 1, over the whole vocabulary, from {one_line(report.variants[0])}"
+    return [*lines, theme.paint(theme.dim, note)]
+
+
+def _same(report: DistributionReport, token_id: int, near: int) -> int:
+    rows = report.rows
+    if near < len(rows) and rows[near].token_id == token_id:
+        return near
+    return next(place for place, row in enumerate(rows) if row.token_id == token_id)
+
+
+def _fact(name: str, values: list[str], token_width: int, width: int, style: Style) -> str:
+    start = pad(clip("  " + name, token_width + 2), token_width + 2)
+    cells = [value.rjust(6).ljust(width) for value in values]
+    return style.theme.paint(style.theme.dim, "  ".join([start, *cells]).rstrip())
+
+
+def _distance(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.001 else numbers.scientific(value) if value else "0"
