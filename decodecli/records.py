@@ -6,6 +6,7 @@ defined in docs/WORDS.md; probabilities are kept as natural logarithms, None sta
 
 from __future__ import annotations
 
+import html
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -120,6 +121,29 @@ class Step:
         """−logprob of the chosen token, nats."""
         return -self.logprob
 
+    def to_pandas(self) -> Any:
+        """A DataFrame of the candidates, one row each. Needs pandas."""
+        import pandas
+
+        return pandas.DataFrame([candidate.as_dict() for candidate in self.candidates])
+
+    def _repr_html_(self) -> str:
+        """The step's table as a notebook shows it, the chosen token in bold."""
+        heads = ["#", "token", "id", "logit", "T=1", "tempered", "cumulative", "final"]
+        body = [
+            [
+                str(row.rank),
+                ("▸ " if row.token_id == self.token_id else "") + row.token,
+                str(row.token_id),
+                f"{row.logit:.2f}",
+                *(f"{100 * math.exp(x):.2f}%" for x in (row.logprob, row.tempered_logprob)),
+                f"{100 * row.cumulative:.2f}%",
+                row.removed_by or f"{100 * exp_or_zero(row.final_logprob):.2f}%",
+            ]
+            for row in self.candidates
+        ]
+        return html_table(heads, body)
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: `{"type": "step", ...}`."""
         return {
@@ -176,6 +200,26 @@ class Run:
         """The generated text."""
         return self.summary.text
 
+    def to_pandas(self) -> Any:
+        """A DataFrame, one row a step, without the candidates. Needs pandas."""
+        import pandas
+
+        rows = [step.as_dict() for step in self.steps]
+        return pandas.DataFrame(
+            [{k: v for k, v in row.items() if k != "candidates"} for row in rows]
+        )
+
+    def _repr_html_(self) -> str:
+        """Prompt and text as a notebook shows them, each token shaded by its surprisal."""
+        spans = [
+            f'<span title="p {100 * math.exp(step.logprob):.2f}%, rank {step.rank}" '
+            f'style="background:rgba(213,94,0,{min(step.surprisal / 8, 1) * 0.6:.2f})">'
+            f"{html.escape(step.text)}</span>"
+            for step in self.steps
+        ]
+        prompt = html.escape(self.header.prompt)
+        return f'<div style="white-space:pre-wrap">{prompt}{"".join(spans)}</div>'
+
     def as_dicts(self) -> list[dict[str, Any]]:
         """The trace's records in order, as they stand in a JSONL file."""
         return [
@@ -183,6 +227,16 @@ class Run:
             *(step.as_dict() for step in self.steps),
             self.summary.as_dict(),
         ]
+
+
+def html_table(heads: list[str], body: list[list[str]]) -> str:
+    """A plain HTML table, every cell escaped."""
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
+    lines = [
+        "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in line) + "</tr>"
+        for line in body
+    ]
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
 def perplexity(mean_logprob: float | None) -> float | None:

@@ -6,12 +6,11 @@ over the full list of tokens, whatever rows are shown.
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from decodecli.records import ModelInfo
+from decodecli.records import ModelInfo, html_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,16 +169,6 @@ class DistributionReport:
             for row in self.rows
         ]
         return html_table(heads, body)
-
-
-def html_table(heads: list[str], body: list[list[str]]) -> str:
-    """A plain HTML table, every cell escaped."""
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
-    lines = [
-        "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in line) + "</tr>"
-        for line in body
-    ]
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
 @dataclass(frozen=True, slots=True)
