@@ -117,9 +117,13 @@ def resolve(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) 
 
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    for source, layer in reversed([(name, _without_greedy(name, found)) for name, found in layers]):
+    for source, layer in reversed(layers):
         for name, value in layer.items():
-            values[name], sources[name] = value, source
+            if name not in ("greedy", "temperature"):
+                values[name], sources[name] = value, source
+    temperature = _temperature(layers)
+    if temperature is not None:
+        values["temperature"], sources["temperature"] = temperature
     for owner in (LoadParams, SamplingParams, OutputParams):
         for item in fields(owner):
             if item.name not in values:
@@ -131,19 +135,24 @@ def _first(layers: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> Any:
     return next((layer[name] for _, layer in layers if layer.get(name)), None)
 
 
-def _without_greedy(source: str, layer: Mapping[str, Any]) -> dict[str, Any]:
-    """The layer with `greedy` written as a temperature of 0."""
-    found = dict(layer)
-    greedy = found.pop("greedy", None)
-    if greedy:
-        if found.get("temperature", 0) != 0:
+def _temperature(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[float, str] | None:
+    """The effective temperature and its source: `greedy` is another way to write 0, and a false
+    `greedy` takes back a true one of a lower layer."""
+    taken_back = False
+    for source, layer in layers:
+        greedy, temperature = layer.get("greedy"), layer.get("temperature")
+        if greedy and temperature:
             where = "" if source == "flag" else f" in the {source} layer"
             raise UsageError(
-                f"--greedy and --temperature {found['temperature']:g} contradict each other{where}",
+                f"--greedy and --temperature {temperature:g} contradict each other{where}",
                 "greedy is temperature 0: give one of them",
             )
-        found["temperature"] = 0.0
-    return found
+        if greedy and not taken_back:
+            return 0.0, source
+        if temperature is not None:
+            return temperature, source
+        taken_back = taken_back or greedy is False
+    return None
 
 
 def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -242,9 +251,9 @@ def _nearest(name: str, known: Any) -> str | None:
 
 
 def _existing(name: Any) -> Path:
-    path = Path(str(name)).expanduser()
-    if not path.is_file():
-        what = "it is no file" if path.exists() else "there is no such file"
+    path = Path(os.path.expanduser(str(name)))
+    if not os.path.isfile(path):  # unlike Path's, never raises
+        what = "it is no file" if os.path.exists(path) else "there is no such file"
         raise UsageError(f"--config {name}: {what}", "give a TOML file")
     return path
 

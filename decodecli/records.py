@@ -9,10 +9,13 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SCHEMA = 1
+# Controls beyond those that JSON escapes anyway, line separators, and bidirectional overrides.
+_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def exp_or_zero(logprob: float | None) -> float:
@@ -21,8 +24,10 @@ def exp_or_zero(logprob: float | None) -> float:
 
 
 def to_json_line(record: dict[str, Any]) -> str:
-    """One record as strict JSON on one line, non-ASCII text as it is."""
-    return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """One record as strict JSON on one line, non-ASCII text as it is, except for what would steer a
+    terminal that shows the line: that is escaped."""
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
 @dataclass(frozen=True)

@@ -89,13 +89,16 @@ class SamplingParams:
             object.__setattr__(self, name, _number(name, getattr(self, name)))
         for name in _INTEGERS:
             object.__setattr__(self, name, _integer(name, getattr(self, name)))
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,))
-        object.__setattr__(self, "stop", tuple(self.stop))
-        if any(not isinstance(text, str) or not text for text in self.stop):
+        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
+        if not isinstance(stop, tuple | list) or any(not isinstance(text, str) for text in stop):
+            raise UsageError(
+                f"--stop must be strings, got {self.stop!r}", "give the string to stop at"
+            )
+        if not all(stop):
             raise UsageError(
                 "--stop must not be empty", "give the string to stop at, or leave it out"
             )
+        object.__setattr__(self, "stop", tuple(stop))
         if self.seed is not None:
             object.__setattr__(self, "seed", check_seed(self.seed))
 

@@ -120,7 +120,7 @@ def _run(
             sinks.finish(summary)
         for notice in decoding.notices[known:]:
             shown.tell(notice)
-        if summary.finish_reason == "interrupted":
+        if decoding.interrupted:  # even where the run had just ended by itself
             raise KeyboardInterrupt
 
 
@@ -216,28 +216,40 @@ class _Records:
 
 
 class _Screen:
-    """A `TerminalView` on stdout or stderr."""
+    """A `TerminalView` on stdout, or on stderr beside the text: there a failure to write ends the
+    view, not the run."""
 
     def __init__(self, stream: Any, tables: str, byte_level: bool, *, text: bool) -> None:
         from rich.console import Console
 
         from decodecli.views.terminal import TerminalView
 
-        self.view = TerminalView(
+        self._tolerant = stream is sys.stderr
+        self._view: TerminalView | None = TerminalView(
             Console(file=stream), tables=tables, live=text, show_text=text, byte_level=byte_level
         )
 
+    def _draw(self, what: str, *args: Any, **kwargs: Any) -> None:
+        if self._view is None:
+            return
+        try:
+            getattr(self._view, what)(*args, **kwargs)
+        except (OSError, ValueError):
+            if not self._tolerant:
+                raise
+            self._view = None
+
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
-        self.view.start(header, sample=sample if sample[1] > 1 else None)
+        self._draw("start", header, sample=sample if sample[1] > 1 else None)
 
     def step(self, step: Step) -> None:
-        self.view.step(step)
+        self._draw("step", step)
 
     def finish(self, summary: RunSummary) -> None:
-        self.view.finish(summary)
+        self._draw("finish", summary)
 
     def close(self) -> None:
-        self.view.close()
+        self._draw("close")
 
 
 class _HeaderLine(_Screen):

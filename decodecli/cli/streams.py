@@ -83,6 +83,8 @@ def write_stdout(text: str) -> None:
         WriteError: it could not be written.
     """
     if sys.stdout is None:
+        if text:
+            raise WriteError("standard output is closed", "leave out >&-")
         return
     try:
         buffer = getattr(sys.stdout, "buffer", None)
@@ -189,7 +191,7 @@ def _read_stdin() -> bytes:
 
 
 def _read_file(name: str) -> bytes:
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     try:
         return path.read_bytes()
     except FileNotFoundError:

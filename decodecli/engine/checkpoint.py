@@ -8,6 +8,8 @@ is asked only for what is not there.
 from __future__ import annotations
 
 import json
+import math
+import operator
 import os
 import re
 import socket
@@ -69,10 +71,10 @@ def find_checkpoint(params: LoadParams, progress: Progress = lambda _: None) -> 
     if params.model == BUILTIN:
         folder = model_path()
     else:
-        local = Path(params.model).expanduser()
-        if local.is_dir():
+        local = Path(os.path.expanduser(params.model))
+        if os.path.isdir(local):  # unlike Path's, never raises
             folder = local
-        elif local.exists():
+        elif os.path.exists(local):
             raise _not_a_folder(local)
         else:
             folder = _from_hub(params, progress)
@@ -151,7 +153,7 @@ def _no_config(folder: Path) -> LoadError:
 
 
 def safetensors_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file: tensor name → dtype, shape, data_offsets.
+    """The JSON header of a safetensors file: tensor name → dtype, shape, data_offsets, parameters.
 
     Raises:
         LoadError: the file is cut short or is no safetensors file.
@@ -164,7 +166,14 @@ def safetensors_header(path: Path) -> dict[str, Any]:
                 raise ValueError
             header = json.loads(file.read(length))
         tensors = {name: value for name, value in header.items() if name != "__metadata__"}
-        end = max((value["data_offsets"][1] for value in tensors.values()), default=0)
+        end = max(
+            (operator.index(value["data_offsets"][1]) for value in tensors.values()), default=0
+        )
+        for value in tensors.values():
+            shape = [operator.index(length) for length in value["shape"]]
+            if min(shape, default=0) < 0:
+                raise ValueError
+            value["parameters"] = math.prod(shape)
     except OSError as error:
         raise LoadError(
             f"{path} cannot be read: {error.strerror}", "check its permissions"
@@ -181,13 +190,7 @@ def safetensors_header(path: Path) -> dict[str, Any]:
 
 
 def _count_parameters(path: Path) -> int:
-    total = 0
-    for tensor in safetensors_header(path).values():
-        count = 1
-        for length in tensor["shape"]:
-            count *= length
-        total += count
-    return total
+    return sum(tensor["parameters"] for tensor in safetensors_header(path).values())
 
 
 def _from_hub(params: LoadParams, progress: Progress) -> Path:

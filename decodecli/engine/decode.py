@@ -147,7 +147,7 @@ class Decoding:
         self.finish_reason = "interrupted"  # until something better is known
         self._stream = TextStream(self.lm.tokenizer, start.ids, self.params.stop)
         self._room = None if self.lm.context is None else self.lm.context - len(start.ids)
-        self._interrupt = False
+        self.interrupted = False  # whether `interrupt` was called
         self._texts: list[str] = []
         self._tokens: list[int] = []
         self._logprobs = 0.0
@@ -155,7 +155,7 @@ class Decoding:
 
     def interrupt(self) -> None:
         """End the run after the step that is under way, as `interrupted`."""
-        self._interrupt = True
+        self.interrupted = True
 
     def __iter__(self) -> Iterator[Step]:
         try:
@@ -226,7 +226,7 @@ class Decoding:
                 f"the context of {self.lm.context:,} tokens is full; stopped there",
             )
             return "length"
-        return "interrupted" if self._interrupt else "going"
+        return "interrupted" if self.interrupted else "going"
 
     def summary(self) -> RunSummary:
         """How the run ended so far."""

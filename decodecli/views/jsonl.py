@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +14,8 @@ from decodecli.records import to_json_line
 class TraceFile:
     """A trace on disk. A write that fails stops the trace, not the run.
 
+    What the file held before is gone with the first record, not sooner.
+
     `problem` is None until then, and a `WriteError` after.
 
     Raises:
@@ -21,10 +24,11 @@ class TraceFile:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = Path(path).expanduser()
+        self.path = Path(os.path.expanduser(path))
         self.problem: WriteError | None = None
+        self._empty = False
         try:
-            self._file: IO[str] | None = self.path.open("w", encoding="utf-8", newline="\n")
+            self._file: IO[str] | None = self.path.open("a", encoding="utf-8", newline="\n")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise UsageError(
                 f"--trace {path}: {self.path.parent} is no folder to write in"
@@ -42,6 +46,10 @@ class TraceFile:
         if self._file is None:
             return
         try:
+            if not self._empty:
+                with contextlib.suppress(OSError):  # a device or pipe has nothing to cut
+                    self._file.truncate(0)
+                self._empty = True
             self._file.write(to_json_line(record) + "\n")
             self._file.flush()
         except OSError as error:
