@@ -197,7 +197,7 @@ def read_toml(path: Path, name: str, also: tuple[str, ...] = ()) -> dict[str, An
         UsageError: it cannot be read, is no TOML, or has an unknown key (the nearest is named).
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}", "check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

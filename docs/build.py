@@ -1,7 +1,7 @@
 """Write what the documentation takes from the program itself: help text and pictures of real runs.
 
-    python docs/build.py           write README's help sections and docs/*.svg
-    python docs/build.py --check   exit 1 when the README's help sections are out of step
+python docs/build.py           write README's help sections and docs/*.svg
+python docs/build.py --check   exit 1 when the README's help sections are out of step
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ PICTURES = {
         "--seed", "3", "--max-new-tokens", "24",
     ],
 }  # fmt: skip
+_ESCAPE = r"\x1b\[[0-9;?]*[A-Za-z]"
 _SECTION = re.compile(r"(<!-- help: (.*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -87,25 +88,19 @@ def draw(name: str, command: list[str]) -> None:
 def settled(output: str) -> list[str]:
     """The lines that remain when the live region has been erased: each erasure takes back what was
     written below the place where the cursor then stood."""
-    import re as regex
-
     kept: list[str] = [""]
     row = 0
-    for part in regex.split(r"(\r\n|\n|\r|\x1b\[[0-9;?]*[A-Za-z])", output):
+    for part in re.split(r"(\r\n|\n|\r|\x1b\[[0-9;?]*[A-Za-z])", output):
         if part in ("\r\n", "\n"):
             row += 1
             if row == len(kept):
                 kept.append("")
-        elif regex.fullmatch(r"\x1b\[\d*A", part):
+        elif re.fullmatch(r"\x1b\[\d*A", part):
             row = max(row - int(part[2:-1] or 1), 0)
-        elif regex.fullmatch(r"\x1b\[0?J", part):
+        elif re.fullmatch(r"\x1b\[0?J", part):
             del kept[row + 1 :]
             kept[row] = ""
-        elif part == "\r":
-            continue
-        elif regex.fullmatch(r"\x1b\[[0-9;?]*[A-Za-z]", part) and not part.endswith("m"):
-            continue
-        else:
+        elif part != "\r" and (part.endswith("m") or not re.fullmatch(_ESCAPE, part)):
             kept[row] += part
     return kept
 

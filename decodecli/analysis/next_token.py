@@ -127,17 +127,23 @@ def continuation_ids(
             )
         return [token]
     text = token.removeprefix("text:")
-    tokenizer, special = lm.tokenizer, bos is not False
-    before = tokenizer(prompt, add_special_tokens=special)["input_ids"]
-    whole = tokenizer(prompt + text, add_special_tokens=special)["input_ids"]
-    ids: list[int] = (
-        whole[len(before) :]
-        if whole[: len(before)] == before
-        else tokenizer(text, add_special_tokens=False)["input_ids"]
-    )
+    ids = _added(lm, prompt, text, special=bos is not False)
+    if (
+        ids is None
+    ):  # the prompt's last token would swallow the text's beginning: after a line's end
+        ids = _added(lm, "\n", text, special=False)
+    if ids is None:
+        ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
     if not ids:
         raise UsageError("--token is empty", "give a text or a token id")
     return ids
+
+
+def _added(lm: LanguageModel, before: str, text: str, special: bool) -> list[int] | None:
+    """What `text` adds to the tokens of `before`; None when it changes them."""
+    start: list[int] = lm.tokenizer(before, add_special_tokens=special)["input_ids"]
+    whole: list[int] = lm.tokenizer(before + text, add_special_tokens=special)["input_ids"]
+    return whole[len(start) :] if whole[: len(start)] == start else None
 
 
 @torch.inference_mode()

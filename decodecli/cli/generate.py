@@ -58,7 +58,7 @@ def generate(
 
       decodecli generate "Once upon a time" --num-samples 5 --seed 0 --quiet
 
-      decodecli generate < prompt.txt --format jsonl | jq .text
+      decodecli generate < prompt.txt --format jsonl | jq -j 'select(.type == "step").text'
     """
     flags = {name: value for name, value in locals().items() if name not in _NOT_SETTINGS}
     flags["stop"] = tuple(stop) if stop else None

@@ -133,7 +133,7 @@ def _auto(params: LoadParams) -> dict[str, str]:
     from decodecli.engine.loading import choose_device, choose_dtype, choose_quantize
 
     device = choose_device(params.device)
-    checkpoint = find_checkpoint(params)
+    checkpoint = find_checkpoint(params, download=False)
     quantize = choose_quantize(params.quantize, device, checkpoint)
     return {
         "model": f"{params.model} ({checkpoint.parameters:,} parameters)",

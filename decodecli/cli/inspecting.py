@@ -126,8 +126,10 @@ def _next(asked: Asked, text: str) -> None:
         from decodecli.analysis.saving import save_logits
 
         save_logits(asked.save, lm, logits, report)
+    # Curves are drawn from what is divided by the temperature, which a penalty makes another thing.
+    scores = None if "repetition_penalty" in report.order else logits
     reporting.show(
-        report, asked.format, FORMATS, asked.plot, asked.plot_kind, output.quiet, logits, chains
+        report, asked.format, FORMATS, asked.plot, asked.plot_kind, output.quiet, scores, chains
     )
 
 

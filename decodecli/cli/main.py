@@ -6,8 +6,10 @@ import typer
 
 from decodecli.cli.generate import generate
 from decodecli.cli.info import info
+from decodecli.cli.inspect_logits import inspect_logits
 from decodecli.cli.options import Version
 from decodecli.cli.presets import presets
+from decodecli.cli.softmax import softmax
 from decodecli.cli.streams import guarded
 
 app = typer.Typer(
@@ -33,5 +35,5 @@ def decodecli(version: Version = None) -> None:
     """
 
 
-for _command in (generate, presets, info):
+for _command in (generate, inspect_logits, softmax, presets, info):
     app.command()(guarded(_command))

@@ -47,13 +47,13 @@ def show(
 ) -> None:
     """The report on stdout in the format asked for, its notes on stderr, its plot where asked."""
     check_choice("format", format, formats)
-    if not quiet:
-        for note in report.notes:
-            streams.tell(f"Note: {note}")
     if plot is not None and plot != "-":
         from decodecli.views.plots import draw
 
         draw(report, plot, plot_kind or "auto", scores=scores)
+    if not quiet:
+        for note in report.notes:
+            streams.tell(f"Note: {note}")
     if format == "json":
         found = report.as_dict()
         if continuations:
@@ -134,6 +134,14 @@ def _print(
     if plot == "-":
         from decodecli.views.plots import draw_terminal
 
-        drawn = draw_terminal(report, style.width, plot_kind or "auto", ascii_only=style.ascii_only)
+        drawn = draw_terminal(
+            report,
+            style.width,
+            plot_kind or "auto",
+            style.ascii_only,
+            style.theme,
+            scores=scores,
+            byte_level=style.byte_level,
+        )
         lines += ["", drawn.rstrip("\n")]
     write_lines(lines, style)

@@ -95,6 +95,9 @@ def _run(
     from decodecli.engine.decode import Decoding
 
     assert params.seed is not None
+    recorded = {"bos": output.bos, "num_samples": output.num_samples}
+    allowed = ("allow_pickle", "trust_remote_code")
+    recorded |= {name: True for name in allowed if effective.values[name]}
     for sample in range(output.num_samples):
         last = sample + 1 == output.num_samples
         decoding = Decoding(
@@ -103,7 +106,7 @@ def _run(
             candidates=output.candidates,
             shared=not last,
             sources={k: v for k, v in effective.sources.items() if k not in ("preset", "config")},
-            recorded={"bos": output.bos, "num_samples": output.num_samples},
+            recorded=recorded,
         )
         if sample == 0:
             for notice in decoding.notices:
@@ -170,8 +173,9 @@ def loading_line(name: str, output: OutputParams) -> Iterator[Any]:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True)
-    with console.status(Text(f"loading {streams.printable(name)}"), spinner="dots") as status:
+    console = Console(file=sys.stderr)  # this stream, though loading looks away from it meanwhile
+    spinner = "dots" if console.encoding.lower().startswith("utf") else "line"
+    with console.status(Text(f"loading {streams.printable(name)}"), spinner=spinner) as status:
         yield lambda words: status.update(Text(streams.printable(words)))
 
 

@@ -204,7 +204,7 @@ def _read_file(name: str) -> bytes:
 
 def _decoded(data: bytes, where: str) -> str:
     try:
-        return data.decode("utf-8")
+        return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")  # without a byte order mark
     except UnicodeDecodeError as error:
         raise PromptError(
             f"{where} is not UTF-8 (byte {error.start}: 0x{data[error.start]:02X})",

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from decodecli.builtin import model_path
-from decodecli.errors import LoadError
+from decodecli.errors import LoadError, UsageError
 from decodecli.settings import BUILTIN, LoadParams
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
@@ -61,13 +61,22 @@ class Checkpoint:
     parameters: int
 
 
-def find_checkpoint(params: LoadParams, progress: Progress = lambda _: None) -> Checkpoint:
+def find_checkpoint(
+    params: LoadParams, progress: Progress = lambda _: None, *, download: bool = True
+) -> Checkpoint:
     """The local folder of a model, downloaded if need be, checked for what can be seen from outside.
+
+    With `download` false only what lies on this machine is looked at.
 
     Raises:
         LoadError: there is no such model, or it is of a kind that cannot be loaded.
     """
     revision = params.revision
+    if revision is not None and (params.model == BUILTIN or os.path.isdir(params.model)):
+        raise UsageError(
+            f"--revision {revision} goes with a hub name; {params.model} is a folder",
+            "leave --revision out",
+        )
     if params.model == BUILTIN:
         folder = model_path()
     else:
@@ -77,7 +86,7 @@ def find_checkpoint(params: LoadParams, progress: Progress = lambda _: None) -> 
         elif os.path.exists(local):
             raise _not_a_folder(local)
         else:
-            folder = _from_hub(params, progress)
+            folder = _from_hub(params, progress, download)
             revision = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else revision
     config = _check_folder(folder, params)
     weights = sorted(folder.glob("*.safetensors"))
@@ -120,7 +129,7 @@ def _check_folder(folder: Path, params: LoadParams) -> dict[str, Any]:
         ) from error
     if not isinstance(config, dict):
         raise LoadError(f"{folder / 'config.json'} is not a JSON object", "is it a model folder?")
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if not _has_tokenizer(folder):
         raise LoadError(
             f"{folder} has no tokenizer (tokenizer.json or tokenizer.model)",
             "copy the tokenizer files of the original model into the folder",
@@ -133,6 +142,12 @@ def _check_folder(folder: Path, params: LoadParams) -> dict[str, Any]:
             )
         raise LoadError(f"{folder} has no weights (*.safetensors)", "is the download complete?")
     return config
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    if any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return True
+    return any(True for pattern in ("*.tiktoken", "*.model") for _ in folder.glob(pattern))
 
 
 def _no_config(folder: Path) -> LoadError:
@@ -193,7 +208,7 @@ def _count_parameters(path: Path) -> int:
     return sum(tensor["parameters"] for tensor in safetensors_header(path).values())
 
 
-def _from_hub(params: LoadParams, progress: Progress) -> Path:
+def _from_hub(params: LoadParams, progress: Progress, download: bool) -> Path:
     """The snapshot folder of a hub repository, from the cache or downloaded."""
     name = params.model
     if not _HUB_NAME.match(name):
@@ -214,6 +229,10 @@ def _from_hub(params: LoadParams, progress: Progress) -> Path:
             return folder
     except (errors.LocalEntryNotFoundError, OSError, ValueError):
         pass
+    if not download:
+        raise LoadError(
+            f"no folder {name} here, and not in the local cache", "generate downloads it"
+        )
     offline = _why_offline(huggingface_hub.constants.ENDPOINT)
     if offline:
         raise LoadError(
@@ -221,6 +240,14 @@ def _from_hub(params: LoadParams, progress: Progress) -> Path:
             "connect and run again, or use -m builtin or a model folder",
         )
     progress(f"downloading {name}")
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()  # `progress` has the line
     try:
         return Path(huggingface_hub.snapshot_download(**arguments))
     except errors.GatedRepoError as error:
@@ -240,13 +267,16 @@ def _from_hub(params: LoadParams, progress: Progress) -> Path:
     except (OSError, ValueError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise LoadError(f"{name} could not be downloaded: {line}", "run again to resume") from error
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _is_complete(folder: Path, params: LoadParams) -> bool:
     """Whether a cached snapshot has a configuration, a tokenizer and every weight file."""
     if not (folder / "config.json").is_file():
         return False
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if not _has_tokenizer(folder):
         return False
     indexes = list(folder.glob("*.safetensors.index.json"))
     for index in indexes:
@@ -271,8 +301,24 @@ def _why_offline(endpoint: str) -> str:
         return ""  # the proxy knows the way
     where = urlsplit(endpoint)
     port = where.port or (80 if where.scheme == "http" else 443)
+    # Each address gets its own time-out: a few of them in the dark must not add up to a minute.
+    if any(_reachable(address) for address in _addresses(where.hostname or "", port)[:2]):
+        return ""
+    return f"{where.hostname} cannot be reached"
+
+
+def _addresses(host: str, port: int) -> list[Any]:
+    """One address of each family."""
     try:
-        socket.create_connection((where.hostname or "", port), timeout=5).close()
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
-        return f"{where.hostname} cannot be reached"
-    return ""
+        return []
+    return list({family: address for family, _, _, _, address in reversed(found)}.values())
+
+
+def _reachable(address: Any) -> bool:
+    try:
+        socket.create_connection(address[:2], timeout=2).close()
+    except OSError:
+        return False
+    return True

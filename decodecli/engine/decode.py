@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 import decodecli
-from decodecli.engine.chain import Chain, draw, ignored_under_greedy
+from decodecli.engine.chain import Chain, Filtered, draw, ignored_under_greedy
 from decodecli.engine.detokenize import TextStream
 from decodecli.engine.forward import Forward
 from decodecli.engine.loading import LanguageModel
 from decodecli.engine.observe import observe
 from decodecli.errors import DecodeError, PromptError
 from decodecli.records import Run, RunHeader, RunSummary, Step, perplexity
-from decodecli.settings import SEED_LIMIT, SamplingParams
+from decodecli.settings import SEED_LIMIT, SamplingParams, check_positive
 
 DEFAULT_CANDIDATES = 10
 
@@ -43,6 +43,12 @@ def encode(lm: LanguageModel, text: str, bos: bool | None = None) -> list[int]:
     Raises:
         PromptError: the text is empty and the model has no BOS token (or `bos` is False).
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"the prompt is not Unicode text (a lone surrogate at {error.start})", "leave it out"
+        ) from None
     ids: list[int] = lm.tokenizer(text, add_special_tokens=bos is not False)["input_ids"]
     if bos and lm.bos_id is not None and ids[:1] != [lm.bos_id]:
         ids = [lm.bos_id, *ids]
@@ -139,7 +145,7 @@ class Decoding:
         self.prefix = start
         self.lm = start.lm
         self.chain = Chain(self.params)
-        self.candidates = candidates
+        self.candidates = check_positive("candidates", candidates, "10 is the default", lowest=0)
         self.shared = shared
         self.seed = secrets.randbelow(SEED_LIMIT) if self.params.seed is None else self.params.seed
         self.notices = self._notices()
@@ -161,12 +167,14 @@ class Decoding:
         try:
             with _memory(self.lm):
                 yield from self._steps()
-        except DecodeError:
+        except Exception:
             self.finish_reason = "error"
             raise
 
     @torch.inference_mode()
-    def _next_token(self, logits: Tensor, ids: Tensor | None, draws: torch.Generator | None) -> Any:
+    def _next_token(
+        self, logits: Tensor, ids: Tensor | None, draws: torch.Generator | None
+    ) -> tuple[Filtered, Tensor]:
         filtered = self.chain(logits, ids)
         return filtered, draw(filtered.scores, draws)
 
@@ -189,16 +197,11 @@ class Decoding:
                 ids = torch.cat((ids, chosen), dim=1)
             logits = forward.step(chosen)
 
-    def _record(self, logits: Tensor, filtered: Any, token_id: int) -> Step:
+    def _record(self, logits: Tensor, filtered: Filtered, token_id: int) -> Step:
         index = len(self._tokens)
         with torch.inference_mode():
             seen = observe(
-                logits[0], filtered, self.chain, token_id, self.candidates, self.lm.piece
-            )
-        if seen is None:
-            raise DecodeError(
-                f"the logits of step {index} are not finite (nan or inf)",
-                "try --dtype float32 or bfloat16, or --quantize none",
+                logits[0], filtered, self.chain, token_id, self.candidates, self.lm.piece, index
             )
         self._tokens.append(token_id)
         self._logprobs += seen.logprob
@@ -230,6 +233,8 @@ class Decoding:
 
     def summary(self) -> RunSummary:
         """How the run ended so far."""
+        if self.finish_reason == "error":  # what was held back is not lost
+            self._texts.append(self._stream.finish())
         reason = "interrupted" if self.finish_reason == "going" else self.finish_reason
         count = len(self._tokens)
         mean = self._logprobs / count if count else None

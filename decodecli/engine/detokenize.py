@@ -40,7 +40,8 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Any, prompt_ids: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._special = set(tokenizer.all_special_ids)
+        self._special = special_ids(tokenizer)
+        self._seen: dict[int, bool] = {}
         self._kind = tokenizer_kind(tokenizer)
         self._ids: list[int] = self._context(list(prompt_ids))
         self._known = self._decode(self._ids)  # the window's text that is already given out
@@ -89,14 +90,21 @@ class Detokenizer:
         return text[same:]
 
     def _decode(self, ids: list[int]) -> str:
+        known = [token for token in ids if not self._invisible(token)]
         text: str = self._tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            known, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
 
     def _pieces(self, ids: Sequence[int]) -> list[str]:
-        pieces = self._tokenizer.convert_ids_to_tokens(list(ids))
-        return [piece or "" for piece in pieces]
+        return [piece_of(self._tokenizer, token) or "" for token in ids]
+
+    def _invisible(self, token_id: int) -> bool:
+        """Special tokens are skipped; ids beyond the tokenizer's vocabulary stand for nothing."""
+        if token_id not in self._seen:
+            unknown = piece_of(self._tokenizer, token_id) is None
+            self._seen[token_id] = unknown or token_id in self._special
+        return self._seen[token_id]
 
     def _is_byte(self, token_id: int) -> bool:
         return bool(_BYTE_TOKEN.match(self._pieces([token_id])[0]))
@@ -110,7 +118,7 @@ class Detokenizer:
         return ids[start:]
 
     def _good_start(self, ids: list[int], start: int) -> bool:
-        if ids[start] in self._special:
+        if self._invisible(ids[start]):
             return False
         if self._kind == "byte_fallback":
             if self._is_byte(ids[start]):
@@ -124,11 +132,11 @@ class Detokenizer:
     def _unsettled(self) -> int | None:
         """How many characters at the end of the window's text may still change; None: all new ones."""
         if self._kind == "byte_fallback":
-            last = next((i for i in reversed(self._ids) if i not in self._special), None)
+            last = next((i for i in reversed(self._ids) if not self._invisible(i)), None)
             return None if last is not None and self._is_byte(last) else 0
         if self._kind == "byte_level":
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
-            visible = [i for i in self._ids if i not in self._special]
+            visible = [i for i in self._ids if not self._invisible(i)]
             decoder.decode(b"".join(_piece_bytes(piece) for piece in self._pieces(visible)))
             return 1 if decoder.getstate()[0] else 0
         # Unknown inside: a character takes at most four tokens of one byte each.
@@ -183,6 +191,21 @@ class TextStream:
             if any(stop.startswith(tail) for stop in self._stop):
                 return length
         return 0
+
+
+def piece_of(tokenizer: Any, token_id: int) -> str | None:
+    """The vocabulary's piece, or None for an id that the tokenizer does not know."""
+    try:
+        piece = tokenizer.convert_ids_to_tokens(token_id)
+    except (IndexError, ValueError, KeyError, OverflowError):  # what slow tokenizers raise
+        return None
+    return piece if isinstance(piece, str) else None
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """The ids that decoding skips: those with a role, and added tokens that are marked special."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return set(tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
 
 
 def tokenizer_kind(tokenizer: Any) -> str:

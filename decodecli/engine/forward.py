@@ -17,12 +17,23 @@ from torch import Tensor
 _CACHES = {"past_key_values": "past_key_values", "cache_params": "cache_params", "state": "state"}
 
 
+def input_device(model: Any) -> torch.device:
+    """Where token ids go in: the embeddings' device, or where accelerate runs them when their weights
+    are kept elsewhere."""
+    embeddings = model.get_input_embeddings()
+    device: torch.device = embeddings.weight.device
+    if device.type != "meta":
+        return device
+    hook = getattr(embeddings, "_hf_hook", None)
+    return torch.device(getattr(hook, "execution_device", None) or "cpu")
+
+
 class Forward:
     """Forward passes of one sequence on `model`, in inference mode."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.device = model.get_input_embeddings().weight.device
+        self.device = input_device(model)
         accepted = inspect.signature(model.forward).parameters
         self._fixed: dict[str, Any] = {"use_cache": True, "return_dict": True}
         if "logits_to_keep" in accepted:  # only the last position's logits are needed

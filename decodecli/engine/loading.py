@@ -10,11 +10,14 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from decodecli.engine.checkpoint import Checkpoint, Progress, find_checkpoint
+from decodecli.engine.detokenize import piece_of
+from decodecli.engine.forward import input_device
 from decodecli.errors import DecodecliError, LoadError, UsageError
 from decodecli.records import ModelInfo
 from decodecli.settings import LoadParams
@@ -60,14 +63,13 @@ class LanguageModel:
 
         >>> lm = LanguageModel.wrap(model, tokenizer)
         """
-        weight = model.get_input_embeddings().weight
         info = ModelInfo(
             name=name,
             revision=None,
             parameters=model.num_parameters(),
             vocab_size=_vocab_size(model),
             dtype=str(model.dtype).removeprefix("torch."),
-            device=str(weight.device),
+            device=str(input_device(model)),
             quantize="none",
         )
         return cls(
@@ -82,12 +84,11 @@ class LanguageModel:
 
     def piece(self, token_id: int) -> str:
         """The vocabulary's piece, exactly; `<id N>` for ids that the tokenizer does not know."""
-        piece = self.tokenizer.convert_ids_to_tokens(token_id)
-        return piece if isinstance(piece, str) else f"<id {token_id}>"
+        return piece_of(self.tokenizer, token_id) or f"<id {token_id}>"
 
 
 def load(
-    model: str | LoadParams = "builtin",
+    model: str | Path | LoadParams = "builtin",
     *,
     revision: str | None = None,
     device: str = "auto",
@@ -112,7 +113,9 @@ def load(
     params = (
         model
         if isinstance(model, LoadParams)
-        else LoadParams(model, revision, device, dtype, quantize, allow_pickle, trust_remote_code)
+        else LoadParams(
+            str(model), revision, str(device), dtype, quantize, allow_pickle, trust_remote_code
+        )
     )
     start = time.perf_counter()
     place = choose_device(params.device)

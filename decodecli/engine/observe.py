@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from decodecli.engine.chain import Chain, Filtered
 from decodecli.engine.stages import SMALLEST_TEMPERATURE
+from decodecli.errors import DecodeError
 from decodecli.records import Candidate
 
 
@@ -27,6 +28,10 @@ class Distribution:
     divisor: float
     log_sum: float
     entropy: float
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.log_sum) and math.isfinite(self.entropy)
 
     def logprob(self, score: float) -> float:
         value = (score - self.highest) / self.divisor - self.log_sum
@@ -81,23 +86,33 @@ def observe(
     token_id: int,
     count: int,
     piece: Callable[[int], str],
-) -> Observation | None:
-    """The step's numbers for `logits` (vocab,), or None when the logits are not finite.
+    step: int = 0,
+) -> Observation:
+    """The step's numbers for `logits` (vocab,).
 
     `filtered` holds one row; `piece` spells a token id; `count` rows are listed, and the chosen
     token besides.
+
+    Raises:
+        DecodeError: the logits are not finite, or the settings leave nothing to draw from.
     """
     plain = distribution(logits)
-    if not (math.isfinite(plain.entropy) and math.isfinite(plain.log_sum)):
-        return None
-    if not bool(torch.isfinite(logits.amin())):
-        return None
+    if not (plain.finite and bool(torch.isfinite(logits.amin()))):
+        raise DecodeError(
+            f"the logits of step {step} are not finite (nan or inf)",
+            "try --dtype float32 or bfloat16, or --quantize none",
+        )
     penalised = filtered.penalised[0]
     same = chain.divisor == 1.0 and not chain.penalises
     tempered = plain if same else distribution(penalised, chain.divisor)
     removed = None if filtered.removed_by is None else filtered.removed_by[0]
+    kept = logits.shape[-1] if removed is None else int((removed == 0).sum())
     final = _final(penalised, removed, tempered, chain)
-
+    if not (kept and tempered.finite and final.finite):
+        raise DecodeError(
+            f"{' and '.join(chain.order)} leave nothing to draw from at step {step}",
+            "choose milder values",
+        )
     ids = highest_ids(logits, count)
     shown = ids if token_id in ids else [*ids, token_id]
     at = torch.tensor(shown, device=logits.device)
@@ -107,33 +122,31 @@ def observe(
         penalised=penalised[at].tolist(),
         removed=[0] * len(shown) if removed is None else removed[at].tolist(),
     )
-    chosen = shown.index(token_id)
-    above = logits > rows.logits[chosen]
-    rank = 1 + int(above.sum())
     candidates = _candidates(rows, plain, tempered, final, chain, piece, token_id)
     if token_id not in ids:
-        level = logits == rows.logits[chosen]
-        level[token_id + 1 :] = False
-        mass = (
-            (penalised[above | level] - tempered.highest) / chain.divisor - tempered.log_sum
-        ).exp()
-        last = {**candidates[-1].as_dict(), "rank": rank, "cumulative": float(mass.sum())}
-        candidates[-1] = Candidate(**last)
-    own = candidates[chosen]
-    assert own.final_logprob is not None, "a removed token was drawn"
-    kept = logits.shape[-1] if removed is None else int((removed == 0).sum())
+        candidates[-1] = _place(candidates[-1], logits, penalised, tempered)
+    own = candidates[shown.index(token_id)]
     return Observation(
         token_id=token_id,
-        rank=rank,
+        rank=own.rank,
         logit=own.logit,
         logprob=own.logprob,
         tempered_logprob=own.tempered_logprob,
-        final_logprob=own.final_logprob,
+        final_logprob=own.final_logprob or 0.0,  # a drawn token was not removed
         entropy=plain.entropy,
         final_entropy=final.entropy,
         kept=1 if chain.greedy else kept,
         candidates=tuple(candidates),
     )
+
+
+def _place(row: Candidate, logits: Tensor, penalised: Tensor, tempered: Distribution) -> Candidate:
+    """The row with its rank and cumulative probability among all tokens, not only those listed."""
+    above, level = logits > row.logit, logits == row.logit
+    level[row.token_id + 1 :] = False
+    scores = (penalised[above | level] - tempered.highest) / tempered.divisor
+    mass = float((scores - tempered.log_sum).exp().sum())
+    return replace(row, rank=1 + int(above.sum()), cumulative=min(mass, 1.0))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ def repetition_penalty(scores: Tensor, ids: Tensor, penalty: float) -> Tensor:
 
     Keskar et al. 2019, "CTRL", arXiv 1909.05858. A token is penalised once, however often it occurs.
     """
-    ids = ids.clamp(max=scores.shape[-1] - 1)
     seen = scores.gather(1, ids)
     return scores.scatter(1, ids, torch.where(seen < 0, seen * penalty, seen / penalty))
 

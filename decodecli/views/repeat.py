@@ -15,13 +15,14 @@ LONGEST_PROMPT = 200
 
 _SHORT_FLAGS = {"temperature": "-t", "max_new_tokens": "-n"}
 _LOADING = ("device", "dtype", "quantize")
+_PERMISSIONS = ("allow_pickle", "trust_remote_code")
 _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "'": "\\'", "\\": "\\\\"}
 
 
 def repeat_command(header: RunHeader) -> str:
     """A shell line that asks for the same run again.
 
-    It names what differs from the defaults or was given as a flag, and always the seed. A prompt
+    It names what differs from the defaults or was asked for anywhere, and always the seed. A prompt
     that is very long, or that no argument can hold, is left to a file, with a note behind `#`.
     """
     words = ["decodecli generate"]
@@ -44,7 +45,8 @@ def repeat_command(header: RunHeader) -> str:
 def _model_words(header: RunHeader) -> list[str]:
     """The model, and of the loading options those that were not left to `auto`."""
     model = header.model
-    words = [] if model.name == BUILTIN else [f"--model {quoted(model.name)}"]
+    usual = model.name == BUILTIN and not _asked(header, "model")
+    words = [] if usual else [f"--model {quoted(model.name)}"]
     if model.revision and _asked(header, "revision", unknown=True):
         words.append(f"--revision {quoted(model.revision)}")
     words += [
@@ -52,6 +54,7 @@ def _model_words(header: RunHeader) -> list[str]:
         for name in _LOADING
         if _asked(header, name)
     ]
+    words += [flag_name(name) for name in _PERMISSIONS if header.params.get(name)]
     return words
 
 
@@ -67,7 +70,7 @@ def _decoding_words(header: RunHeader) -> list[str]:
             continue
         if name == "temperature" and (value == 0 or params.get("greedy")):
             words.append("--greedy")
-        elif value != field.default or header.sources.get(name) == "flag":
+        elif value != field.default or _asked(header, name):
             words.append(f"{_SHORT_FLAGS.get(name, flag_name(name))} {_number(value)}")
     words += [f"--stop {quoted(text)}" for text in params.get("stop") or ()]
     return words

@@ -48,7 +48,8 @@ def builtin():
 @EXAMPLES
 @given(data=st.data())
 def test_segments_of_random_ids_join_to_the_full_decode(tokenizer, data):
-    ids = st.lists(st.integers(0, len(tokenizer) - 1), max_size=40)
+    # Logits may be wider than the tokenizer's vocabulary.
+    ids = st.lists(st.integers(0, len(tokenizer) + 9), max_size=40)
     prompt, tokens = data.draw(ids.filter(bool)), data.draw(ids)
     assert "".join(streamed(tokenizer, prompt, tokens)) == full_text(tokenizer, prompt, tokens)
 
@@ -113,10 +114,27 @@ def test_special_tokens_are_not_shown():
     assert "".join(streamed(tokenizer, [1], tokens)) == "one"
 
 
+@pytest.mark.parametrize("kind", ["byte_fallback_added", "byte_level_added"])
+@pytest.mark.parametrize("between", ["<|eot_id|>", None])
+def test_a_token_that_is_not_shown_does_not_break_a_character(kind, between):
+    tokenizer = make(kind)
+    start = tokenizer("the", add_special_tokens=False)["input_ids"]
+    if kind == "byte_fallback_added":
+        pieces = ["<0xE6>", "<0x97>", "<0xA5>"]
+    else:
+        pieces = ["æ", "Ĺ", "¥"]
+    first, *rest = (tokenizer.convert_tokens_to_ids(piece) for piece in pieces)
+    hidden = len(tokenizer) + 5 if between is None else tokenizer.convert_tokens_to_ids(between)
+    segments = streamed(tokenizer, start, [first, hidden, *rest])
+    assert "".join(segments) == "日"
+    assert not any("\ufffd" in segment for segment in segments)
+
+
 def test_the_families_are_told_apart():
     kinds = {kind: tokenizer_kind(make(kind)) for kind in KINDS}
     assert kinds == {
         "byte_fallback": "byte_fallback",
+        "byte_fallback_added": "byte_fallback",
         "byte_level": "byte_level",
         "byte_level_added": "byte_level",
         "metaspace_unigram": "other",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from decodecli import distributions as d
 from decodecli.engine.chain import Chain, draw
 from decodecli.engine.observe import highest_ids, observe
+from decodecli.errors import DecodeError
 from decodecli.settings import SamplingParams
 
 VOCAB = 300
@@ -75,7 +76,6 @@ def test_every_number_of_a_step_equals_its_float64_recomputation(
         draw(filtered.scores, None if chain.greedy else torch.Generator().manual_seed(seed))
     )
     seen = observe(logits, filtered, chain, token, count, str)
-    assert seen is not None
 
     exact = logits.double().numpy()
     plain = d.log_softmax(exact)
@@ -126,7 +126,6 @@ def test_numbers_hold_over_a_large_vocabulary(vocab, temperature):
     token = int(draw(filtered.scores, torch.Generator().manual_seed(1)))
     seen = observe(logits, filtered, chain, token, 10, str)
     tempered = d.log_softmax(logits.double().numpy(), temperature)
-    assert seen is not None
     assert close(seen.entropy, d.entropy(d.log_softmax(logits.double().numpy())))
     assert close(seen.tempered_logprob, tempered[token])
     removed = np.isneginf(filtered.scores[0].numpy())
@@ -142,7 +141,6 @@ def test_equal_logits_are_listed_by_id_and_share_a_rank(values, count):
     assert highest_ids(logits, count) == [int(i) for i in d.row_order(values)[:count]]
     chain = Chain(SamplingParams(temperature=0))
     seen = observe(logits, chain(logits[None], None), chain, 0, count, str)
-    assert seen is not None
     assert all(row.rank == d.rank_of(values, row.token_id) for row in seen.candidates)
 
 
@@ -151,7 +149,17 @@ def test_logits_that_are_not_finite_are_noticed(bad):
     logits = torch.zeros(50)
     logits[17] = bad
     chain = Chain(SamplingParams())
-    assert observe(logits, chain(logits[None], None), chain, 0, 10, str) is None
+    with pytest.raises(DecodeError, match="step 3"):
+        observe(logits, chain(logits[None], None), chain, 0, 10, str, step=3)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_settings_that_leave_no_token_are_an_error(temperature):
+    logits = torch.tensor([[1.0, 2.0, 3.0]])
+    chain = Chain(SamplingParams(temperature=temperature, no_repeat_ngram_size=1))
+    filtered = chain(logits, torch.tensor([[0, 1, 2]]))
+    with pytest.raises(DecodeError, match="no_repeat_ngram_size"):
+        observe(logits[0], filtered, chain, 0, 3, str)
 
 
 @pytest.mark.parametrize("temperature", [1e-45, 1e-300, 1e300])
@@ -161,7 +169,6 @@ def test_absurd_temperatures_neither_overflow_nor_give_numbers_json_cannot_hold(
     filtered = chain(logits[None], None)
     token = int(draw(filtered.scores, torch.Generator().manual_seed(0)))
     seen = observe(logits, filtered, chain, token, 4, str)
-    assert seen is not None
     numbers = [row.tempered_logprob for row in seen.candidates]
     assert all(math.isfinite(number) for number in [*numbers, seen.final_entropy])
     if temperature < 1:

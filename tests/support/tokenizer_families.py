@@ -24,7 +24,14 @@ TEXTS = (
     "👩‍👩‍👧‍👦 family, 🇯🇵 flag, 👍🏽 thumb, e\u0301 combining, 👨‍🚀",
     "def f(x):\n\treturn x  +  1\n\n[/INST] [bold] </b>",
 )
-KINDS = ("byte_fallback", "byte_level", "byte_level_added", "metaspace_unigram", "wordpiece")
+KINDS = (
+    "byte_fallback",
+    "byte_fallback_added",
+    "byte_level",
+    "byte_level_added",
+    "metaspace_unigram",
+    "wordpiece",
+)
 
 
 @cache
@@ -32,6 +39,7 @@ def make(kind: str) -> PreTrainedTokenizerFast:
     """A tokenizer of that family, as transformers wraps it."""
     tokenizer = {
         "byte_fallback": _byte_fallback,
+        "byte_fallback_added": _byte_fallback,
         "byte_level": _byte_level,
         "byte_level_added": _byte_level,
         "metaspace_unigram": _unigram,
@@ -43,6 +51,9 @@ def make(kind: str) -> PreTrainedTokenizerFast:
     )
     if kind == "byte_level_added":
         wrapped.add_tokens([AddedToken("<tool call>"), AddedToken("日本"), AddedToken("[/INST]")])
+    if kind in ("byte_level_added", "byte_fallback_added"):
+        # Special without a role of its own, as chat models' end-of-turn tokens are.
+        wrapped.add_tokens([AddedToken("<|eot_id|>", special=True)])
     return wrapped
 
 

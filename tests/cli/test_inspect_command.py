@@ -1,0 +1,144 @@
+"""`decodecli inspect-logits` as typed, piped and misused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import pytest
+
+PROMPT = "The capital of Japan is"
+
+
+def read(result) -> dict:
+    return json.loads(result.succeeded().out)
+
+
+def test_a_row_follows_a_token_across_temperatures(cli):
+    found = read(cli("inspect-logits", PROMPT, "-t", "0.4,1.0,1.6", "--format", "json"))
+    assert [column["temperature"] for column in found["temperatures"]] == [0.4, 1.0, 1.6]
+    first = [column["tokens"][0] for column in found["temperatures"]]
+    assert len({row["token_id"] for row in first}) == 1
+    assert first[0]["probability"] > first[1]["probability"] > first[2]["probability"]
+    entropies = [column["entropy"] for column in found["temperatures"]]
+    assert entropies == sorted(entropies)
+    assert found["limits"]["infinity"]["entropy"] == pytest.approx(math.log(found["size"]))
+
+
+def test_it_equals_the_first_step_of_generate(cli):
+    options = ("--temperature", "1.4", "--top-p", "0.9")
+    found = read(cli("inspect-logits", PROMPT, *options, "--format", "json"))
+    step = cli("generate", PROMPT, *options, "-n", "1", "--format", "jsonl").steps[0]
+    column = found["temperatures"][0]
+    assert column["kept"] == step["kept"]
+    for row, expected in zip(column["tokens"], step["candidates"], strict=False):
+        assert row["token_id"] == expected["token_id"]
+        assert row["logit"] == expected["logit"]
+        assert row["removed_by"] == expected["removed_by"]
+        assert row["probability"] == pytest.approx(math.exp(expected["tempered_logprob"]), rel=1e-4)
+
+
+def test_a_continuation_is_found_by_text_and_by_id(cli):
+    found = read(
+        cli("inspect-logits", PROMPT, "--token", " Tokyo!", "--token", "300", "--format", "json")
+    )
+    whole, one = found["continuations"]
+    assert whole["text"] == " Tokyo!"
+    assert whole["probability"] == pytest.approx(math.exp(sum(whole["logprobs"])))
+    assert one["token_ids"] == [300]
+    shown = cli("inspect-logits", PROMPT, "--token", " Tokyo!").succeeded().out
+    assert "as what comes next" in shown
+
+
+def test_a_text_is_read_token_by_token(cli, tmp_path):
+    path = tmp_path / "essay.txt"
+    path.write_text("Once upon a time there was a dog. " * 60)
+    found = read(cli("inspect-logits", "--file", path, "--all-positions", "--format", "json"))
+    assert found["windows"] > 1
+    assert found["positions"][0]["logprob"] is None
+    scored = [p["logprob"] for p in found["positions"][1:]]
+    assert found["perplexity"] == pytest.approx(math.exp(-sum(scored) / len(scored)))
+    out = cli("inspect-logits", "Once upon a time", "--all-positions").succeeded().out
+    assert "perplexity" in out
+    rows = list(
+        csv.DictReader(
+            io.StringIO(
+                cli("inspect-logits", "Hi", "--all-positions", "--format", "csv").succeeded().out
+            )
+        )
+    )
+    assert rows[0]["position"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("option", "variants"),
+    [
+        (("--compare-dtype", "float32,bfloat16"), ["float32", "bfloat16"]),
+        (("--compare-bos",), ["bos", "no-bos"]),
+        (("--compare-quantize", "none,nf4"), ["none", "nf4"]),
+        (("--compare-model", "builtin,{folder}"), ["builtin", "{folder}"]),
+    ],
+)
+def test_distributions_stand_side_by_side(cli, option, variants, tiny_folder):
+    option = [word.format(folder=tiny_folder) for word in option]
+    found = read(cli("inspect-logits", PROMPT, *option, "--format", "json"))
+    assert [v["variant"] for v in found["variants"]] == [
+        v.format(folder=tiny_folder) for v in variants
+    ]
+    first, second = found["variants"]
+    assert (first["kl"], first["total_variation"]) == (0, 0)
+    assert second["kl"] > 0
+    assert 0 < second["total_variation"] <= 1
+    ids = [[row["token_id"] for row in v["temperatures"][0]["tokens"]] for v in (first, second)]
+    assert sorted(ids[0]) == sorted(ids[1])
+    shown = cli("inspect-logits", PROMPT, *option).succeeded().out
+    assert "KL, nats" in shown
+
+
+def test_all_logits_are_saved(cli, tmp_path):
+    path = tmp_path / "logits.json"
+    cli("inspect-logits", PROMPT, "--save", path).succeeded()
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    assert len(saved["tokens"]) == 4096
+    assert saved["prompt"] == PROMPT
+
+
+def test_a_word_without_its_space_is_noticed(cli):
+    err = cli("inspect-logits", "Once upon a", "--token", "time").succeeded().err
+    assert "' time'" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-t", "x"], "--temperature"),
+        (["-t", "-1"], "--temperature"),
+        (["--token", "99999"], "99999"),
+        (["--format", "yaml"], "--format"),
+        (["--save", "x.txt"], "--save"),
+        (["--plot", "x.gif"], ".png"),
+        (["--compare-dtype", "float32"], "two or more"),
+        (["--compare-dtype", "float32,float8"], "--dtype"),
+        (["--compare-dtype", "float32,float32"], "twice"),
+        (["--compare-bos", "--compare-dtype", "float32,bfloat16"], "one thing"),
+        (["--all-positions", "--compare-bos"], "--all-positions"),
+        (["--all-positions", "--window", "100000"], "--window"),
+        (["--all-positions", "--stride", "0"], "--stride"),
+        (["--top-p", "1.5"], "--top-p"),
+        (["--candidates", "0"], "--candidates"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(cli, words, said):
+    cli("inspect-logits", PROMPT, *words).refused(2, said)
+
+
+def test_models_of_other_vocabularies_are_not_compared(cli, tmp_path):
+    from conftest import tiny_network
+    from tokenizer_families import make
+
+    tiny_network("llama").save_pretrained(tmp_path)
+    make("byte_level").save_pretrained(tmp_path)
+    result = cli("inspect-logits", PROMPT, "--compare-model", f"builtin,{tmp_path}")
+    result.refused(2, "vocabular")
