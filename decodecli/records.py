@@ -10,6 +10,7 @@ import html
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -216,14 +217,8 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Prompt and text as a notebook shows them, each token shaded by its surprisal."""
-        spans = [
-            f'<span title="p {100 * math.exp(step.logprob):.2f}%, rank {step.rank}" '
-            f'style="background:rgba(213,94,0,{min(step.surprisal / 8, 1) * 0.6:.2f})">'
-            f"{html.escape(step.text)}</span>"
-            for step in self.steps
-        ]
-        prompt = html.escape(self.header.prompt)
-        return f'<div style="white-space:pre-wrap">{prompt}{"".join(spans)}</div>'
+        tokens = ((step.text, step.logprob, step.rank) for step in self.steps)
+        return shaded([(self.header.prompt, None, None), *tokens])
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """The trace's records in order, as they stand in a JSONL file."""
@@ -232,6 +227,21 @@ class Run:
             *(step.as_dict() for step in self.steps),
             self.summary.as_dict(),
         ]
+
+
+def shaded(tokens: Iterable[tuple[str, float | None, int | None]]) -> str:
+    """HTML of a text, each token (text, logprob, rank) shaded by its surprisal."""
+    spans = []
+    for text, logprob, rank in tokens:
+        if logprob is None:
+            spans.append(html.escape(text))
+            continue
+        depth = min(-logprob / 8, 1) * 0.6
+        spans.append(
+            f'<span title="p {100 * math.exp(logprob):.2f}%, rank {rank}" '
+            f'style="background:rgba(213,94,0,{depth:.2f})">{html.escape(text)}</span>'
+        )
+    return f'<div style="white-space:pre-wrap">{"".join(spans)}</div>'
 
 
 def html_table(heads: list[str], body: list[list[str]]) -> str:

@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from decodecli.records import ModelInfo, html_table
+from decodecli.records import ModelInfo, html_table, shaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +281,10 @@ class TextReport:
         """One record a token."""
         return [position.as_dict() for position in self.positions]
 
+    def _repr_html_(self) -> str:
+        """The text as a notebook shows it, shaded by surprisal."""
+        return shaded((p.text, p.logprob, p.rank) for p in self.positions)
+
     def to_pandas(self) -> Any:
         """A DataFrame, one row a token. Needs pandas."""
         import pandas
@@ -322,6 +326,24 @@ class ComparisonReport:
                 )
             ],
         }
+
+    def _repr_html_(self) -> str:
+        """The variants' probabilities side by side, as a notebook shows them."""
+        first = self.reports[0]
+        heads = [
+            "token",
+            *(f"{name} T={t:g}" for name in self.variants for t in first.temperatures),
+        ]
+        rows = [{row.token_id: row for row in report.rows} for report in self.reports]
+        body = [
+            [row.token]
+            + [f"{100 * p:.2f}%" for other in rows for p in other[row.token_id].probability]
+            for row in first.rows
+        ]
+        apart = [f"{difference.kl:.4f}" for difference in self.differences]
+        width = len(first.temperatures)
+        body.append(["KL, nats", *(cell for kl in apart for cell in [kl, *[""] * (width - 1)])])
+        return html_table(heads, body)
 
     def flat(self) -> list[dict[str, Any]]:
         """One record a variant, temperature and token."""

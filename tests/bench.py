@@ -98,6 +98,8 @@ def main() -> None:
         bare.write_text(BARE_SCRIPT)
         compare("--help / an empty Typer app's --help", run(*program, "--help"),
                 run(sys.executable, str(empty), "--help"), 9)  # fmt: skip
+        compare("softmax of two numbers / --help", run(*program, "softmax", "a=1", "b=2"),
+                run(*program, "--help"), 9)  # fmt: skip
         from decodecli.builtin import model_path
 
         first = [*program, "generate", "hello", "-n", "1", "--quiet"]
