@@ -31,7 +31,12 @@ def report_header(report: DistributionReport, style: Style) -> list[str]:
         f"{name} {numbers.plain(float(value))}" for name, value in report.params.items() if value
     ]
     prompt = one_line(report.prompt or "")
-    return [" · ".join(parts), "", clip(prompt, style.width) if prompt else "(empty prompt)", ""]
+    return [
+        *_joined(parts, style.width),
+        "",
+        clip(prompt, style.width) if prompt else "(empty prompt)",
+        "",
+    ]
 
 
 def continuation_lines(found: Sequence[Continuation], style: Style) -> list[str]:
@@ -95,10 +100,21 @@ def position_lines(report: TextReport, style: Style) -> list[str]:
                 favourite = clip(style.token(position.favourite or ""), style.width - place - 58)
                 line += f"  {favourite} {percent(position.favourite_probability)}"
         lines.append(line)
-    return [*lines, "", *_whole(report)]
+    return [*lines, "", *_whole(report, style.width)]
 
 
-def _whole(report: TextReport) -> list[str]:
+def _joined(parts: Sequence[str], width: int) -> list[str]:
+    """Parts with dots between, wrapped between parts."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and cell_len(lines[-1]) + 3 + cell_len(part) <= width:
+            lines[-1] += f" · {part}"
+        else:
+            lines.append(part)
+    return lines
+
+
+def _whole(report: TextReport, width: int) -> list[str]:
     if report.mean_logprob is None:
         return ["one token alone has no probability: nothing stands before it"]
     parts = [
@@ -109,7 +125,7 @@ def _whole(report: TextReport) -> list[str]:
         parts.append(f"perplexity {report.perplexity:.2f}")
     if report.bits_per_character is not None:
         parts.append(f"{report.bits_per_character:.3f} bits per character")
-    lines = [" · ".join(parts)]
+    lines = _joined(parts, width)
     if report.windows > 1:
         lines.append(
             f"{count(report.windows)} windows of {count(report.window)} tokens, "
