@@ -112,10 +112,18 @@ def begins(text: str, result: str) -> bool:
     return re.match(rf"\s*\"?{re.escape(result)}(?!\w)", text, re.IGNORECASE) is not None
 
 
+def ends_rightly(text: str, fact: dict[str, Any]) -> bool:
+    """Whether the text completes the fact's sentence; "a kind of fruit" is as right as "a fruit"."""
+    noun = fact["result"].split(" ", 1)[-1]
+    return begins(text, fact["result"]) or (
+        fact["relation"] == "kind" and begins(text, f"a kind of {noun}")
+    )
+
+
 def stated(subject: Subject, facts: Sequence[dict[str, Any]], **how: Any) -> float:
     """Share of the facts whose sentence is ended rightly: "The capital of Japan is" → "Tokyo"."""
     texts = subject.write([fact["cue"] for fact in facts], 12, **how)
-    right = [begins(text, fact["result"]) for text, fact in zip(texts, facts, strict=True)]
+    right = [ends_rightly(text, fact) for text, fact in zip(texts, facts, strict=True)]
     return sum(right) / max(len(right), 1)
 
 

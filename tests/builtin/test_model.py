@@ -14,7 +14,8 @@ from decodecli.builtin import card, model_path
 transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(
-    not (model_path() / "card.json").exists(), reason="no finished model in this checkout"
+    not ((model_path() / "card.json").exists() and (model_path() / "model.safetensors").exists()),
+    reason="no finished model in this checkout",
 )
 
 
