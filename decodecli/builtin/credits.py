@@ -16,7 +16,7 @@ and shared them.
 
 | source | what was used | licence |
 |---|---|---|
-| TinyStories, Ronen Eldan and Yuanzhi Li, 2023, arXiv 2305.07759 | about 25,000 short stories, \
+| TinyStories, Ronen Eldan and Yuanzhi Li, 2023, arXiv 2305.07759 | about 23,000 short stories, \
 found in public repositories; a sample of held-out ones is in `heldout.json.gz` | CDLA-Sharing-1.0 |
 | FairytaleQA, github.com/uci-soe/FairytaleQAData | 262 old fairy tales from Project Gutenberg | \
 public domain in the USA; the collection Apache-2.0 |
