@@ -7,6 +7,7 @@ import typer
 from decodecli.cli.generate import generate
 from decodecli.cli.info import info
 from decodecli.cli.inspect_logits import inspect_logits
+from decodecli.cli.models import models
 from decodecli.cli.options import Version
 from decodecli.cli.presets import presets
 from decodecli.cli.softmax import softmax
@@ -35,5 +36,5 @@ def decodecli(version: Version = None) -> None:
     """
 
 
-for _command in (generate, inspect_logits, softmax, presets, info):
+for _command in (generate, inspect_logits, softmax, models, presets, info):
     app.command()(guarded(_command))
