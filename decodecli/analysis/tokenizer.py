@@ -1,0 +1,448 @@
+"""A name or folder → its tokenizer, without weights, and without transformers where that can be.
+
+A `tokenizer.json` that transformers takes as it is goes straight to the tokenizers library, which
+loads in a few hundredths of a second; everything else goes through transformers' AutoTokenizer. Both
+answer to the one small interface of `Tokenizer`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from decodecli.builtin import model_path
+from decodecli.engine.checkpoint import _HUB_NAME, Progress, _has_tokenizer, _why_offline
+from decodecli.engine.detokenize import piece_of, special_ids, tokenizer_kind
+from decodecli.errors import LoadError, UsageError
+from decodecli.settings import BUILTIN
+
+# Classes for which transformers reads tokenizer.json as it stands; the others rebuild it.
+_AS_IT_STANDS = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_ROLES = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
+_WANTED = [
+    "tokenizer*", "*.model", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+    "chat_template*", "additional_chat_templates/*", "config.json", "*.tiktoken", "tekken.json",
+]  # fmt: skip
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A tokenizer by its name.
+
+    backend: the tokenizers library's object; None for the few that are written in Python.
+    whole: transformers' object, where it was needed to load it.
+    kind: how the vocabulary spells bytes: "byte_fallback", "byte_level" or "other".
+    special, added: ids that decoding skips; ids of added tokens that are not special.
+    roles: `bos_token` … → the piece.
+    template: the chat template, None without one.
+    """
+
+    name: str
+    backend: Any
+    whole: Any
+    kind: str
+    special: frozenset[int]
+    added: frozenset[int]
+    roles: dict[str, str] = field(default_factory=dict)
+    template: str | None = None
+
+    @cached_property
+    def size(self) -> int:
+        """One more than the highest id."""
+        return max(self.vocabulary().values(), default=-1) + 1
+
+    @property
+    def bos_id(self) -> int | None:
+        return self.id_of(self.roles.get("bos_token"))
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """The id that stands for what the vocabulary cannot say."""
+        model = getattr(self.backend, "model", None)
+        if type(model).__name__ == "Unigram":  # keeps its number to itself
+            place = re.match(r"Unigram\(unk_id=(\d+)", repr(model))
+            return int(place[1]) if place else None
+        return self.id_of(getattr(model, "unk_token", None) or self.roles.get("unk_token"))
+
+    @cached_property
+    def writes_spaces(self) -> bool:
+        """Whether decoding makes a space of `▁`."""
+        if self.backend is None:
+            return True
+        described = repr(self.backend.decoder)
+        return "▁" in described or "Metaspace" in described
+
+    @cached_property
+    def affixes(self) -> tuple[str, str]:
+        """What pieces inside a word begin with (`##`), and those at its end end with (`</w>`)."""
+        model = getattr(self.backend, "model", None)
+        names = ("continuing_subword_prefix", "end_of_word_suffix")
+        prefix, suffix = (getattr(model, name, None) or "" for name in names)
+        return prefix, suffix
+
+    def vocabulary(self) -> dict[str, int]:
+        """piece → id, added tokens among them."""
+        found: dict[str, int] = (
+            self.backend.get_vocab(with_added_tokens=True)
+            if self.backend is not None
+            else self.whole.get_vocab()
+        )
+        return found
+
+    def piece(self, token_id: int) -> str | None:
+        """The vocabulary's piece, None for an id that it does not know."""
+        if self.backend is None:
+            return piece_of(self.whole, token_id)
+        piece: str | None = self.backend.id_to_token(token_id)
+        return piece
+
+    def id_of(self, piece: str | None) -> int | None:
+        if piece is None:
+            return None
+        if self.backend is not None:
+            found: int | None = self.backend.token_to_id(piece)
+            return found
+        number: int | None = self.vocabulary().get(piece)
+        return number
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of ids, special tokens spelt out."""
+        if self.whole is not None:
+            text: str = self.whole.decode(
+                ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+            return text
+        text = self.backend.decode(ids, skip_special_tokens=False)
+        return text
+
+
+def find_tokenizer(
+    name: str,
+    revision: str | None = None,
+    *,
+    trust_remote_code: bool = False,
+    verbose: bool = False,
+    progress: Progress = lambda _: None,
+) -> Tokenizer:
+    """The tokenizer of a model folder (weights are not needed), a hub name, or the built-in model.
+
+    Raises:
+        UsageError: a revision of what is no hub name.
+        LoadError: there is no such tokenizer, or it cannot be read.
+    """
+    folder = _folder(name, revision, progress)
+    if not _has_tokenizer(folder):
+        raise LoadError(
+            f"{name} has no tokenizer (tokenizer.json or tokenizer.model)",
+            "copy the tokenizer files of the original model into the folder",
+        )
+    settings = _settings(folder)
+    template = _template(folder, settings)
+    if _takes_file(folder, settings):
+        return _from_file(name, folder, settings, template)
+    with _quiet(verbose):
+        whole = _from_transformers(name, folder, trust_remote_code)
+    return wrap(whole, name, template or getattr(whole, "chat_template", None))
+
+
+def wrap(whole: Any, name: str = "tokenizer", template: Any = None) -> Tokenizer:
+    """A transformers tokenizer that is loaded already."""
+    backend = getattr(whole, "backend_tokenizer", None)
+    if not hasattr(backend, "get_vocab"):
+        backend = None
+    special = frozenset(special_ids(whole))
+    added = frozenset(getattr(whole, "added_tokens_decoder", {})) - special
+    roles = {role: str(piece) for role in _ROLES if (piece := getattr(whole, role, None))}
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    template = template if isinstance(template, str) else None
+    return Tokenizer(name, backend, whole, tokenizer_kind(whole), special, added, roles, template)
+
+
+def _folder(name: str, revision: str | None, progress: Progress) -> Path:
+    if not name:
+        raise UsageError("--model is empty", "give a folder, a hub name, or builtin")
+    local = Path(os.path.expanduser(name))
+    if name == BUILTIN or os.path.isdir(local):
+        if revision is not None:
+            raise UsageError(
+                f"--revision {revision} goes with a hub name; {name} is a folder",
+                "leave --revision out",
+            )
+        return model_path() if name == BUILTIN else local
+    if os.path.exists(local):
+        raise LoadError(f"{name} is a file, not a folder", "give the folder that holds it")
+    return _from_hub(name, revision, progress)
+
+
+def _from_hub(name: str, revision: str | None, progress: Progress) -> Path:
+    """The snapshot of a hub repository with its tokenizer's files, from the cache or downloaded."""
+    if not _HUB_NAME.match(name):
+        raise LoadError(f"there is no folder {name}", "give a model folder, a hub name, or builtin")
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    arguments: dict[str, Any] = {"repo_id": name, "revision": revision, "allow_patterns": _WANTED}
+    try:
+        folder = Path(huggingface_hub.snapshot_download(**arguments, local_files_only=True))
+        if _has_tokenizer(folder):
+            return folder
+    except (errors.LocalEntryNotFoundError, OSError, ValueError):
+        pass
+    offline = _why_offline(huggingface_hub.constants.ENDPOINT)
+    if offline:
+        raise LoadError(
+            f"no folder {name} here, not in the local cache, and {offline}",
+            "connect and run again, or use -m builtin or a model folder",
+        )
+    progress(f"downloading the tokenizer of {name}")
+    try:
+        return Path(huggingface_hub.snapshot_download(**arguments))
+    except errors.GatedRepoError as error:
+        raise LoadError(
+            f"{name} is gated: its owner asks you to accept terms first",
+            f"accept them at {huggingface_hub.constants.ENDPOINT}/{name}, then `hf auth login`",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise LoadError(f"{name} has no revision {revision}", "leave --revision out") from error
+    except errors.RepositoryNotFoundError as error:
+        raise LoadError(
+            f"no folder {name} here and no such model on the hub",
+            "check the spelling (owner/name); a private model needs `hf auth login`",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise LoadError(f"{name} could not be downloaded: {_line(error)}", "run again") from error
+
+
+def _settings(folder: Path) -> Settings:
+    """tokenizer_config.json, the older special_tokens_map.json under it."""
+    found: Settings = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        path = folder / name
+        if path.is_file():
+            found |= _object(path)
+    return found
+
+
+def _object(path: Path) -> Settings:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LoadError(
+            f"{path} cannot be read: {_line(error)}", "copy the original model's file"
+        ) from error
+    if not isinstance(found, dict):
+        raise LoadError(f"{path} is not a JSON object", "copy the original model's file")
+    return found
+
+
+def _takes_file(folder: Path, settings: Settings) -> bool:
+    """Whether transformers would take tokenizer.json as it stands."""
+    if not (folder / "tokenizer.json").is_file() or settings.get("auto_map"):
+        return False
+    named = settings.get("tokenizer_class")
+    # Without a configuration there is no class that could rebuild it.
+    return named in _AS_IT_STANDS or not (named or (folder / "config.json").is_file())
+
+
+def _from_file(name: str, folder: Path, settings: Settings, template: str | None) -> Tokenizer:
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        backend = Backend.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises bare Exception
+        raise LoadError(
+            f"the tokenizer of {name} cannot be loaded: {_line(error)}",
+            "copy the tokenizer files of the original model into the folder",
+        ) from error
+    backend.no_truncation()
+    backend.no_padding()
+    roles = {role: piece for role in _ROLES if (piece := _content(settings.get(role)))}
+    _add_missing(backend, settings, roles)
+    known = backend.get_added_tokens_decoder()
+    special = {number for number, token in known.items() if token.special}
+    special |= {i for piece in roles.values() if (i := backend.token_to_id(piece)) is not None}
+    kind = tokenizer_kind(_Wrapped(backend))
+    added = frozenset(known) - special
+    return Tokenizer(name, backend, None, kind, frozenset(special), added, roles, template)
+
+
+@dataclass(frozen=True)
+class _Wrapped:
+    """What `tokenizer_kind` asks a transformers tokenizer for."""
+
+    backend_tokenizer: Any
+    unk_token_id: int | None = None
+
+    def convert_tokens_to_ids(self, piece: str) -> int | None:
+        found: int | None = self.backend_tokenizer.token_to_id(piece)
+        return found
+
+
+def _content(token: Any) -> str | None:
+    """A token as configurations write it: a string, or an object with its content."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
+
+
+def _add_missing(backend: Any, settings: Settings, roles: dict[str, str]) -> None:
+    """Add what the configuration names and the file lacks, as transformers does."""
+    from tokenizers import AddedToken
+
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    wanted: dict[str, Any] = {}
+    listed = settings.get("added_tokens_decoder")
+    if isinstance(listed, dict):
+        for _, token in sorted(listed.items(), key=lambda item: int(item[0])):
+            if (content := _content(token)) is not None:
+                flags = {
+                    key: bool(token[key])
+                    for key in ("single_word", "lstrip", "rstrip", "normalized", "special")
+                    if key in token
+                }
+                wanted[content] = AddedToken(content, **flags)
+    more = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+    more = list(more.values()) if isinstance(more, dict) else more
+    for piece in [*roles.values(), *map(_content, more)]:
+        if piece is not None:
+            wanted.setdefault(piece, AddedToken(piece, special=True))
+    for content, token in wanted.items():
+        if content not in known:
+            backend.add_tokens([token])
+
+
+def _from_transformers(name: str, folder: Path, trust_remote_code: bool) -> Any:
+    import transformers
+
+    # Without config.json there is nothing for AutoTokenizer to go by.
+    has_config = (folder / "config.json").is_file()
+    named = _settings(folder).get("tokenizer_class") or "PreTrainedTokenizerFast"
+    loader = getattr(transformers, named if not has_config else "AutoTokenizer", None)
+    if loader is None:
+        loader = transformers.AutoTokenizer
+    try:
+        return loader.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+            clean_up_tokenization_spaces=False,
+        )
+    except ImportError as error:
+        raise LoadError(
+            f"the tokenizer of {name} needs a package that is not installed: {_line(error)}",
+            "pip install sentencepiece protobuf",
+        ) from error
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise LoadError(
+            f"the tokenizer of {name} cannot be loaded: {_line(error)}",
+            "copy the tokenizer files of the original model into the folder",
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet(verbose: bool) -> Iterator[None]:
+    """Keep the libraries' log lines and warnings to themselves."""
+    if verbose:
+        yield
+        return
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _template(folder: Path, settings: Settings) -> str | None:
+    """The chat template: a file of its own, or a key of the configuration (one, or several by name)."""
+    for path in (folder / "chat_template.jinja", folder / "chat_template.json"):
+        if path.is_file() and path.suffix == ".jinja":
+            try:
+                return path.read_text(encoding="utf-8")
+            except (OSError, ValueError) as error:
+                raise LoadError(
+                    f"{path} cannot be read: {_line(error)}", "copy it again"
+                ) from error
+        if path.is_file():
+            settings = {**settings, **_object(path)}
+    found = settings.get("chat_template")
+    if isinstance(found, list):
+        named = {item.get("name"): item.get("template") for item in found if isinstance(item, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) else None
+
+
+def render_chat(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> str:
+    """What the chat template makes of messages, ready for the answer.
+
+    Raises:
+        LoadError: there is no template, or it does not work with these messages.
+    """
+    if tokenizer.template is None:
+        raise LoadError(
+            f"{tokenizer.name} has no chat template", "leave --chat out, or use a chat model"
+        )
+    import jinja2
+    from jinja2 import sandbox
+
+    def refuse(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    def to_json(value: Any, indent: int | None = None, **more: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, indent=indent, **more)
+
+    def now(format: str) -> str:
+        from datetime import datetime
+
+        return datetime.now().strftime(format)
+
+    environment = sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = to_json
+    environment.globals.update(raise_exception=refuse, strftime_now=now)
+    # The tag marks the assistant's part for training and prints what it holds.
+    source = _without_generation(tokenizer.template)
+    try:
+        return environment.from_string(source).render(
+            messages=messages, add_generation_prompt=True, tools=None, documents=None,
+            **tokenizer.roles,
+        )  # fmt: skip
+    except Exception as error:  # a template is a program: anything may come of it
+        raise LoadError(
+            f"the chat template of {tokenizer.name} does not work: {_line(error)}",
+            "check the messages' roles; --debug shows where it failed",
+        ) from error
+
+
+def _without_generation(template: str) -> str:
+    """`{% generation %}` … `{% endgeneration %}` as a condition that always holds."""
+    opened = re.sub(r"\{%(-?)\s*generation\s*(-?)%\}", r"{%\1 if true \2%}", template)
+    return re.sub(r"\{%(-?)\s*endgeneration\s*(-?)%\}", r"{%\1 endif \2%}", opened)
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:120] if lines else type(error).__name__

@@ -1,0 +1,125 @@
+"""A vocabulary, token by token, with the script that each is written in."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections import Counter
+from functools import lru_cache
+
+from decodecli.analysis.tokenization import kind_of, vocabulary_bytes
+from decodecli.analysis.tokenizer import Tokenizer
+from decodecli.errors import UsageError
+from decodecli.token_reports import VocabularyReport, VocabularyRow
+
+# The first words of a letter's Unicode name → the script, where it is not simply the first word.
+_SCRIPTS = {
+    "CJK": "Han", "IDEOGRAPHIC": "Han", "KANGXI": "Han", "FULLWIDTH LATIN": "Latin",
+    "HALFWIDTH KATAKANA": "Katakana", "KATAKANA-HIRAGANA": "Katakana",
+    "HALFWIDTH HANGUL": "Hangul", "CANADIAN": "Canadian Aboriginal", "MICRO": "Greek",
+    "FEMININE": "Latin", "MASCULINE": "Latin", "KELVIN": "Latin", "ANGSTROM": "Latin",
+}  # fmt: skip
+# Letters of no script: mathematical alphabets and modifiers.
+_NO_SCRIPT = ("MATHEMATICAL", "MODIFIER", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "SUPERSCRIPT")
+OTHERS = {"N": "Numbers", "P": "Punctuation", "S": "Symbols", "Z": "Spaces", "C": "Controls"}
+
+
+def vocabulary(
+    tokenizer: Tokenizer,
+    *,
+    grep: str | None = None,
+    longest: int | None = None,
+    script: str | None = None,
+) -> VocabularyReport:
+    """The tokens of a vocabulary by id.
+
+    Args:
+        grep: a regular expression to be found in a token's piece or text.
+        longest: only so many, those with the longest text first.
+        script: only those of this script, in any capitals.
+
+    Raises:
+        UsageError: a regular expression that is none, a script that no token is of.
+    """
+    pattern = _pattern(grep)
+    if longest is not None and longest < 1:
+        raise UsageError(f"--longest must be at least 1, got {longest}", "20 is a usual choice")
+    rows = [_row(tokenizer, number) for number in sorted(set(tokenizer.vocabulary().values()))]
+    scripts = Counter(row.script for row in rows)
+    size = len(rows)
+    if script is not None:
+        wanted = _known(script, scripts)
+        rows = [row for row in rows if row.script == wanted]
+    if pattern is not None:
+        rows = [row for row in rows if pattern.search(row.token) or pattern.search(row.text or "")]
+    if longest is not None:
+        rows = sorted(rows, key=lambda row: (-len(row.text or ""), row.token_id))[:longest]
+    return VocabularyReport(
+        model=tokenizer.name,
+        size=size,
+        rows=tuple(rows),
+        scripts=dict(scripts.most_common()),
+        byte_level=tokenizer.kind == "byte_level",
+    )
+
+
+def _row(tokenizer: Tokenizer, token_id: int) -> VocabularyRow:
+    data = vocabulary_bytes(tokenizer, token_id)
+    kind = kind_of(tokenizer, token_id, data)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        text = None
+    script = {"special": "Special", "byte": "Bytes"}.get(kind) or script_of(text or "")
+    piece = tokenizer.piece(token_id) or ""
+    return VocabularyRow(token_id, piece, text, data, kind, script)
+
+
+def _pattern(written: str | None) -> re.Pattern[str] | None:
+    if written is None:
+        return None
+    try:
+        return re.compile(written)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UsageError(
+            f"--grep {written[:40]!r} is not a regular expression: {error}",
+            "put a \\ before . * + ? ( [ { to mean the character itself",
+        ) from None
+
+
+def _known(script: str, scripts: Counter[str]) -> str:
+    names = {name.lower(): name for name in scripts}
+    if script.lower() in names:
+        return names[script.lower()]
+    near = difflib.get_close_matches(script.lower(), names, n=1)
+    hint = f"did you mean {names[near[0]]}? " if near else ""
+    most = ", ".join(name for name, _ in scripts.most_common(8))
+    raise UsageError(
+        f"--script {script[:40]}: no token is of that script", f"{hint}there are: {most}"
+    )
+
+
+@lru_cache(maxsize=65536)
+def script_of(text: str) -> str:
+    """The script of a text's letters: `Latin`, `Han`, …, `Mixed` when there are several; without
+    letters what it is made of: `Numbers`, `Punctuation`, `Symbols`, `Spaces`, `Controls`, `Mixed`."""
+    found = {script for character in text if (script := _letter_script(character))}
+    if not found:
+        kinds = {OTHERS.get(unicodedata.category(c)[0], "Symbols") for c in text}
+        found = (kinds - {"Spaces", "Controls"} or kinds) or {"Controls"}
+    return found.pop() if len(found) == 1 else "Mixed"
+
+
+@lru_cache(maxsize=65536)
+def _letter_script(character: str) -> str | None:
+    """The script by the letter's Unicode name; None for what is no letter of a script."""
+    if unicodedata.category(character)[0] not in "LM":
+        return None
+    words = unicodedata.name(character, "").split()
+    if not words or words[0] in _NO_SCRIPT:
+        return None
+    if words[0] in ("COMBINING", "VARIATION", "ENCLOSING"):
+        return None
+    pair = " ".join(words[:2])
+    return _SCRIPTS.get(pair) or _SCRIPTS.get(words[0]) or words[0].capitalize()
