@@ -119,10 +119,11 @@ def test_special_tokens_are_not_shown():
 def test_a_token_that_is_not_shown_does_not_break_a_character(kind, between):
     tokenizer = make(kind)
     start = tokenizer("the", add_special_tokens=False)["input_ids"]
-    if kind == "byte_fallback_added":
-        pieces = ["<0xE6>", "<0x97>", "<0xA5>"]
-    else:
-        pieces = ["æ", "Ĺ", "¥"]
+    spelt = {
+        "byte_fallback_added": ["<0xE6>", "<0x97>", "<0xA5>"],
+        "byte_level_added": ["æ", "Ĺ", "¥"],
+    }
+    pieces = spelt[kind]
     first, *rest = (tokenizer.convert_tokens_to_ids(piece) for piece in pieces)
     hidden = len(tokenizer) + 5 if between is None else tokenizer.convert_tokens_to_ids(between)
     segments = streamed(tokenizer, start, [first, hidden, *rest])
