@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -213,8 +214,8 @@ class Vocabulary:
         model = self._tokenizer.model
         name = getattr(model, "unk_token", None)
         found = {self._tokenizer.token_to_id(name)} if isinstance(name, str) else set()
-        if type(model).__name__ == "Unigram":
-            found |= {self._tokenizer.token_to_id(piece) for piece in ("<unk>", "[UNK]", "<UNK>")}
+        if place := re.match(r"Unigram\(unk_id=(\d+)", repr(model)):  # it has no attribute
+            found = {int(place[1])}
         return frozenset(token_id for token_id in found if token_id is not None)
 
 

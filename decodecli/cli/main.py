@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from decodecli.cli.embed import embed
 from decodecli.cli.generate import generate
 from decodecli.cli.info import info
 from decodecli.cli.inspect_logits import inspect_logits
@@ -36,5 +37,5 @@ def decodecli(version: Version = None) -> None:
     """
 
 
-for _command in (generate, inspect_logits, softmax, models, presets, info):
+for _command in (generate, inspect_logits, softmax, embed, models, presets, info):
     app.command()(guarded(_command))

@@ -116,8 +116,9 @@ def rows(text: str) -> dict[str, str]:
     options = re.split(r" (?:Arguments|Options) ", text, maxsplit=1)[1]
     parts = re.split(r" (?=--[a-z][a-z-]+ )", options)
     found = {part.split()[0]: part for part in parts if part.startswith("--")}
-    if "--no-bos" in found:
-        found["--bos"] += found.pop("--no-bos")
+    for name in [name for name in found if name.startswith("--no-")]:
+        if (other := "--" + name.removeprefix("--no-")) in found:
+            found[other] += found.pop(name)
     return found
 
 
