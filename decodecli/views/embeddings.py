@@ -95,6 +95,10 @@ def _vectors(report: EmbedReport, style: Style) -> list[str]:
     separate = report.separation
     fixed = 2 + place + 2 + name + (2 + group if group else 0) + 2 + 7 + 2 + 6
     fixed += 2 + 10 if separate else 0
+    if group and fixed > style.width:
+        fixed, group = fixed - 2 - group, 0
+    if separate and fixed > style.width:
+        fixed, separate = fixed - 2 - 10, None
     tokens = style.width - fixed - 2
     heads = ["  " + "#".rjust(place), pad("word", name)]
     heads += [pad("group", group)] if group else []
