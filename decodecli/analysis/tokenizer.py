@@ -56,8 +56,8 @@ class Tokenizer:
     """
 
     name: str
-    backend: Any
-    whole: Any
+    backend: Any = field(repr=False)
+    whole: Any = field(repr=False)
     kind: str
     special: frozenset[int]
     added: frozenset[int]

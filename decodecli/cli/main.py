@@ -13,6 +13,7 @@ from decodecli.cli.options import Version
 from decodecli.cli.presets import presets
 from decodecli.cli.softmax import softmax
 from decodecli.cli.streams import guarded
+from decodecli.cli.tokenize import tokenize
 
 app = typer.Typer(
     name="decodecli",
@@ -37,5 +38,5 @@ def decodecli(version: Version = None) -> None:
     """
 
 
-for _command in (generate, inspect_logits, softmax, embed, models, presets, info):
+for _command in (generate, inspect_logits, softmax, tokenize, embed, models, presets, info):
     app.command()(guarded(_command))
