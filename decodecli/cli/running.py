@@ -256,8 +256,16 @@ class _Screen:
         self._draw("close")
 
 
-class _HeaderLine(_Screen):
+class _HeaderLine(_Text):
     """What a run was, said on stderr where only the text goes to stdout."""
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        from decodecli.cli.reporting import style_of
+        from decodecli.views.summary import header_lines
+
+        style = style_of(sys.stderr)
+        for line in header_lines(header, style, sample if sample[1] > 1 else None):
+            streams.tell(line)
 
     def step(self, step: Step) -> None:
         pass
@@ -288,7 +296,7 @@ class _Sinks:
         if output.tables in ("full", "line"):
             self._all.append(_Screen(sys.stderr, output.tables, byte_level, text=False))
         else:
-            self._all.append(_HeaderLine(sys.stderr, "none", byte_level, text=False))
+            self._all.append(_HeaderLine())
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
         for sink in self._all:
