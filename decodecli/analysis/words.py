@@ -236,16 +236,13 @@ def _fast(path: Path, name: str) -> Any:
 
 
 def _any(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
-    """Through transformers; what it makes of a SentencePiece model is a fast tokenizer again."""
-    from decodecli.engine.loading import _load_tokenizer
-    from decodecli.settings import LoadParams
+    """Through transformers, which makes a fast tokenizer of a SentencePiece model."""
+    from decodecli.analysis.tokenizer import find_tokenizer
 
-    params = LoadParams(checkpoint.name, trust_remote_code=trust_remote_code)
-    loaded = _load_tokenizer(params, checkpoint)
-    backend = getattr(loaded, "backend_tokenizer", None)
-    if backend is None:
+    found = find_tokenizer(str(checkpoint.folder), trust_remote_code=trust_remote_code).backend
+    if found is None:
         raise LoadError(
-            f"the tokenizer of {checkpoint.name} exists only as Python code ({type(loaded).__name__})",
-            "convert it: AutoTokenizer with use_fast=True, then save_pretrained, writes tokenizer.json",
+            f"the tokenizer of {checkpoint.name} exists only as Python code",
+            "embed needs one that save_pretrained can write as tokenizer.json",
         )
-    return backend
+    return found

@@ -111,9 +111,9 @@ def embed(
 ) -> None:
     """See words as the model does before its first layer: rows of its embedding matrix, compared.
 
-    A word's vector is the mean of its tokens' rows. Shown are the matrix with its norms, the cosine
-    similarity of each pair, how much two principal components keep, and how well groups separate.
-    Only that matrix is read, not the model.
+    A word's vector is the mean of its tokens' rows. Shown are the matrix and its
+    norms, the cosine similarity of each pair, how much two principal components
+    keep, and how well groups separate. Only that matrix is read, not the model.
 
     [bold]Examples[/bold]
 

@@ -240,6 +240,21 @@ def test_an_added_token_is_itself(vocabulary):
     assert [known.piece(token_id) for token_id in known.ids("<|eot_id|>")] == ["<|eot_id|>"]
 
 
+def test_a_bare_sentencepiece_model_is_a_vocabulary_too(tmp_path):
+    import sentencepiece
+
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(families.TEXTS), model_prefix=str(tmp_path / "tokenizer"),
+        vocab_size=400, model_type="bpe", byte_fallback=True, minloglevel=2,
+    )  # fmt: skip
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    known = Vocabulary(Checkpoint("it", tmp_path, None, {}, 0))
+    pieces = [known.piece(token_id) or "" for token_id in known.ids("little")]
+    assert "".join(pieces) == "▁little"
+    assert known.size >= 400
+
+
 def test_a_damaged_tokenizer_is_told(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(LoadError, match="cannot be read"):

@@ -13,7 +13,7 @@ from decodecli.errors import UsageError, WriteError
 from decodecli.views.plot_embeddings import KINDS, draw, figure
 
 pytest.importorskip("matplotlib")
-from matplotlib.text import Text  # noqa: E402
+from matplotlib.text import Text
 
 
 @pytest.fixture(autouse=True)
