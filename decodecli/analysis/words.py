@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from decodecli.engine.checkpoint import Checkpoint
-from decodecli.errors import LoadError, UsageError
+from decodecli.errors import LoadError, PromptError, UsageError
 
 _SIGNS = {"+": 1, "-": -1, "−": -1}
 # Scripts that are written without spaces between words, by the first word of their letters' names.
@@ -93,7 +93,10 @@ def parse_word(text: str, group: str | None = None) -> Item:
 
     Raises:
         UsageError: it is empty, or a sign has no word on one of its sides.
+        PromptError: it is not UTF-8.
     """
+    if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise PromptError(f"the word {text!a} is not UTF-8", "type it in a terminal set to UTF-8")
     if not text.strip():
         where = f" in {group}" if group is not None else ""
         raise UsageError(f"an empty word was given{where}", "give at least one letter")

@@ -42,7 +42,8 @@ def label(word: WordVector, style: Style) -> str:
     """A vector's name as it is shown: a row with its piece."""
     if word.kind == "row":
         return f"{word.word} {style.token(word.tokens[0])}"
-    return one_line(word.word)
+    name = one_line(word.word)
+    return encodable(name, style.encoding) if style.ascii_only else name
 
 
 def matrix_lines(report: EmbedReport, style: Style) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from decodecli.views.embeddings import label, plane_sentence, share
 from decodecli.views.plot_canvas import (
     INK,
     MARKS,
+    PITCH,
     QUIET,
     SMALLEST,
     TOKENS,
@@ -28,12 +29,12 @@ from decodecli.views.visible import clip, one_line
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
 
 KINDS = ("auto", "heatmap", "scatter", "both")
 _LABEL, _LEGEND = 22, 24  # cells
 _PITCH = 0.3  # inches a cell of the heat map, as long as the picture stays below _WIDEST
 _WIDEST = 9.0
+_BESIDE = 2.0  # inches for names, scale and heading
 _OWN = "0.93"  # the diagonal, which says nothing
 _SCATTER = (6.4, 5.4)
 _HEADING, _EDGE = 0.5, 0.1  # inches
@@ -47,7 +48,7 @@ def draw(
 
     Args:
         kind: "heatmap", "scatter", or "both" side by side, which "auto" is.
-        size: inches; None fits the number of vectors.
+        size: inches; None fits the number of vectors. It grows where labels would overlap.
 
     Raises:
         UsageError: unknown suffix or kind, fewer than two vectors, or matplotlib is missing.
@@ -84,7 +85,7 @@ def figure(
 ) -> Figure:
     """The matplotlib figure that `draw` writes; the arguments are the same."""
     with plots._style():
-        canvas = _Canvas(report, size or _fitting(report, kind))
+        canvas = _Canvas(report, _enough(report, kind, size) if size else _fitting(report, kind))
         if kind == "heatmap":
             _heat_map(canvas, canvas.figure.add_subplot())
         elif kind == "scatter":
@@ -99,15 +100,24 @@ def figure(
 
 
 def _fitting(report: EmbedReport, kind: str) -> tuple[float, float]:
-    side = min(max(_PITCH * len(report.words), 2.4), _WIDEST)
-    heat = side + 2.0, side + 1.9
+    many = len(report.words)
+    side = max(min(max(_PITCH * many, 2.4), _WIDEST), PITCH * many)
+    heat = side + _BESIDE, side + _BESIDE
     if kind == "heatmap":
         return heat
-    more = min(max(len(report.words) / 20, 1.0), 1.8) ** 0.5  # room for names
+    more = min(max(many / 20, 1.0), 4.0) ** 0.5  # room for names
     plain = _SCATTER[0] * more, _SCATTER[1] * more
     if kind == "scatter":
         return plain
     return heat[0] + plain[0], max(heat[1], plain[1])
+
+
+def _enough(report: EmbedReport, kind: str, size: tuple[float, float]) -> tuple[float, float]:
+    """The size wanted, or what the heat map's labels need."""
+    if kind == "scatter":
+        return size
+    least = PITCH * len(report.words) + _BESIDE
+    return max(size[0], least if kind == "heatmap" else 2 * least), max(size[1], least)
 
 
 class _Canvas(Canvas):
@@ -266,71 +276,91 @@ def _points(
 
 def _names(canvas: _Canvas, axes: Axes, plane: Plane) -> None:
     """Each name beside its point, moved until it covers neither a point nor another name; in smaller
-    type where that fails."""
+    type where that fails, and in the end left out."""
     for points in (8.5, 7.5, 6.5, 5.5, SMALLEST):
         placed = _place(canvas, axes, plane, points)
-        if placed is not None or points == SMALLEST:
+        if None not in placed:
             break
-    for place, (dx, dy, far) in enumerate(placed or [(6.0, 6.0, True)] * len(canvas.labels)):
+    for place, spot in enumerate(placed):
+        if spot is not None:
+            _write(canvas, axes, plane, place, spot, points)
+    if lost := placed.count(None):
         axes.annotate(
-            canvas.labels[place],
-            plane.coordinates[place],
-            (dx, dy),
+            f"{numbers.count(lost)} names find no room",
+            (1, 0),
+            (-2, 2),
+            xycoords="axes fraction",
             textcoords="offset points",
-            fontsize=points,
-            color=canvas.colour(place),
-            ha="left",
+            fontsize=7,
+            color=QUIET,
+            ha="right",
             va="bottom",
             in_layout=False,
-            zorder=4,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": canvas.colour(place),
-                "linewidth": 0.5,
-                "alpha": 0.6,
-                "shrinkA": 0,
-                "shrinkB": 2.5,
-            }
-            if far
-            else None,
         )
 
 
-def _place(
-    canvas: _Canvas, axes: Axes, plane: Plane, points: float
-) -> list[tuple[float, float, bool]] | None:
-    """Where each name's lower left corner goes, in points from its point, and whether that is not
-    beside it; None if one finds no room."""
-    from matplotlib.transforms import Bbox
+def _write(
+    canvas: _Canvas, axes: Axes, plane: Plane, place: int, spot: _Spot, points: float
+) -> None:
+    """A name at its spot, with a line to its point where it does not stand beside it."""
+    colour = canvas.colour(place)
+    line = {
+        "arrowstyle": "-",
+        "color": colour,
+        "linewidth": 0.5,
+        "alpha": 0.6,
+        "shrinkA": 0,
+        "shrinkB": 2.5,
+    }
+    axes.annotate(
+        canvas.labels[place],
+        plane.coordinates[place],
+        spot[:2],
+        textcoords="offset points",
+        fontsize=points,
+        color=colour,
+        ha="left",
+        va="bottom",
+        in_layout=False,
+        zorder=4,
+        arrowprops=line if spot[2] else None,
+    )
 
-    dpi = canvas.figure.dpi
-    spots = axes.transData.transform(plane.coordinates)
-    reach = 3.2 * dpi / 72
-    taken = [Bbox([[x - reach, y - reach], [x + reach, y + reach]]) for x, y in spots]
+
+# A name's lower left corner in points from its point, and whether that is not beside it.
+_Spot = tuple[float, float, bool]
+
+
+def _place(canvas: _Canvas, axes: Axes, plane: Plane, points: float) -> list[_Spot | None]:
+    """Where each name goes; None for one that finds no room."""
+    import numpy as np
+
+    pixels = canvas.figure.dpi / 72
+    spots = np.asarray(axes.transData.transform(plane.coordinates))
     frame = axes.get_window_extent()
-    inside = _inside(frame)
-    found: list[tuple[float, float, bool]] = []
-    for place, (x, y) in enumerate(spots):
-        size = _extent(canvas, canvas.labels[place], points)
-        for dx, dy, far in _offsets(size[0] * 72 / dpi, size[1] * 72 / dpi):
-            left, below = x + dx * dpi / 72, y + dy * dpi / 72
-            box = Bbox([[left, below], [left + size[0], below + size[1]]])
-            if inside(box) and not any(box.overlaps(other) for other in taken):
-                taken.append(box)
+    taken = np.hstack([spots - 3.2 * pixels, spots + 3.2 * pixels])  # left, below, right, above
+    # The last line says which names are left out.
+    taken = np.vstack(
+        [taken, [frame.x1 - 110 * pixels, frame.y0, frame.x1, frame.y0 + 11 * pixels]]
+    )
+    found: list[_Spot | None] = []
+    for name, (x, y) in zip(canvas.labels, spots, strict=True):
+        width, height = _extent(canvas, name, points)
+        for dx, dy, far in _offsets(width / pixels, height / pixels):
+            left, below = x + dx * pixels, y + dy * pixels
+            right, above = left + width, below + height
+            inside = frame.x0 <= left and right <= frame.x1
+            if not (inside and frame.y0 <= below and above <= frame.y1):
+                continue
+            apart = (taken[:, 0] >= right) | (taken[:, 2] <= left)
+            apart |= (taken[:, 1] >= above) | (taken[:, 3] <= below)
+            if apart.all():
+                taken = np.vstack([taken, [left, below, right, above]])
                 found.append((dx, dy, far))
                 break
         else:
-            return None
+            found.append(None)
     return found
-
-
-def _inside(frame: Bbox) -> Callable[[Bbox], bool]:
-    def check(box: Bbox) -> bool:
-        return bool(
-            frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-        )
-
-    return check
 
 
 def _extent(canvas: _Canvas, text: str, points: float) -> tuple[float, float]:
@@ -341,7 +371,7 @@ def _extent(canvas: _Canvas, text: str, points: float) -> tuple[float, float]:
     return box.width + 2, box.height + 1
 
 
-def _offsets(width: float, height: float) -> list[tuple[float, float, bool]]:
+def _offsets(width: float, height: float) -> list[_Spot]:
     """Places for a name of this size around its point, the nearest first, in points."""
     found = []
     for ring in range(8):

@@ -160,6 +160,13 @@ def test_a_malformed_group_file_is_refused_in_one_line(cli, tmp_path, text, said
     cli("embed", "--file", path).refused(2, said)
 
 
+def test_words_and_files_that_are_not_utf_8_are_refused(cli, tmp_path):
+    cli("embed", "cat", "\udcff").refused(1, "not UTF-8")
+    path = tmp_path / "groups.toml"
+    path.write_bytes(b"a = ['\xff']")
+    cli("embed", "--file", path).refused(1, "not UTF-8")
+
+
 def test_a_word_of_the_unknown_token_alone_is_refused(cli, copied, edit_json):
     import tokenizer_families
 

@@ -29,14 +29,14 @@ def extents(texts):
 
 
 @pytest.mark.parametrize("size", [None, (5, 4.5)], ids=["fitted", "small"])
-@pytest.mark.parametrize("count", [2, 12, 20, 50])
+@pytest.mark.parametrize("count", [2, 12, 20, 50, 150])
 def test_no_name_in_the_scatter_covers_another_or_leaves_the_axes(count, size):
     made = figure(report(words(count), 4 if count > 4 else 0), "scatter", size=size)
     made.draw_without_rendering()
     (axes,) = made.axes
     # An annotation's own extent has its line to the point in it.
     names = [(t.get_text(), Text.get_window_extent(t)) for t in axes.texts]
-    if size is None:
+    if size is None and count < 100:
         assert len(names) == count
     frame = axes.get_window_extent()
     for (one, a), (other, b) in itertools.combinations(names, 2):
@@ -56,10 +56,11 @@ def test_no_name_in_the_scatter_covers_another_or_leaves_the_axes(count, size):
         assert box.x1 <= frame.x1 + 8, text
 
 
-@pytest.mark.parametrize("count", [2, 12, 40])
-def test_the_heat_map_holds_the_cosines_and_a_label_for_each(count):
+@pytest.mark.parametrize("size", [None, (5, 4)], ids=["fitted", "small"])
+@pytest.mark.parametrize("count", [2, 12, 40, 120])
+def test_the_heat_map_holds_the_cosines_and_a_label_for_each(count, size):
     shown = report(words(count), 3 if count > 3 else 0)
-    made = figure(shown, "heatmap")
+    made = figure(shown, "heatmap", size=size)
     axes = made.axes[0]
     values = np.ma.filled(axes.images[0].get_array(), np.nan)
     wanted = np.array(shown.cosine, dtype=float)
