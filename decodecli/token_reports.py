@@ -39,7 +39,7 @@ class TokenRow:
     @property
     def inserted(self) -> bool:
         """Whether the tokenizer put it there itself, as it does with BOS."""
-        return not self.data
+        return not self.data and self.kind == "special"
 
     def as_dict(self) -> dict[str, Any]:
         return {

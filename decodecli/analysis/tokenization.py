@@ -74,7 +74,7 @@ def tokenize(
             f"the text is empty, and {tokenizer.name} makes no token of it: {reason}",
             "give a text of at least one character",
         )
-    decoded = tokenizer.decode([token.token_id for token in tokens if token.data])
+    decoded = tokenizer.decode([t.token_id for t in tokens if t.data or t.kind != "special"])
     return TokenReport(
         model=tokenizer.name,
         text=text,
@@ -186,14 +186,11 @@ def _encode(tokenizer: Tokenizer, text: str, special: bool) -> tuple[list[_Token
     else:
         encoding = tokenizer.backend.encode(text, add_special_tokens=special)
     mask = encoding.special_tokens_mask
-    body = [
-        (number, span)
-        for number, span, inserted in zip(encoding.ids, encoding.offsets, mask, strict=True)
-        if not inserted
-    ]
+    given = list(zip(encoding.ids, encoding.offsets, strict=True))
+    body = [pair for pair, inserted in zip(given, mask, strict=True) if not inserted]
     try:
-        found, exact = _Steps(tokenizer, text, body).tokens(), True
-    except _Misaligned:
+        found, exact = _Steps(tokenizer, text, _untrimmed(tokenizer, text, body)).tokens(), True
+    except Exception:  # also whatever the library refuses to do step by step
         found, exact = _by_offsets(tokenizer, text, body), False
     rest = iter(found)
     tokens = [
@@ -201,6 +198,22 @@ def _encode(tokenizer: Tokenizer, text: str, special: bool) -> tuple[list[_Token
         for number, inserted in zip(encoding.ids, mask, strict=True)
     ]
     return tokens, exact
+
+
+def _untrimmed(
+    tokenizer: Tokenizer, text: str, body: list[tuple[int, Span]]
+) -> list[tuple[int, Span]]:
+    """The ids and spans without the post-processing that takes white space off spans."""
+    backend = tokenizer.backend
+    trims = backend.post_processor
+    if "trim_offsets=True" not in repr(trims):
+        return body
+    try:
+        backend.post_processor = None
+        encoding = backend.encode(text, add_special_tokens=False)
+    finally:
+        backend.post_processor = trims
+    return list(zip(encoding.ids, encoding.offsets, strict=True))
 
 
 def _with_bos(
@@ -228,6 +241,7 @@ class _Steps:
         self._added: dict[int, Any] = tokenizer.backend.get_added_tokens_decoder()
         self._unknown = tokenizer.unknown_id
         self._typed = [self._is_typed(number, span) for number, span in body]
+        self._slices: list[str] = []  # the normalised text under added tokens found in it
 
     def _is_typed(self, number: int, span: Span) -> bool:
         """Whether a token is an added one found in the text, and not the model's."""
@@ -243,6 +257,7 @@ class _Steps:
         """Raises `_Misaligned` when the ids do not come out the same."""
         words, characters = self._words(), self._characters()
         pieces = self._pieces(words, characters)
+        self._cut_out = iter(self._slices)
         found: list[_Token] = []
         for (number, span), typed in zip(self._body, self._typed, strict=True):
             if typed:
@@ -258,8 +273,10 @@ class _Steps:
 
     def _added_token(self, number: int, span: Span) -> _Token:
         token = self._added[number]
-        text = self._normalised(token.content) if token.normalized else self._text[slice(*span)]
-        data = text.encode("utf-8") if not token.normalized else self._as_text(text)
+        if token.normalized:
+            data = self._as_text(next(self._cut_out))
+        else:
+            data = self._text[slice(*span)].encode()
         return _Token(number, data, span, "special" if token.special else "added")
 
     def _as_text(self, normalised: str) -> bytes:
@@ -275,6 +292,7 @@ class _Steps:
         """The text cut at added tokens (which are left out), normalised and cut into words."""
         from tokenizers import PreTokenizedString
 
+        self._slices = []
         backend = self._tokenizer.backend
         prepared = PreTokenizedString(self._text)
         gaps, inside = self._gaps()
@@ -289,15 +307,15 @@ class _Steps:
             backend.pre_tokenizer.pre_tokenize(prepared)
         return prepared
 
-    def _gaps(self) -> tuple[list[Span], list[list[str]]]:
+    def _gaps(self) -> tuple[list[Span], list[list[Any]]]:
         """The parts of the text between added tokens that are found before normalising, and in each
-        the normalised spelling of those that are found after."""
+        those that are found after."""
         gaps: list[Span] = []
-        inside: list[list[str]] = []
+        inside: list[list[Any]] = []
         start, held = 0, []
         for (number, span), typed in zip(self._body, self._typed, strict=True):
             if typed and self._added[number].normalized:
-                held.append(self._normalised(self._added[number].content))
+                held.append(self._added[number])
             elif typed:
                 if span[0] > start:
                     gaps.append((start, span[0]))
@@ -309,20 +327,34 @@ class _Steps:
             inside.append(held)
         return gaps, inside
 
-    @staticmethod
-    def _cut(part: Any, contents: list[str]) -> list[Any]:
+    def _cut(self, part: Any, tokens: list[Any]) -> list[Any]:
         """A normalised part without the added tokens in it."""
         normalised, start, kept = part.normalized, 0, []
-        for content in contents:
-            place = normalised.find(content, start)
-            if place < 0:
-                raise _Misaligned
-            if place > start:
-                kept.append(part[start:place])
-            start = place + len(content)
+        for token in tokens:
+            first, last = self._found(normalised, token, start)
+            self._slices.append(normalised[first:last])
+            if first > start:
+                kept.append(part[start:first])
+            start = last
         if len(normalised) > start:
             kept.append(part[start : len(normalised)])
         return kept
+
+    def _found(self, normalised: str, token: Any, start: int) -> Span:
+        """Where an added token next stands, with the white space that it takes along."""
+        content = self._normalised(token.content)
+        first = normalised.find(content, start)
+        last = first + len(content)
+        while first >= 0 and token.single_word and _in_word(normalised, first, last):
+            first = normalised.find(content, first + 1)
+            last = first + len(content)
+        if first < 0:
+            raise _Misaligned
+        while token.lstrip and first > start and normalised[first - 1].isspace():
+            first -= 1
+        while token.rstrip and last < len(normalised) and normalised[last].isspace():
+            last += 1
+        return first, last
 
     def _words(self) -> list[tuple[str, list[Any]]]:
         """Each word as the model reads it, with the model's tokens."""
@@ -379,6 +411,11 @@ class _Steps:
         return _Token(token.id, data, span, "unknown" if token.id == self._unknown else None)
 
 
+def _in_word(text: str, first: int, last: int) -> bool:
+    """Whether letters stand right before or behind a slice of a text."""
+    return bool(re.search(r"\w\Z", text[:first][-1:]) or re.match(r"\w", text[last : last + 1]))
+
+
 def _by_offsets(tokenizer: Tokenizer, text: str, body: list[tuple[int, Span]]) -> list[_Token]:
     """Tokens by their pieces and the library's offsets: an estimate."""
     unknown = tokenizer.unknown_id
@@ -404,7 +441,10 @@ def _encode_slowly(tokenizer: Tokenizer, text: str, special: bool) -> list[_Toke
         data = vocabulary_bytes(tokenizer, number)
         shown = data.decode("utf-8", "ignore").strip()
         start = text.find(shown, cursor) if shown else cursor
-        if number == tokenizer.unknown_id or start < 0:
+        if number == tokenizer.unknown_id and start < 0:
+            found.append(_Token(number, kind="unknown"))
+            continue
+        if start < 0:
             found.append(_Token(number, data))
             continue
         cursor = start + len(shown)

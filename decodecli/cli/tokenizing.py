@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from decodecli.cli import reporting
+from decodecli.cli import reporting, streams
 from decodecli.cli.tokenize import FORMATS
 from decodecli.config import Effective
 from decodecli.errors import UsageError
@@ -89,7 +90,7 @@ def encode(asked: Asked, text: str, *, messages: bool) -> None:
         return
     reports = [
         replace(tokenize(line, each, bos), line=number)
-        for number, line in enumerate(text.splitlines(), 1)
+        for number, line in enumerate(re.split(r"\r?\n", text), 1)
         if line.strip()  # nothing to count in the others, and no token without BOS
         for each in found
         for bos in ways
@@ -189,11 +190,25 @@ def _together(asked: Asked, reports: Sequence[TokenReport]) -> TokenReports:
 
 
 def _write(asked: Asked, report: TokenReport | TokenReports | VocabularyReport) -> bool:
-    """Write it for machines, if it is for them."""
+    """Write it for machines, if it is for them; what would steer a terminal is escaped in JSON, and
+    in CSV where a terminal shows it."""
+    from decodecli.records import to_json_line
+
     if asked.format == "json":
-        reporting.write_json(report.as_dict())
-    elif asked.format in ("jsonl", "csv"):
-        reporting.write_rows(report.flat(), asked.format)
+        streams.write_stdout(to_json_line(report.as_dict()) + "\n")
+    elif asked.format == "jsonl":
+        streams.write_stdout("".join(to_json_line(row) + "\n" for row in report.flat()))
+    elif asked.format == "csv":
+        rows = report.flat()
+        if streams.is_terminal(sys.stdout):
+            rows = [{key: _harmless(value) for key, value in row.items()} for row in rows]
+        reporting.write_rows(rows, "csv")
     else:
         return False
     return True
+
+
+def _harmless(value: Any) -> Any:
+    from decodecli.views.visible import safe_text
+
+    return safe_text(value) if isinstance(value, str) else value

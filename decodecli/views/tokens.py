@@ -79,7 +79,7 @@ def text_lines(report: TokenReport, style: Style) -> list[str]:
     shades, between = _shades(theme), "|" if style.ascii_only else "│"
     number = 0
     for row in report.rows:
-        text = piece_shown(row.token, style) if row.inserted else _running(row.text, style)
+        text = _running(row.text, style) if row.data else piece_shown(row.token, style)
         if not text:
             continue  # inside a character, which its last token shows
         if shades:
@@ -229,7 +229,7 @@ def _counts(report: TokenReport, style: Style) -> list[str]:
     if len(kinds) > 1:
         lines.append("kinds: " + ", ".join(f"{count(n)} {kind}" for kind, n in kinds.items()))
     if not report.exact:
-        lines.append("spans are the tokenizer's own estimate")
+        lines.append("bytes and spans are an estimate")
     return lines
 
 

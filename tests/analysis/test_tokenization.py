@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -14,7 +15,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizer_families import KINDS, TEXTS, make
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 from tokenizers import trainers as tr
 from transformers import PreTrainedTokenizerFast
 
@@ -183,6 +192,39 @@ def groups(rows):
     return found
 
 
+@cache
+def flagged(kind):
+    """A family with added tokens that take white space along or stand only between words."""
+    whole = copy.deepcopy(make(kind))
+    greedy = {"lstrip": True, "rstrip": True}
+    whole.add_tokens(
+        [AddedToken("<mask>", special=True, **greedy), AddedToken("word", single_word=True)]
+    )
+    whole.add_tokens([AddedToken("[pad]", normalized=True, **greedy)])
+    if kind == "byte_level":  # which leaves white space out of the library's spans
+        whole.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    return wrap(whole, kind)
+
+
+FLAGGED = st.lists(
+    st.sampled_from(["<mask>", "word", "[pad]", " ", "  ", "s", "a b", "日", "\n", "<s>"]),
+    min_size=1,
+    max_size=10,
+).map("".join)
+
+
+@given(text=FLAGGED)
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+def test_added_tokens_take_along_what_they_are_told_to(text):
+    report = tokenize(text, flagged("byte_level"), bos=None)
+    assert report.exact
+    assert b"".join(row.data for row in report.rows) == text.encode()
+    for start, end, data in groups(report.rows):
+        assert data.decode() == text[start:end]
+    for kind in ("byte_fallback", "metaspace_unigram"):
+        assert tokenize(text, flagged(kind), bos=None).exact, kind
+
+
 def test_japanese_on_the_built_in_tokenizer_begins_with_bos_and_a_lone_space_piece():
     rows = tokenize("日本の首都は").rows
     assert [row.token for row in rows[:5]] == ["<s>", "▁", "<0xE6>", "<0x97>", "<0xA5>"]
@@ -322,6 +364,35 @@ def test_a_bare_sentencepiece_model_works(tmp_path):
     data = b"".join(row.data for row in report.rows)
     assert data.decode("utf-8").removeprefix(" ") == "Tokyo 日本の首都 👩‍👩‍👧‍👦"
     assert any(row.kind == "byte" for row in report.rows)
+    assert report.exact
+
+
+def test_a_tokenizer_written_in_python_works_as_far_as_it_tells(tmp_path):
+    vocabulary = {"<unk>": 0, "h@@": 1, "e": 2, "he": 3, "l@@": 4, "o": 5}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nh e\n")
+    config = {"tokenizer_class": "CTRLTokenizer", "unk_token": "<unk>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    report = tokenize("he 日本", find_tokenizer(str(tmp_path)))
+    assert [row.token for row in report.rows][:2] == ["h@@", "e"]
+    assert report.rows[-1].kind == "unknown"
+    assert not report.exact
+
+
+def test_a_hub_name_needs_the_tokenizers_files_alone(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cache_folder = tmp_path / "hub"
+    repository = cache_folder / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    saved(repository / "snapshots" / commit, make("byte_level"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache_folder))
+    assert tokenize("Tokyo", find_tokenizer("owner/name")).rows[0].token == "To"
+    assert find_tokenizer("owner/name", "main").whole is None
+    with pytest.raises(LoadError, match="HF_HUB_OFFLINE"):
+        find_tokenizer("owner/name", "v2")
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,13 @@ def test_a_search_that_finds_nothing_is_no_error(cli):
 @pytest.mark.parametrize("terminal", [False, True])
 def test_no_control_character_reaches_the_screen(cli, folder, kind, terminal):
     name = kind if kind == "builtin" else folder(kind)
-    for more in ((), ("--compare-bos",), ("--lines",)):
+    several = (
+        (),
+        ("--compare-bos",),
+        ("--lines",),
+        *(("--format", f) for f in ("json", "jsonl", "csv")),
+    )
+    for more in several if terminal else several[:-1]:
         env = {"TERM": "xterm-256color"}
         result = cli(
             "tokenize", HOSTILE.replace("\x00", ""), *more, "-m", name, terminal=terminal, env=env
