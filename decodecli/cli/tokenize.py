@@ -134,11 +134,11 @@ def tokenize(
 
       decodecli tokenize "日本の首都は" --compare-bos
 
-      decodecli tokenize --file poem.txt --lines -m builtin -m ./my-tokenizer
+      decodecli tokenize --file poem.txt --lines -m builtin -m ./other
 
-      decodecli tokenize --ids 1,415,5565
+      decodecli tokenize --ids 1,403,515,418,2723
 
-      decodecli tokenize "Who are you?" --chat -m ./my-chat-model
+      decodecli tokenize "Who are you?" --chat -m ./chat-model
 
       decodecli tokenize --vocab --longest 20
     """
