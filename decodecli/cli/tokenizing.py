@@ -202,7 +202,10 @@ def _write(asked: Asked, report: TokenReport | TokenReports | VocabularyReport) 
         rows = report.flat()
         if streams.is_terminal(sys.stdout):
             rows = [{key: _harmless(value) for key, value in row.items()} for row in rows]
-        reporting.write_rows(rows, "csv")
+        if rows:
+            reporting.write_rows(rows, "csv")
+        else:  # a search of the vocabulary that found nothing
+            streams.write_stdout("token_id,token,text,bytes,kind,script\n")
     else:
         return False
     return True
