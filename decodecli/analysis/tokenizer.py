@@ -7,13 +7,9 @@ answer to the one small interface of `Tokenizer`.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import os
 import re
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +19,7 @@ from decodecli.builtin import model_path
 from decodecli.engine.checkpoint import _HUB_NAME, Progress, _has_tokenizer, _why_offline
 from decodecli.engine.detokenize import piece_of, special_ids, tokenizer_kind
 from decodecli.errors import LoadError, UsageError
+from decodecli.noise import library_noise
 from decodecli.settings import BUILTIN
 
 # Classes for which transformers reads tokenizer.json as it stands; the others rebuild it.
@@ -158,7 +155,7 @@ def find_tokenizer(
     template = _template(folder, settings)
     if _takes_file(folder, settings):
         return _from_file(name, folder, settings, template)
-    with _quiet(verbose):
+    with library_noise(verbose):
         whole = _from_transformers(name, folder, trust_remote_code)
     return wrap(whole, name, template or getattr(whole, "chat_template", None))
 
@@ -357,22 +354,6 @@ def _from_transformers(name: str, folder: Path, trust_remote_code: bool) -> Any:
             f"the tokenizer of {name} cannot be loaded: {_line(error)}",
             "copy the tokenizer files of the original model into the folder",
         ) from error
-
-
-@contextlib.contextmanager
-def _quiet(verbose: bool) -> Iterator[None]:
-    """Keep the libraries' log lines and warnings to themselves."""
-    if verbose:
-        yield
-        return
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _template(folder: Path, settings: Settings) -> str | None:

@@ -15,6 +15,7 @@ from decodecli.cli.running import loading_line
 from decodecli.config import Effective, configs_folder
 from decodecli.embed_reports import EmbedReport
 from decodecli.errors import LoadError, UsageError, WriteError
+from decodecli.noise import library_noise
 from decodecli.settings import check_choice
 
 
@@ -40,7 +41,7 @@ def run(asked: Asked) -> None:
     items = _items(asked)
     _check(asked, items)
     output, params = asked.effective.output(), asked.effective.load()
-    with streams.library_noise(output.verbose), loading_line(params.model, output) as progress:
+    with library_noise(output.verbose), loading_line(params.model, output) as progress:
         from decodecli.analysis.embedding import embed
 
         try:

@@ -15,6 +15,7 @@ from decodecli.cli.reporting import temperatures as temperatures
 from decodecli.cli.running import loading_line
 from decodecli.config import Effective
 from decodecli.errors import UsageError
+from decodecli.noise import library_noise
 from decodecli.settings import LoadParams, check_choice
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def run(asked: Asked, text: str, is_default: bool, *, from_file: bool) -> None:
         raise UsageError("a comparison goes with no --save, --plot or --token", "leave one out")
     if is_default and not output.quiet:
         streams.tell(f"Note: no prompt was given; reading {text!r}")
-    with streams.library_noise(output.verbose):
+    with library_noise(output.verbose):
         if compared:
             _compare(asked, text, *compared)
         elif asked.all_positions:

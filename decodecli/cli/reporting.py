@@ -67,26 +67,31 @@ def show(
 
 def write_json(found: dict[str, Any]) -> None:
     """One object on stdout, strict JSON."""
-    import json
+    from decodecli.records import to_json_line
 
-    streams.write_stdout(json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n")
+    streams.write_stdout(to_json_line(found) + "\n")
 
 
 def write_rows(rows: list[dict[str, Any]], format: str) -> None:
     """Rows of equal keys on stdout, as JSON lines or as CSV with a header line."""
     import csv
     import io
-    import json
+
+    from decodecli.records import to_json_line
 
     if format == "jsonl":
-        lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in _strict(rows)]
-        streams.write_stdout("".join(line + "\n" for line in lines))
+        streams.write_stdout("".join(to_json_line(row) + "\n" for row in _strict(rows)))
         return
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0] if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    streams.write_stdout(text.getvalue())
+    found = text.getvalue()
+    if streams.is_terminal(sys.stdout):
+        from decodecli.views.visible import safe_text
+
+        found = safe_text(found)
+    streams.write_stdout(found)
 
 
 def _strict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

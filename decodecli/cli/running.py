@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from decodecli.cli import streams
 from decodecli.config import Effective, OutputParams
 from decodecli.errors import DecodecliError, UsageError
+from decodecli.noise import library_noise
 from decodecli.records import to_json_line
 from decodecli.settings import SEED_LIMIT, LoadParams, SamplingParams
 from decodecli.views.jsonl import TraceFile
@@ -33,7 +34,7 @@ def run_command(text: str, is_default: bool, effective: Effective) -> None:
         shown.tell(f"no prompt was given; continuing {text!r}")
     record = TraceFile(output.trace) if output.trace else None
     try:
-        with streams.library_noise(output.verbose):
+        with library_noise(output.verbose):
             _load_and_run(text, params, load_params, effective, output, record, shown)
     finally:
         if record is not None:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -114,25 +114,6 @@ def _discard_stdout() -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
-
-
-@contextlib.contextmanager
-def library_noise(allowed: bool) -> Iterator[None]:
-    """Keep the libraries' log lines and warnings off both streams, unless they are allowed."""
-    if allowed:
-        yield
-        return
-    import logging
-    import warnings
-
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def is_terminal(stream: Any) -> bool:

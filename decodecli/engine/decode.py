@@ -53,7 +53,7 @@ def encode(lm: LanguageModel, text: str, bos: bool | None = None) -> list[int]:
     if bos and lm.bos_id is not None and ids[:1] != [lm.bos_id]:
         ids = [lm.bos_id, *ids]
     typed = lm.tokenizer.bos_token
-    if typed and text.startswith(typed) and ids[:2] == [lm.bos_id, lm.bos_id]:
+    if bos is not False and typed and text.startswith(typed) and ids[:2] == [lm.bos_id, lm.bos_id]:
         ids = ids[1:]
     if not ids:
         if lm.bos_id is None or bos is False:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from decodecli.engine.checkpoint import Checkpoint, Progress, find_checkpoint
 from decodecli.engine.detokenize import piece_of
 from decodecli.engine.forward import input_device
 from decodecli.errors import DecodecliError, LoadError, UsageError
+from decodecli.noise import library_noise
 from decodecli.records import ModelInfo
 from decodecli.settings import LoadParams
 
@@ -412,20 +411,16 @@ def _quiet(verbose: bool) -> Iterator[None]:
     from transformers.utils import logging as noise
 
     level, bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
-    disabled = logging.root.manager.disable
     noise.set_verbosity_error()
     noise.disable_progress_bar()
-    logging.disable(logging.ERROR)
     try:
         with (
-            warnings.catch_warnings(),
+            library_noise(allowed=False),
             contextlib.redirect_stderr(io.StringIO()),
             contextlib.redirect_stdout(io.StringIO()),
         ):
-            warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(disabled)
         noise.set_verbosity(level)
         if bars:
             noise.enable_progress_bar()
