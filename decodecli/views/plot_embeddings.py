@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decodecli.embed_reports import EmbedReport, Plane
-from decodecli.errors import UsageError, WriteError
+from decodecli.errors import UsageError
 from decodecli.views import numbers, plots
 from decodecli.views.embeddings import label, plane_sentence, share
 from decodecli.views.plot_canvas import (
@@ -54,26 +52,14 @@ def draw(
         UsageError: unknown suffix or kind, fewer than two vectors, or matplotlib is missing.
         WriteError: the file cannot be written.
     """
-    suffix = Path(path).suffix.lower()
     check(path, kind, len(report.words))
-    data = io.BytesIO()
-    with plots._style():
-        made = figure(report, kind, size=size)
-        metadata = plots._NO_DATES[suffix]
-        made.savefig(data, format=suffix[1:], dpi=plots._DPI, metadata=metadata)
-    try:
-        Path(path).expanduser().write_bytes(data.getvalue())
-    except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror}", "choose another file") from error
+    plots.save_figure(path, lambda: figure(report, kind, size=size))
 
 
 def check(path: str, kind: str, vectors: int) -> None:
     """What can be said before anything is computed; raises `UsageError` as `draw` does."""
-    if path != "-" and Path(path).suffix.lower() not in plots.SUFFIXES:
-        raise UsageError(
-            f"--plot {path}: the file name must end in .png, .svg or .pdf",
-            "or give - to draw in the terminal",
-        )
+    if path != "-":
+        plots.check_suffix(path)
     if kind not in KINDS:
         raise UsageError(f"--plot-kind {kind} is not known", "one of " + ", ".join(KINDS))
     if vectors < 2:
@@ -84,7 +70,7 @@ def figure(
     report: EmbedReport, kind: str = "auto", *, size: tuple[float, float] | None = None
 ) -> Figure:
     """The matplotlib figure that `draw` writes; the arguments are the same."""
-    with plots._style():
+    with plots.style():
         canvas = _Canvas(report, _enough(report, kind, size) if size else _fitting(report, kind))
         if kind == "heatmap":
             _heat_map(canvas, canvas.figure.add_subplot())

@@ -7,7 +7,8 @@ too. The same input gives the same bytes.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,18 +60,35 @@ def draw(
         UsageError: unknown suffix, kind or token; matplotlib is missing.
         WriteError: the file cannot be written.
     """
+    save_figure(
+        path,
+        lambda: figure(report, kind, tokens, scores=scores, size=size, byte_level=byte_level),
+    )
+
+
+def check_suffix(path: str) -> str:
+    """The format that a file name asks for; raises `UsageError` for an unknown one."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(
             f"--plot {path}: the file name must end in .png, .svg or .pdf",
             "or give - to draw in the terminal",
         )
-    data = io.BytesIO()
-    with _style():
-        made = figure(report, kind, tokens, scores=scores, size=size, byte_level=byte_level)
-        made.savefig(data, format=suffix[1:], dpi=_DPI, metadata=_NO_DATES[suffix])
+    return suffix
+
+
+def save_figure(path: str, make: Callable[[], Figure]) -> None:
+    """Write the figure that `make` returns, the same bytes for the same figure.
+
+    Raises:
+        UsageError: an unknown suffix, or matplotlib is missing.
+        WriteError: the file cannot be written.
+    """
+    suffix, data = check_suffix(path), io.BytesIO()
+    with style():
+        make().savefig(data, format=suffix[1:], dpi=_DPI, metadata=_NO_DATES[suffix])
     try:
-        Path(path).write_bytes(data.getvalue())
+        Path(os.path.expanduser(path)).write_bytes(data.getvalue())
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror}", "choose another file") from error
 
@@ -85,7 +103,7 @@ def figure(
     byte_level: bool | None = None,
 ) -> Figure:
     """The matplotlib figure that `draw` writes; the arguments are the same."""
-    with _style():
+    with style():
         from decodecli.views import plot_bars, plot_curves
 
         shown = picture(report, kind, tokens, scores, byte_level)
@@ -101,7 +119,7 @@ def figure(
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     """Our own settings and nobody else's, given back afterwards."""
     try:
         import matplotlib
