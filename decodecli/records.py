@@ -122,6 +122,10 @@ class Step:
     kept: int
     candidates: tuple[Candidate, ...]
 
+    def __repr__(self) -> str:
+        share = 100 * math.exp(self.logprob)
+        return f"Step({self.index}, {self.token!r}, rank {self.rank}, p {share:.3g}%)"
+
     @property
     def surprisal(self) -> float:
         """−logprob of the chosen token, nats."""
@@ -200,6 +204,13 @@ class Run:
     steps: tuple[Step, ...]
     summary: RunSummary
     notices: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        tail, text = self.header.prompt[-30:], self.text
+        shown = text if len(text) <= 60 else text[:59] + "…"
+        return (
+            f"Run({tail!r} → {shown!r}, {self.summary.new_tokens} tokens, seed {self.header.seed})"
+        )
 
     @property
     def text(self) -> str:

@@ -313,6 +313,7 @@ class ComparisonReport:
     variants: tuple[str, ...]
     reports: tuple[DistributionReport, ...]
     differences: tuple[Difference, ...]
+    listed: int = 0  # how many of the first's tokens `ranks_changed` is counted over
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:

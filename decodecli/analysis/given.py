@@ -140,6 +140,7 @@ def pairs_from_words(words: Sequence[str]) -> Pairs:
     pairs: Pairs = []
     for word in words:
         name, equals, number = word.rpartition("=")
+        name = name.strip()
         if not equals or not name:
             raise UsageError(f"{word!r} is not TOKEN=NUMBER", "for example day=5.0 space=2.2")
         pairs.append((name, _number(name, number)))

@@ -63,8 +63,15 @@ def next_token(
     ids = torch.tensor([prefix.ids])
     asked = [continuation_ids(lm, prefix.prompt, token, bos)[0] for token in tokens]
     aim = None if target is None else continuation_ids(lm, prefix.prompt, target, bos)[0]
-    if aim is not None:
+    notes: tuple[str, ...] = ()
+    if target is not None and aim is not None:
         asked.append(aim)
+        many = len(continuation_ids(lm, prefix.prompt, target, bos))
+        if many > 1:
+            notes = (
+                f"{str(target)!r} is {many} tokens; the cross-entropy is of the first, "
+                f"{lm.piece(aim)} (--token scores them all)",
+            )
     penalties = replace(params, temperature=0.0)
     penalised = Chain(penalties)(logits, ids).penalised[0].double().numpy()
     order = stage_order(replace(params, temperature=1.0))
@@ -89,6 +96,7 @@ def next_token(
         model=lm.info,
         order=order,
         params={name: getattr(params, name) for name in order},
+        notes=notes,
     )
     return report, exact
 
@@ -295,7 +303,9 @@ def compare(
             )
         )
         reports.append(describe_again(name, union))
-    return ComparisonReport(by, tuple(variants), tuple(reports), tuple(differences))
+    return ComparisonReport(
+        by, tuple(variants), tuple(reports), tuple(differences), len(variants[first][0].rows)
+    )
 
 
 def check_same_vocabulary(first: LanguageModel, other: LanguageModel) -> None:

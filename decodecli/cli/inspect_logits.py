@@ -141,7 +141,7 @@ def inspect_logits(
 
       decodecli inspect-logits "The capital of Japan is" -t 0.4,1.0,1.6
 
-      decodecli inspect-logits "The capital of Japan is" --token Tokyo --token Kyoto
+      decodecli inspect-logits "The capital of Japan is" --token " Tokyo" --token " Kyoto"
 
       decodecli inspect-logits "Once upon a time" --top-p 0.9 --plot panel.png -t 0.4,1.0,1.6
 
@@ -169,6 +169,7 @@ def inspect_logits(
             "model": compare_model,
         },
         format=format or "table",
+        many=bool(temperature),
         save=save,
         plot=plot,
         plot_kind=plot_kind,

@@ -37,6 +37,7 @@ class Asked:
     stride: int | None
     comparisons: dict[str, str | None]
     format: str
+    many: bool
     save: str | None
     plot: str | None
     plot_kind: str | None
@@ -72,6 +73,10 @@ def run(asked: Asked, text: str, is_default: bool, *, from_file: bool) -> None:
     compared = asked.compared
     if asked.save is not None and Path(asked.save).suffix not in SAVED:
         raise UsageError(f"--save {asked.save}: unknown suffix", f"one of {', '.join(SAVED)}")
+    if asked.plot == "-" and asked.format != "table":
+        raise UsageError(f"--plot - draws in the terminal, not in {asked.format}", "leave one out")
+    if asked.all_positions and asked.many:
+        raise UsageError("--all-positions is at temperature 1", "leave --temperature out")
     if asked.all_positions and (compared or asked.save or asked.plot):
         raise UsageError(
             "--all-positions goes with no comparison, --save or --plot", "leave one out"

@@ -30,6 +30,11 @@ def run_command(text: str, is_default: bool, effective: Effective) -> None:
     shown = _Notices(output.quiet)
     for notice in effective.notices:
         shown.tell(notice)
+    for stop in params.stop:
+        if "\\n" in stop or "\\t" in stop:
+            shown.tell(
+                f"--stop {stop} is a backslash and a letter; for a line end, type --stop $'\\n'"
+            )
     if is_default:
         shown.tell(f"no prompt was given; continuing {text!r}")
     record = TraceFile(output.trace) if output.trace else None

@@ -56,6 +56,13 @@ class LanguageModel:
     load_seconds: float = 0.0
     notices: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        info = self.info
+        held = f"{info.dtype}, {info.device}" + (
+            f", {info.quantize}" if info.quantize != "none" else ""
+        )
+        return f"LanguageModel({info.name!r}, {info.parameters:,} parameters, {held})"
+
     @classmethod
     def wrap(cls, model: Any, tokenizer: Any, name: str = "model") -> LanguageModel:
         """A transformers model and tokenizer that are loaded already.

@@ -17,6 +17,7 @@ from decodecli.views.visible import clip, pad
 _GAP = "  "
 _BAR_MAX, _TOKEN_MAX = 24, 28
 INFINITY = float("inf")
+_SHORT = {"probability": "given p"}
 _REMOVED = 9  # a stage's short name, or the final probability
 
 
@@ -93,7 +94,7 @@ def _heading(report: DistributionReport, block: _Layout, style: Style) -> str:
     if block.id:
         cells.append("id".rjust(block.id))
     if block.score:
-        cells.append(report.score_name[: block.score].rjust(block.score))
+        cells.append(_SHORT.get(report.score_name, report.score_name).rjust(block.score))
     for index in block.temperatures:
         name = f"T={report.spreads[index].temperature:g}".rjust(numbers.CELL - 1) + " "
         cells.append(_column(name, "", "final" if block.final else "", block))
@@ -149,6 +150,10 @@ def _rest(report: DistributionReport, rest: int, block: _Layout, style: Style) -
     for index in block.temperatures:
         mass = 1 - sum(row.probability[index] for row in report.rows)
         cells.append(_column(numbers.rest_cell(mass), "", "", block))
+    if block.limits:
+        for name in ("at_zero", "at_infinity"):
+            mass = 1 - sum(getattr(row, name) for row in report.rows)
+            cells.append(numbers.rest_cell(mass) if mass > 1e-9 else percent_cell(0))
     return style.theme.paint(style.theme.dim, _GAP.join(cells).rstrip())
 
 

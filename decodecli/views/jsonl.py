@@ -24,6 +24,8 @@ class TraceFile:
     """
 
     def __init__(self, path: str) -> None:
+        if path == "-":
+            raise UsageError("--trace - names no file", "--format jsonl writes to standard output")
         self.path = Path(os.path.expanduser(path))
         self.problem: WriteError | None = None
         self._empty = False

@@ -26,7 +26,7 @@ def report_header(report: DistributionReport, style: Style) -> list[str]:
     parts = [f"{one_line(model.name)} {numbers.size(model.parameters)}", model.dtype, model.device]
     if model.quantize != "none":
         parts.append(model.quantize)
-    parts.append(f"{count(len(report.prompt_ids))} tokens of prompt")
+    parts.append(_tokens(len(report.prompt_ids)))
     parts += [
         f"{name} {numbers.plain(float(value))}" for name, value in report.params.items() if value
     ]
@@ -37,6 +37,10 @@ def report_header(report: DistributionReport, style: Style) -> list[str]:
         clip(prompt, style.width) if prompt else "(empty prompt)",
         "",
     ]
+
+
+def _tokens(number: int) -> str:
+    return f"{count(number)} token{'' if number == 1 else 's'} of prompt"
 
 
 def continuation_lines(found: Sequence[Continuation], style: Style) -> list[str]:
@@ -139,7 +143,7 @@ def comparison_lines(report: ComparisonReport, style: Style) -> list[str]:
     theme, first = style.theme, report.reports[0]
     lines = report_header(first, style)
     width = max(15, *(cell_len(one_line(name)) + 2 for name in report.variants))
-    token_width = min(max([15, *(cell_len(style.token(row.token)) for row in first.rows)]), 20)
+    token_width = min(max([20, *(cell_len(style.token(row.token)) for row in first.rows)]), 20)
     for number, temperature in enumerate(first.temperatures):
         heads = ["  " + pad("token", token_width)]
         heads += [pad(clip(one_line(name), width), width) for name in report.variants]
@@ -161,14 +165,15 @@ def comparison_lines(report: ComparisonReport, style: Style) -> list[str]:
             )
         )
         lines.append("")
-    apart = report.differences
+    apart, listed = report.differences, report.listed
     for name, values in (
         ("KL, nats", [_distance(difference.kl) for difference in apart]),
         ("total variation", [_distance(difference.total_variation) for difference in apart]),
-        ("ranks changed", [count(difference.ranks_changed) for difference in apart]),
+        (f"changed rank, of {listed}", [count(difference.ranks_changed) for difference in apart]),
     ):
         lines.append(_fact(name, ["–", *values[1:]], token_width, width, style))
-    note = f"distances at temperature 1, over the whole vocabulary, from {one_line(report.variants[0])}"
+    base = one_line(report.variants[0])
+    note = f"KL and total variation at temperature 1, over the whole vocabulary, from {base}"
     return [*lines, theme.paint(theme.dim, note)]
 
 

@@ -55,7 +55,7 @@ def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: S
         facts.append(f"mean H {numbers.entropy(steps.entropy / steps.count)}")
     lines = _wrapped([(DOT if n else "", fact) for n, fact in enumerate(facts)], style)
     if unsure := steps.least_sure(style):
-        parts = [("", f"least sure at {unsure[0]}"), *((DOT, fact) for fact in unsure[1:])]
+        parts = [("", f"least sure (T=1) at {unsure[0]}"), *((DOT, fact) for fact in unsure[1:])]
         lines += _wrapped(parts, style)
     return [*lines, f"repeat: {repeat_command(header)}"]  # not wrapped, so that it can be copied
 

@@ -53,6 +53,9 @@ class Style:
     tempered: str = ""  # the tempered column's heading, "" when it would repeat T=1
     greedy: bool = False
     byte_level: bool = False
+    filtered: bool = (
+        True  # whether a stage removes tokens, so that how many were kept says something
+    )
 
     @property
     def ascii_only(self) -> bool:
@@ -70,6 +73,7 @@ class Style:
             vocab_size=header.model.vocab_size,
             tempered=_tempered_heading(header),
             greedy="greedy" in header.order or header.params.get("temperature") == 0,
+            filtered=bool(_FILTERS.difference(("greedy",)).intersection(header.order)),
         )
 
 
@@ -266,7 +270,7 @@ def line_layout(style: Style) -> LineLayout:
     """What fits: how many tokens were kept gives way before the third runner-up does."""
     index, entropy, kept = 3, 9, 7 + len(count(style.vocab_size))
     free = style.width - index - 2 - 1 - numbers.CELL - entropy
-    shows_kept = free - kept >= 40
+    shows_kept = style.filtered and free - kept >= 40
     free -= kept if shows_kept else 0
     token = min(max(free // 4, 8), 20)
     others = min(free - token - 3, 72)
@@ -279,7 +283,7 @@ def line_headings(style: Style) -> str:
     heading = "T=1" if style.greedy else "final"
     text = f"{'#':>{columns.index}}  {'token'.ljust(columns.token)}{_heading(heading)}"
     if columns.others:
-        text += f" │ {'runners-up, %'.ljust(columns.others)}"
+        text += f" │ {'others, %'.ljust(columns.others)}"
     text += " │ entropy, kept" if columns.kept else " │ nats"
     return style.theme.paint(style.theme.dim, clip(text, style.width)) + "\n"
 

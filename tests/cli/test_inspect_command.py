@@ -97,6 +97,11 @@ def test_distributions_stand_side_by_side(cli, option, variants, tiny_folder):
     assert "KL, nats" in shown
 
 
+def test_a_target_of_several_tokens_is_noticed(cli):
+    err = cli("inspect-logits", PROMPT, "--target", " Tokyo, said the cat").succeeded().err
+    assert "the cross-entropy is of the first" in err
+
+
 def test_all_logits_are_saved(cli, tmp_path):
     path = tmp_path / "logits.json"
     cli("inspect-logits", PROMPT, "--save", path).succeeded()
@@ -126,6 +131,8 @@ def test_a_word_without_its_space_is_noticed(cli):
         (["--all-positions", "--compare-bos"], "--all-positions"),
         (["--all-positions", "--window", "100000"], "--window"),
         (["--all-positions", "--stride", "0"], "--stride"),
+        (["--all-positions", "-t", "0.5,1"], "--temperature"),
+        (["--plot", "-", "--format", "json"], "--plot -"),
         (["--top-p", "1.5"], "--top-p"),
         (["--candidates", "0"], "--candidates"),
     ],

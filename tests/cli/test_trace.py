@@ -503,3 +503,7 @@ def test_an_id_that_the_tokenizer_does_not_know_is_named_and_adds_no_text(run, s
     assert result.steps[1]["token_id"] == config["vocab_size"] - 1
     assert str(config["vocab_size"] - 1) in result.steps[1]["token"]
     assert result.steps[1]["text"] == ""
+
+
+def test_a_dash_is_no_trace_file(cli):
+    cli("generate", "hi", "--trace", "-").refused(2, "--format jsonl")

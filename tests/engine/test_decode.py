@@ -230,3 +230,11 @@ def test_the_package_gives_the_contracts_names():
     assert decodecli.decode is decode
     with pytest.raises(AttributeError):
         _ = decodecli.nothing
+
+
+def test_runs_steps_and_models_print_briefly(llama_lm):
+    run = generate(llama_lm, "hello", SamplingParams(max_new_tokens=30, seed=0))
+    for found in (run, run.steps[0], llama_lm):
+        assert len(repr(found)) < 200
+    assert "seed 0" in repr(run)
+    assert "rank" in repr(run.steps[0])

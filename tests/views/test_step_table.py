@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import replace
 
@@ -145,7 +146,7 @@ def test_a_line_at_80_columns() -> None:
     step = made_up.step(made_up.TOKYO)
     style = Style(width=80).of_run(made_up.header())
     assert lines(line_headings(style) + step_line(step, style)) == [
-        "  #  token        final  │ runners-up, %                    │ entropy, kept",
+        "  #  token        final  │ others, %                        │ entropy, kept",
         "  1  ␣Tokyo       74.4%  │ ␣a 3.2     ␣the 2.8   ␣one 2.1   │ H 2.01  kept 2,226",
     ]
 
@@ -154,9 +155,16 @@ def test_a_line_at_60_columns_keeps_the_runners_up() -> None:
     step = made_up.step(made_up.TOKYO)
     style = Style(width=60).of_run(made_up.header())
     assert lines(line_headings(style) + step_line(step, style)) == [
-        "  #  token      final  │ runners-up, %              │ nats",
+        "  #  token      final  │ others, %                  │ nats",
         "  1  ␣Tokyo     74.4%  │ ␣a 3.2  ␣the 2.8  ␣one 2.1 │ H 2.01",
     ]
+
+
+def test_without_a_filter_no_line_says_how_many_were_kept() -> None:
+    step = made_up.step(made_up.TOKYO)
+    header = dataclasses.replace(made_up.header(), order=("temperature",))
+    style = Style(width=80).of_run(header)
+    assert "kept" not in line_headings(style) + step_line(step, style)
 
 
 PIECES = st.text(

@@ -81,7 +81,7 @@ def test_a_run_reads_from_header_to_repeat() -> None:
         "",
         " 1 token in 0.11 s (9.1/s) · stopped at length · mean logprob −0.02",
         "   perplexity 1.0 · mean H 0.09",
-        " least sure at 1 ␣Tokyo (H 0.09, p 98.2%)",
+        " least sure (T=1) at 1 ␣Tokyo (H 0.09, p 98.2%)",
         ' repeat: decodecli generate "The capital of Japan is" -n 1 -t 1.4 --top-p 0.9 --',
         "seed 42",
     ]
