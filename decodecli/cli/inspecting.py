@@ -88,10 +88,12 @@ def run(asked: Asked, text: str, is_default: bool, *, from_file: bool) -> None:
     with library_noise(output.verbose):
         if compared:
             _compare(asked, text, *compared)
-        elif asked.all_positions:
-            _positions(asked, text)
         else:
-            _next(asked, text)
+            with _loaded(asked, asked.effective.load()) as lm:
+                if asked.all_positions or (from_file and _too_long(asked, lm, text)):
+                    _positions(asked, lm, text)
+                else:
+                    _next(asked, lm, text)
 
 
 @contextmanager
@@ -119,14 +121,31 @@ def _report(asked: Asked, lm: LanguageModel, text: str, bos: bool | None, more: 
     )
 
 
-def _next(asked: Asked, text: str) -> None:
-    output = asked.effective.output()
-    with _loaded(asked, asked.effective.load()) as lm:
-        report, logits = _report(asked, lm, text, output.bos, asked.tokens)
-        from decodecli.analysis.next_token import continuation
+def _too_long(asked: Asked, lm: LanguageModel, text: str) -> bool:
+    """Whether a file's text has no next token to ask for, being longer than the context: then it is
+    read token by token, in windows."""
+    from decodecli.engine.decode import encode
 
-        chains = [continuation(lm, text, token, output.bos) for token in asked.tokens]
-        notes = _spaced(lm, text, asked.tokens, output.bos)
+    if asked.tokens or asked.target or asked.save or asked.plot or asked.many or lm.context is None:
+        return False
+    output = asked.effective.output()
+    if len(encode(lm, text, output.bos)) < lm.context:
+        return False
+    if not output.quiet:
+        streams.tell(
+            f"Note: the text is longer than the context of {lm.context:,} tokens; "
+            "reading it token by token, as --all-positions does"
+        )
+    return True
+
+
+def _next(asked: Asked, lm: LanguageModel, text: str) -> None:
+    from decodecli.analysis.next_token import continuation
+
+    output = asked.effective.output()
+    report, logits = _report(asked, lm, text, output.bos, asked.tokens)
+    chains = [continuation(lm, text, token, output.bos) for token in asked.tokens]
+    notes = _spaced(lm, text, asked.tokens, output.bos)
     report = replace(report, notes=(*report.notes, *notes))
     if asked.save is not None:
         from decodecli.analysis.saving import save_logits
@@ -155,12 +174,11 @@ def _spaced(lm: Any, text: str, tokens: tuple[str, ...], bos: bool | None) -> li
     return notes
 
 
-def _positions(asked: Asked, text: str) -> None:
-    output = asked.effective.output()
-    with _loaded(asked, asked.effective.load()) as lm:
-        from decodecli.analysis.next_token import all_positions
+def _positions(asked: Asked, lm: LanguageModel, text: str) -> None:
+    from decodecli.analysis.next_token import all_positions
 
-        report = all_positions(lm, text, window=asked.window, stride=asked.stride, bos=output.bos)
+    bos = asked.effective.output().bos
+    report = all_positions(lm, text, window=asked.window, stride=asked.stride, bos=bos)
     if asked.format == "json":
         reporting.write_json(report.as_dict())
     elif asked.format in ("jsonl", "csv"):

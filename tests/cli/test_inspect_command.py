@@ -60,6 +60,9 @@ def test_a_text_is_read_token_by_token(cli, tmp_path):
     assert found["positions"][0]["logprob"] is None
     scored = [p["logprob"] for p in found["positions"][1:]]
     assert found["perplexity"] == pytest.approx(math.exp(-sum(scored) / len(scored)))
+    by_itself = cli("inspect-logits", "--file", path, "--format", "json")
+    assert read(by_itself) == found
+    assert "--all-positions" in by_itself.err
     out = cli("inspect-logits", "Once upon a time", "--all-positions").succeeded().out
     assert "perplexity" in out
     rows = list(
