@@ -50,7 +50,7 @@ def show(
     if plot is not None and plot != "-":
         from decodecli.views.plots import draw
 
-        draw(report, plot, plot_kind or "auto", scores=scores)
+        draw(report, plot, plot_kind or "auto", _chosen(plot_kind, continuations), scores=scores)
     if not quiet:
         for note in report.notes:
             streams.tell(f"Note: {note}")
@@ -63,6 +63,13 @@ def show(
         write_rows(report.flat(), format)
     else:
         _print(report, plot, plot_kind, scores, continuations)
+
+
+def _chosen(plot_kind: str | None, continuations: Sequence[Continuation]) -> list[str]:
+    """The tokens that were asked for, by id, where the plot follows tokens; else all listed ones."""
+    if plot_kind != "tokens":
+        return []
+    return [str(chain.token_ids[0]) for chain in continuations]
 
 
 def write_json(found: dict[str, Any]) -> None:
@@ -145,6 +152,7 @@ def _print(
             plot_kind or "auto",
             style.ascii_only,
             style.theme,
+            tokens=_chosen(plot_kind, continuations),
             scores=scores,
             byte_level=style.byte_level,
         )
