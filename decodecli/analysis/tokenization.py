@@ -18,13 +18,12 @@ from itertools import accumulate
 from typing import Any
 
 from decodecli.analysis.tokenizer import Tokenizer, find_tokenizer, render_chat
-from decodecli.engine.detokenize import byte_level_alphabet
+from decodecli.bytes_in_text import ALPHABET
 from decodecli.errors import PromptError, UsageError
 from decodecli.token_reports import Difference, TokenReport, TokenRow
 
 Span = tuple[int, int]
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_ALPHABET = byte_level_alphabet()
 _PREFIXES = ("▁", " ", "Ġ")  # what normalisers and pre-tokenizers put before a word
 _SHOWN = 24  # characters of a difference
 
@@ -166,7 +165,7 @@ def _spelt(tokenizer: Tokenizer, written: str) -> bytes:
     """The bytes of normalised text as the vocabulary spells it (`▁` and `Ġ` for a space)."""
     if tokenizer.kind == "byte_level":
         try:
-            return bytes(_ALPHABET[character] for character in written)
+            return bytes(ALPHABET[character] for character in written)
         except KeyError:
             return written.encode("utf-8", "replace")
     if tokenizer.writes_spaces:

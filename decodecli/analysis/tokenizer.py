@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from decodecli.builtin import model_path
-from decodecli.engine.checkpoint import _HUB_NAME, Progress, _has_tokenizer, _why_offline
+from decodecli.engine.checkpoint import Progress, fetch_snapshot, has_tokenizer
 from decodecli.engine.detokenize import piece_of, special_ids, tokenizer_kind
 from decodecli.errors import LoadError, UsageError
 from decodecli.noise import library_noise
@@ -146,7 +146,7 @@ def find_tokenizer(
         LoadError: there is no such tokenizer, or it cannot be read.
     """
     folder = _folder(name, revision, progress)
-    if not _has_tokenizer(folder):
+    if not has_tokenizer(folder):
         raise LoadError(
             f"{name} has no tokenizer (tokenizer.json or tokenizer.model)",
             "copy the tokenizer files of the original model into the folder",
@@ -188,46 +188,9 @@ def _folder(name: str, revision: str | None, progress: Progress) -> Path:
         return model_path() if name == BUILTIN else local
     if os.path.exists(local):
         raise LoadError(f"{name} is a file, not a folder", "give the folder that holds it")
-    return _from_hub(name, revision, progress)
-
-
-def _from_hub(name: str, revision: str | None, progress: Progress) -> Path:
-    """The snapshot of a hub repository with its tokenizer's files, from the cache or downloaded."""
-    if not _HUB_NAME.match(name):
-        raise LoadError(f"there is no folder {name}", "give a model folder, a hub name, or builtin")
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    arguments: dict[str, Any] = {"repo_id": name, "revision": revision, "allow_patterns": _WANTED}
-    try:
-        folder = Path(huggingface_hub.snapshot_download(**arguments, local_files_only=True))
-        if _has_tokenizer(folder):
-            return folder
-    except (errors.LocalEntryNotFoundError, OSError, ValueError):
-        pass
-    offline = _why_offline(huggingface_hub.constants.ENDPOINT)
-    if offline:
-        raise LoadError(
-            f"no folder {name} here, not in the local cache, and {offline}",
-            "connect and run again, or use -m builtin or a model folder",
-        )
-    progress(f"downloading the tokenizer of {name}")
-    try:
-        return Path(huggingface_hub.snapshot_download(**arguments))
-    except errors.GatedRepoError as error:
-        raise LoadError(
-            f"{name} is gated: its owner asks you to accept terms first",
-            f"accept them at {huggingface_hub.constants.ENDPOINT}/{name}, then `hf auth login`",
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise LoadError(f"{name} has no revision {revision}", "leave --revision out") from error
-    except errors.RepositoryNotFoundError as error:
-        raise LoadError(
-            f"no folder {name} here and no such model on the hub",
-            "check the spelling (owner/name); a private model needs `hf auth login`",
-        ) from error
-    except (OSError, ValueError) as error:
-        raise LoadError(f"{name} could not be downloaded: {_line(error)}", "run again") from error
+    return fetch_snapshot(
+        name, revision, _WANTED, has_tokenizer, progress, what=f"the tokenizer of {name}"
+    )
 
 
 def _settings(folder: Path) -> Settings:

@@ -7,13 +7,14 @@ is asked only for what is not there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import operator
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ def _check_folder(folder: Path, params: LoadParams) -> dict[str, Any]:
         ) from error
     if not isinstance(config, dict):
         raise LoadError(f"{folder / 'config.json'} is not a JSON object", "is it a model folder?")
-    if not _has_tokenizer(folder):
+    if not has_tokenizer(folder):
         raise LoadError(
             f"{folder} has no tokenizer (tokenizer.json or tokenizer.model)",
             "copy the tokenizer files of the original model into the folder",
@@ -144,7 +145,7 @@ def _check_folder(folder: Path, params: LoadParams) -> dict[str, Any]:
     return config
 
 
-def _has_tokenizer(folder: Path) -> bool:
+def has_tokenizer(folder: Path) -> bool:
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         return True
     return any(True for pattern in ("*.tiktoken", "*.model") for _ in folder.glob(pattern))
@@ -209,23 +210,52 @@ def _count_parameters(path: Path) -> int:
 
 
 def _from_hub(params: LoadParams, progress: Progress, download: bool) -> Path:
-    """The snapshot folder of a hub repository, from the cache or downloaded."""
-    name = params.model
+    """The snapshot folder of a hub repository with its weights."""
+    return fetch_snapshot(
+        params.model,
+        params.revision,
+        [*_WANTED, *(_PICKLES if params.allow_pickle else ())],
+        lambda folder: _is_complete(folder, params),
+        progress,
+        what=params.model,
+        download=download,
+    )
+
+
+def fetch_snapshot(
+    name: str,
+    revision: str | None,
+    wanted: list[str],
+    complete: Callable[[Path], bool],
+    progress: Progress,
+    *,
+    what: str,
+    download: bool = True,
+) -> Path:
+    """The snapshot folder of a hub repository: from the cache if it is `complete`, else downloaded.
+
+    Args:
+        wanted: patterns of the files to have.
+        what: what `progress` is told is being downloaded.
+        download: whether the network may be asked.
+
+    Raises:
+        LoadError: there is no such repository, or it cannot be had.
+    """
     if not _HUB_NAME.match(name):
         raise LoadError(f"there is no folder {name}", "give a model folder, a hub name, or builtin")
     import huggingface_hub
     from huggingface_hub import errors
 
-    wanted = [*_WANTED, *(_PICKLES if params.allow_pickle else ())]
     arguments: dict[str, Any] = {
         "repo_id": name,
-        "revision": params.revision,
+        "revision": revision,
         "allow_patterns": wanted,
         "ignore_patterns": _UNWANTED,
     }
     try:
         folder = Path(huggingface_hub.snapshot_download(**arguments, local_files_only=True))
-        if _is_complete(folder, params):
+        if complete(folder):
             return folder
     except (errors.LocalEntryNotFoundError, OSError, ValueError):
         pass
@@ -239,26 +269,40 @@ def _from_hub(params: LoadParams, progress: Progress, download: bool) -> Path:
             f"no folder {name} here, not in the local cache, and {offline}",
             "connect and run again, or use -m builtin or a model folder",
         )
-    progress(f"downloading {name}")
-    from huggingface_hub.utils import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()  # `progress` has the line
-    try:
+    progress(f"downloading {what}")
+    with _download_explained(name, revision), _no_bars():
         return Path(huggingface_hub.snapshot_download(**arguments))
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """No bars of huggingface_hub's: `progress` has the line."""
+    from huggingface_hub import utils
+
+    shown = not utils.are_progress_bars_disabled()
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            utils.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _download_explained(name: str, revision: str | None) -> Iterator[None]:
+    """Turn what a download raises into a line on what is wrong and one on what to do."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        yield
     except errors.GatedRepoError as error:
         raise LoadError(
             f"{name} is gated: its owner asks you to accept terms first",
             f"accept them at {huggingface_hub.constants.ENDPOINT}/{name}, then `hf auth login`",
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise LoadError(
-            f"{name} has no revision {params.revision}", "leave --revision out"
-        ) from error
+        raise LoadError(f"{name} has no revision {revision}", "leave --revision out") from error
     except errors.RepositoryNotFoundError as error:
         raise LoadError(
             f"no folder {name} here and no such model on the hub",
@@ -267,16 +311,13 @@ def _from_hub(params: LoadParams, progress: Progress, download: bool) -> Path:
     except (OSError, ValueError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise LoadError(f"{name} could not be downloaded: {line}", "run again to resume") from error
-    finally:
-        if shown:
-            enable_progress_bars()
 
 
 def _is_complete(folder: Path, params: LoadParams) -> bool:
     """Whether a cached snapshot has a configuration, a tokenizer and every weight file."""
     if not (folder / "config.json").is_file():
         return False
-    if not _has_tokenizer(folder):
+    if not has_tokenizer(folder):
         return False
     indexes = list(folder.glob("*.safetensors.index.json"))
     for index in indexes:

@@ -13,21 +13,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from decodecli.bytes_in_text import ALPHABET
+
 REPLACEMENT = "\ufffd"
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>\Z")
 _CONTEXT = 12  # tokens of the prompt decoded along, so that a leading space is kept
-
-
-def byte_level_alphabet() -> dict[str, int]:
-    """The 256 characters that byte-level BPE writes bytes with (Radford et al. 2019), to the bytes."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in plain]
-    table = {chr(byte): byte for byte in plain}
-    table.update({chr(256 + offset): byte for offset, byte in enumerate(others)})
-    return table
-
-
-_BYTES = byte_level_alphabet()
 
 
 class Detokenizer:
@@ -228,6 +218,6 @@ def tokenizer_kind(tokenizer: Any) -> str:
 def _piece_bytes(piece: str) -> bytes:
     """A byte-level piece's bytes; an added token outside the alphabet stands for its own UTF-8."""
     try:
-        return bytes(_BYTES[character] for character in piece)
+        return bytes(ALPHABET[character] for character in piece)
     except KeyError:
         return piece.encode("utf-8", "replace")

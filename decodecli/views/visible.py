@@ -13,6 +13,8 @@ from functools import lru_cache
 
 from rich.cells import cell_len
 
+from decodecli.bytes_in_text import ALPHABET
+
 SPACE, NEWLINE, TAB = "␣", "↵", "⇥"
 
 # C0 has control pictures of its own (U+2400 …); the three that text is made of get the usual signs.
@@ -145,22 +147,9 @@ _ASCII_SIGNS = str.maketrans(
 )
 
 
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's reversible alphabet: printable Latin-1 stands for itself, the other bytes follow from
-    U+0100 on."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {
-        chr(0x100 + place): byte for place, byte in enumerate(others)
-    }
-
-
-_ALPHABET = _byte_alphabet()
-
-
 def _bytes_of(piece: str) -> bytes | None:
     """A byte-level piece's bytes; None when it is not spelt in the alphabet (an added token)."""
     try:
-        return bytes([_ALPHABET[character] for character in piece])
+        return bytes([ALPHABET[character] for character in piece])
     except KeyError:
         return None

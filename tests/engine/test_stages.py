@@ -79,6 +79,22 @@ def test_filters_agree_with_their_definitions_in_float64(seed, p, k, share):
     assert np.array_equal(stages.min_p(values, share)[0].numpy(), d.below_min_p(logprobs, share))
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    ids=st.lists(st.integers(0, 5), min_size=1, max_size=12),
+    penalty=st.sampled_from([0.5, 1.3]),
+    size=st.integers(1, 3),
+)
+def test_penalties_agree_with_their_definitions_in_float64(seed, ids, penalty, size):
+    values = torch.randn(1, 20, generator=torch.Generator().manual_seed(seed)).double() * 2
+    history = torch.tensor([ids])
+    penalised = stages.repetition_penalty(values, history, penalty)[0].numpy()
+    assert np.array_equal(penalised, d.penalise_repetition(values[0].numpy(), ids, penalty))
+    banned = stages.no_repeat_ngram_size(values, history, size)[0].numpy()
+    assert np.array_equal(banned, d.repeated_ngram(20, ids, size))
+
+
 def test_stages_apply_in_transformers_order_and_neutral_ones_are_left_out():
     every = SamplingParams(
         eta_cutoff=0.1, epsilon_cutoff=0.1, typical_p=0.9, min_p=0.1, top_p=0.9, top_k=5,
