@@ -13,7 +13,7 @@ from __future__ import annotations
 import platform
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -126,6 +126,8 @@ class Decoding:
         shared: whether other decodings start from the same prefix, so that its cache is copied.
         sources: where each value came from, for the header.
         recorded: further values to record in the header's params.
+        on_logits: called with every step's logits, (vocab,) float32 on the CPU, before the step is
+            yielded; the tensor is only valid during the call.
 
     Iterating raises `DecodeError` when logits are not finite or memory runs out; the steps before
     stay valid, and `summary()` then says `error`.
@@ -140,6 +142,7 @@ class Decoding:
         shared: bool = True,
         sources: Mapping[str, str] | None = None,
         recorded: Mapping[str, Any] | None = None,
+        on_logits: Callable[[Tensor], None] | None = None,
     ) -> None:
         self.params = params or SamplingParams()
         self.prefix = start
@@ -147,6 +150,7 @@ class Decoding:
         self.chain = Chain(self.params)
         self.candidates = check_positive("candidates", candidates, "10 is the default", lowest=0)
         self.shared = shared
+        self.on_logits = on_logits
         self.seed = secrets.randbelow(SEED_LIMIT) if self.params.seed is None else self.params.seed
         self.notices = self._notices()
         self.header = self._header(sources, recorded or {})
@@ -188,6 +192,8 @@ class Decoding:
         while True:
             filtered, chosen = self._next_token(logits, ids, draws)
             step = self._record(logits, filtered, int(chosen))
+            if self.on_logits is not None:
+                self.on_logits(logits[0].cpu())
             self._seconds = time.perf_counter() - began
             yield step
             if self.finish_reason != "going":
