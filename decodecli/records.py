@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 SCHEMA = 1
@@ -27,7 +28,64 @@ def exp_or_zero(logprob: float | None) -> float:
 def to_json_line(record: dict[str, Any]) -> str:
     """One record as strict JSON on one line, non-ASCII text as it is, except for what would steer a
     terminal that shows the line: that is escaped."""
-    line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _harmless(_encoded(record))
+
+
+def step_json_line(step: Step) -> str:
+    """`to_json_line(step.as_dict())` in half the time: a run writes one a token.
+
+    Only what is a float or a string is spelt here; whatever else a caller put into a step goes the
+    long way, as do numbers that are not finite, which are refused there.
+    """
+    try:
+        finite = step.logit + step.logprob + step.tempered_logprob + step.final_logprob
+        finite += step.entropy + step.final_entropy
+        if finite - finite != 0:
+            return to_json_line(step.as_dict())
+        rows = ",".join([_row_json(row) for row in step.candidates])
+        return (
+            f'{{"type":"step","index":{_int(step.index)},"position":{_int(step.position)}'
+            f',"token_id":{_int(step.token_id)},"token":{_string(step.token)}'
+            f',"text":{_string(step.text)},"rank":{_int(step.rank)},"logit":{_float(step.logit)}'
+            f',"logprob":{_float(step.logprob)}'
+            f',"tempered_logprob":{_float(step.tempered_logprob)}'
+            f',"final_logprob":{_float(step.final_logprob)},"entropy":{_float(step.entropy)}'
+            f',"final_entropy":{_float(step.final_entropy)},"kept":{_int(step.kept)}'
+            f',"candidates":[{rows}]}}'
+        )
+    except (TypeError, ValueError):
+        return to_json_line(step.as_dict())
+
+
+def _row_json(row: Candidate) -> str:
+    logit, logprob, tempered = row.logit, row.logprob, row.tempered_logprob
+    final, removed, cumulative = row.final_logprob, row.removed_by, row.cumulative
+    finite = logit + logprob + tempered + cumulative + (final or 0.0)
+    if finite - finite != 0:
+        raise ValueError("not JSON")
+    return (
+        f'{{"rank":{_int(row.rank)},"token_id":{_int(row.token_id)},"token":{_string(row.token)}'
+        f',"logit":{_float(logit)},"logprob":{_float(logprob)}'
+        f',"tempered_logprob":{_float(tempered)},"cumulative":{_float(cumulative)}'
+        f',"final_logprob":{"null" if final is None else _float(final)}'
+        f',"removed_by":{"null" if removed is None else _string(removed)}}}'
+    )
+
+
+_int, _float = int.__repr__, float.__repr__  # and nothing but an int or a float
+
+
+@lru_cache(maxsize=4096)
+def _string(text: str) -> str:
+    return _harmless(_encoded(text))
+
+
+_encoded = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def _harmless(line: str) -> str:
+    if line.isascii() and "\x7f" not in line:
+        return line
     return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 

@@ -20,6 +20,7 @@ from decodecli.records import (
     Step,
     exp_or_zero,
     perplexity,
+    step_json_line,
     to_json_line,
 )
 
@@ -82,6 +83,27 @@ def test_every_record_survives_strict_json_on_one_line_exactly(record):
     if kind == "run":
         assert read.pop("schema") == SCHEMA == 1
     assert read == plain(dataclasses.asdict(record)), "every field is in the JSON, by its name"
+
+
+@given(STEPS)
+def test_a_step_s_line_is_the_same_on_its_short_way(step):
+    assert step_json_line(step) == to_json_line(step.as_dict())
+
+
+@given(STEPS.filter(lambda step: step.candidates), st.sampled_from([math.nan, math.inf, -math.inf]))
+def test_no_step_that_is_not_finite_has_a_line(step, value):
+    row = dataclasses.replace(step.candidates[0], cumulative=value)
+    for wrong in (
+        dataclasses.replace(step, entropy=value),
+        dataclasses.replace(step, candidates=(row, *step.candidates[1:])),
+    ):
+        with pytest.raises(ValueError, match=r"JSON|float"):
+            step_json_line(wrong)
+
+
+def test_a_step_of_whole_numbers_has_a_line_too():
+    step = Step(0, 1, 2, "a", "a", 1, 3, -1, -1, 0, 2, 2, 5, ())
+    assert step_json_line(step) == to_json_line(step.as_dict())
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +14,7 @@ from decodecli.cli import streams
 from decodecli.config import Effective, OutputParams
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.noise import library_noise
-from decodecli.records import to_json_line
+from decodecli.records import step_json_line, to_json_line
 from decodecli.settings import SEED_LIMIT, LoadParams, SamplingParams
 from decodecli.views.jsonl import TraceFile
 
@@ -212,17 +212,19 @@ class _Text:
 class _Records:
     """The trace's lines, to stdout or to a file."""
 
-    def __init__(self, write: Any, close: Any = lambda: None) -> None:
+    def __init__(
+        self, write: Callable[[str], None], close: Callable[[], None] = lambda: None
+    ) -> None:
         self._write, self.close = write, close
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
-        self._write(header.as_dict())
+        self._write(to_json_line(header.as_dict()))
 
     def step(self, step: Step) -> None:
-        self._write(step.as_dict())
+        self._write(step_json_line(step))
 
     def finish(self, summary: RunSummary) -> None:
-        self._write(summary.as_dict())
+        self._write(to_json_line(summary.as_dict()))
 
 
 class _Screen:
@@ -290,7 +292,7 @@ class _Sinks:
         at_terminal = streams.is_terminal(sys.stdout)
         as_text = output.format == "text"
         if not as_text:
-            self._all.append(_Records(lambda r: streams.write_stdout(to_json_line(r) + "\n")))
+            self._all.append(_Records(lambda line: streams.write_stdout(f"{line}\n")))
         elif not at_terminal:
             self._all.append(_Text())
         elif output.quiet:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from decodecli.errors import UsageError, WriteError
-from decodecli.records import to_json_line
 
 
 class TraceFile:
@@ -43,8 +42,8 @@ class TraceFile:
                 f"cannot write {path}: {error.strerror}", "choose another file"
             ) from error
 
-    def write(self, record: dict[str, Any]) -> None:
-        """Append one record; after a failure, do nothing."""
+    def write(self, line: str) -> None:
+        """Append one record's line; after a failure, do nothing."""
         if self._file is None:
             return
         try:
@@ -52,7 +51,7 @@ class TraceFile:
                 with contextlib.suppress(OSError):  # a device or pipe has nothing to cut
                     self._file.truncate(0)
                 self._empty = True
-            self._file.write(to_json_line(record) + "\n")
+            self._file.write(f"{line}\n")
             self._file.flush()
         except OSError as error:
             self._fail(error)

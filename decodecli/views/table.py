@@ -6,15 +6,16 @@ it would take `[/INST]` for markup.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from decodecli.records import Candidate, RunHeader, Step, exp_or_zero
+from decodecli.records import RunHeader, Step, exp_or_zero
 from decodecli.views import numbers
-from decodecli.views.numbers import count, percent_bare, percent_cell, rest_cell
+from decodecli.views.numbers import bar, count, decimal, percent_bare, percent_cell, rest_cell
 from decodecli.views.theme import PLAIN, Theme, level
 from decodecli.views.visible import clip, encodable, guess_byte_level, pad, visible
 
@@ -132,19 +133,24 @@ def layout(width: int, rank: int, vocab_size: int, tempered: bool) -> Layout:
 
 def step_table(step: Step, style: Style) -> str:
     """A step's full table: title, headings, a row a candidate, the rest of the vocabulary."""
-    top_rank = max((candidate.rank for candidate in step.candidates), default=1)
-    columns = layout(
-        style.width, max(5, 3 + len(str(top_rank))), style.vocab_size, bool(style.tempered)
-    )
-    theme = style.theme
-    lines = [_title(step, columns, style), theme.paint(theme.dim, _headings(columns, style))]
-    for place, row in enumerate(step.candidates, 1):
-        if place == len(step.candidates) and row.rank > place:
-            lines.append(theme.paint(theme.dim, "…".rjust(columns.rank)))
-        lines.append(_row(row, row.token_id == step.token_id, columns, style))
+    rows = step.candidates
+    top_rank = max([row.rank for row in rows], default=1)
+    columns, headings = _plan(style, max(5, 3 + len(str(top_rank))))
+    dim = style.theme.dim
+    lines = [_title(step, columns, style), headings, *_rows(step, columns, style)]
+    if rows and rows[-1].rank > len(rows):
+        lines.insert(-1, style.theme.paint(dim, "…".rjust(columns.rank)))
     if rest := _rest(step, columns, style):
-        lines.append(theme.paint(theme.dim, rest))
-    return "\n".join(lines) + "\n"
+        lines.append(style.theme.paint(dim, rest))
+    lines.append("")
+    return "\n".join(lines)
+
+
+@lru_cache(maxsize=64)
+def _plan(style: Style, rank: int) -> tuple[Layout, str]:
+    """What the tables of a run have in common: the columns, and their headings."""
+    columns = layout(style.width, rank, style.vocab_size, bool(style.tempered))
+    return columns, style.theme.paint(style.theme.dim, _headings(columns, style))
 
 
 def _title(step: Step, columns: Layout, style: Style) -> str:
@@ -190,37 +196,44 @@ def _heading(name: str) -> str:
     return " " + name.rjust(numbers.CELL - 1).ljust(numbers.CELL)
 
 
-def _row(row: Candidate, chosen: bool, columns: Layout, style: Style) -> str:
-    theme = style.theme
-    rank = str(row.rank).rjust(2)
-    cells = [
-        f"▸ {rank}".rjust(columns.rank) if chosen else rank.rjust(columns.rank),
-        "  ",
-        _token_cell(row.token, style.byte_level, columns.token, style.encoding),
-    ]
-    if columns.id:
-        cells.append(str(row.token_id).rjust(columns.id))
-    if columns.logit:
-        cells.append(numbers.decimal(row.logit).rjust(_LOGIT))
-    if columns.at_one:
-        cells.append(" " + percent_cell(exp_or_zero(row.logprob)))
-    if columns.tempered:
-        cells.append(" " + percent_cell(exp_or_zero(row.tempered_logprob)))
-    if columns.cumulative:
-        cells.append(" " + percent_cell(row.cumulative))
-    final = exp_or_zero(row.final_logprob)
-    cells.append(" " + percent_cell(final))
-    line = "".join(cells)
-    if row.removed_by is not None:
-        return theme.paint(theme.dim, f"{line} {stage_name(row.removed_by, columns.tail)}".rstrip())
-    drawn = numbers.bar(final, columns.tail, style.ascii_only)
-    if not drawn:
-        return theme.paint(theme.accent if chosen else "", line.rstrip())
-    bar = theme.paint(theme.heat[level(final)], drawn)
-    return f"{theme.paint(theme.accent if chosen else '', line)} {bar}"
+def _rows(step: Step, columns: Layout, style: Style) -> Iterator[str]:
+    """A line a candidate. What is the same for all of them is looked up once: these lines are most
+    of what a run draws."""
+    paint, accent, dim, heat = (
+        style.theme.paint,
+        style.theme.accent,
+        style.theme.dim,
+        style.theme.heat,
+    )
+    rank_width, token_width, id_width, tail = columns.rank, columns.token, columns.id, columns.tail
+    logit, at_one, tempered = columns.logit, columns.at_one, columns.tempered
+    cumulative, byte_level, ascii_only = columns.cumulative, style.byte_level, style.ascii_only
+    for row in step.candidates:
+        chosen = row.token_id == step.token_id
+        rank = str(row.rank).rjust(2)
+        token = _token_cell(row.token, byte_level, token_width, style.encoding)
+        line = f"{('▸ ' + rank if chosen else rank).rjust(rank_width)}  {token}"
+        if id_width:
+            line += str(row.token_id).rjust(id_width)
+        if logit:
+            line += decimal(row.logit).rjust(_LOGIT)
+        if at_one:
+            line += " " + percent_cell(exp_or_zero(row.logprob))
+        if tempered:
+            line += " " + percent_cell(exp_or_zero(row.tempered_logprob))
+        if cumulative:
+            line += " " + percent_cell(row.cumulative)
+        final = exp_or_zero(row.final_logprob)
+        line += " " + percent_cell(final)
+        if row.removed_by is not None:
+            yield paint(dim, f"{line} {stage_name(row.removed_by, tail)}".rstrip())
+        elif drawn := bar(final, tail, ascii_only):
+            yield f"{paint(accent, line) if chosen else line} {paint(heat[level(final)], drawn)}"
+        else:
+            yield paint(accent if chosen else "", line.rstrip())
 
 
-@lru_cache(maxsize=32768)
+@lru_cache(maxsize=4096)  # more than a vocabulary shows again, and bounded whatever its size
 def _token_cell(piece: str, byte_level: bool, width: int, encoding: str) -> str:
     return pad(Style(encoding=encoding, byte_level=byte_level).token(piece), width)
 
@@ -236,19 +249,21 @@ def _rest(step: Step, columns: Layout, style: Style) -> str:
     more = style.vocab_size - len(listed)
     if more <= 0:
         return ""
-    kept = step.kept - sum(row.removed_by is None for row in listed)
+    kept = step.kept - len([row for row in listed if row.removed_by is None])
     many = count(more)
     if len(many) + 5 <= columns.token:
         many += " more"
     cells = ["+".rjust(columns.rank), "  ", pad(many, columns.token)]
     cells.append(" " * (columns.id + (_LOGIT if columns.logit else 0)))
     if columns.at_one:
-        cells.append(" " + rest_cell(1 - sum(exp_or_zero(row.logprob) for row in listed)))
+        cells.append(" " + rest_cell(1 - sum([exp_or_zero(row.logprob) for row in listed])))
     if columns.tempered:
-        cells.append(" " + rest_cell(1 - sum(exp_or_zero(row.tempered_logprob) for row in listed)))
+        cells.append(
+            " " + rest_cell(1 - sum([exp_or_zero(row.tempered_logprob) for row in listed]))
+        )
     if columns.cumulative:
         cells.append(" " * (numbers.CELL + 1))
-    final = 1 - sum(exp_or_zero(row.final_logprob) for row in listed)
+    final = 1 - sum([exp_or_zero(row.final_logprob) for row in listed])
     cells.append(" " + (rest_cell(final) if kept > 0 else percent_cell(0)))
     cut = f" {count(more - kept)} cut"
     if more > kept and len(cut) <= columns.tail + 1:
