@@ -26,7 +26,7 @@ from decodecli.settings import (
 )
 
 ENVIRONMENT = "DECODECLI_"
-_NOT_OPTIONS = {"DECODECLI_DEBUG"}
+_NOT_OPTIONS = {"DECODECLI_DEBUG", "DECODECLI_CACHE"}
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 

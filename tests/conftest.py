@@ -114,5 +114,6 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_user_folder(tmp_path, monkeypatch):
-    """No test reads the configuration of the person who runs it."""
+    """No test reads the configuration of the person who runs it, or writes to their cache."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("DECODECLI_CACHE", str(tmp_path / "cache"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 
+from decodecli.engine import quantizing
 from decodecli.engine.checkpoint import Checkpoint, Progress, find_checkpoint
 from decodecli.engine.detokenize import piece_of
 from decodecli.engine.forward import input_device
@@ -130,7 +132,7 @@ def load(
     number = choose_dtype(params.dtype, quantization, checkpoint)
     progress(f"loading {params.model}")
     with _quiet(verbose), _explained(checkpoint):
-        network = _load_model(params, checkpoint, place, number, quantization)
+        network, told = _load_model(params, checkpoint, place, number, quantization)
         tokenizer = _load_tokenizer(params, checkpoint)
     built = LanguageModel.wrap(network, tokenizer, params.model)
     info = replace(
@@ -140,7 +142,12 @@ def load(
         device=_spelt_device(network, place),
         quantize=quantization,
     )
-    return replace(built, info=info, load_seconds=time.perf_counter() - start)
+    return replace(
+        built,
+        info=info,
+        load_seconds=time.perf_counter() - start,
+        notices=(*built.notices, *told),
+    )
 
 
 def choose_device(wanted: str) -> str:
@@ -226,8 +233,30 @@ def _has_bitsandbytes() -> bool:
 
 def _load_model(
     params: LoadParams, checkpoint: Checkpoint, device: str, dtype: str, quantize: str
-) -> Any:
+) -> tuple[Any, tuple[str, ...]]:
+    """The model in evaluation mode, and what is to be told about how it was loaded."""
     _check_architecture(checkpoint, params)
+    ours = quantize in quantizing.SCHEMES
+    device_map = _device_map(params, checkpoint, device, dtype, quantize)
+    whole = device_map is None or "" in device_map
+    if ours and whole:
+        network = quantizing.from_cache(checkpoint, quantize, dtype, device)
+        if network is not None:
+            return network, ()
+    network = _from_pretrained(params, checkpoint, dtype, quantize, device_map)
+    if ours:
+        quantizing.check_quantized(network, checkpoint, quantize, device)
+        if whole:
+            told = quantizing.keep(network, checkpoint, quantize, dtype, device)
+            return network, (told,) if told else ()
+    elif checkpoint.config.get("quantization_config") and "bitsandbytes" in sys.modules:
+        quantizing.prepare_layers(network, device)
+    return network, ()
+
+
+def _from_pretrained(
+    params: LoadParams, checkpoint: Checkpoint, dtype: str, quantize: str, device_map: Any
+) -> Any:
     from transformers import AutoModelForCausalLM
 
     arguments: dict[str, Any] = {
@@ -236,81 +265,35 @@ def _load_model(
         "use_safetensors": None if params.allow_pickle else True,
         "trust_remote_code": params.trust_remote_code,
     }
-    if quantize in ("nf4", "fp4", "int8"):
-        arguments["quantization_config"] = _bitsandbytes(quantize, _FLOATS[dtype])
-        arguments["device_map"] = {"": device}
-    elif device != "cpu":
-        arguments["device_map"] = _device_map(params, checkpoint, device, dtype)
-    try:
-        network, report = AutoModelForCausalLM.from_pretrained(
-            checkpoint.folder, output_loading_info=True, **arguments
-        )
-    except torch.OutOfMemoryError as error:
-        raise LoadError(
-            f"{checkpoint.name} does not fit on {device}",
-            "try --quantize nf4, a smaller model, or --device cpu",
-        ) from error
+    if quantize in quantizing.SCHEMES:
+        arguments["quantization_config"] = quantizing.scheme_settings(quantize, dtype)
+    if device_map is not None:
+        arguments["device_map"] = device_map
+    network, report = AutoModelForCausalLM.from_pretrained(
+        checkpoint.folder, output_loading_info=True, **arguments
+    )
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would fill them with random numbers
         raise LoadError(
             f"{checkpoint.name} lacks {len(missing)} of its weights ({missing[0]}, …)",
             "is the download complete, and does config.json belong to it?",
         )
-    if quantize in ("nf4", "fp4", "int8"):
-        _check_quantized(network, checkpoint, quantize, device)
     return network.eval()
 
 
-def _check_quantized(network: Any, checkpoint: Checkpoint, scheme: str, device: str) -> None:
-    """Make sure that the scheme took hold, and that each layer's shape can be run on this device."""
-    import bitsandbytes
-
-    kind = bitsandbytes.nn.Linear8bitLt if scheme == "int8" else bitsandbytes.nn.Linear4bit
-    layers = [module for module in network.modules() if isinstance(module, kind)]
-    if not layers:
-        raise LoadError(
-            f"--quantize {scheme} does not work for {checkpoint.name}: "
-            "it has no linear layers that bitsandbytes can replace",
-            "use --quantize none",
-        )
-    for layer in layers:
-        # The packed kernel for CPUs takes whole blocks only; other shapes go the plain way.
-        if device == "cpu" and (layer.in_features % 64 or layer.out_features % 32):
-            layer.support_avx512bf16_for_cpu = False
-    try:
-        with torch.inference_mode():
-            network(input_ids=torch.zeros((1, 2), dtype=torch.long, device=network.device))
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:  # some architectures reach past their layers for raw weights
-        raise LoadError(
-            f"--quantize {scheme} does not work for {checkpoint.name} "
-            f"({checkpoint.config.get('model_type')}): {_first_line(error)}",
-            "use --quantize none",
-        ) from error
-
-
-def _device_map(params: LoadParams, checkpoint: Checkpoint, device: str, dtype: str) -> Any:
-    """One device, or accelerate's plan over all of them when the weights do not fit on one."""
-    if params.device == "auto" and device.startswith("cuda"):
+def _device_map(
+    params: LoadParams, checkpoint: Checkpoint, device: str, dtype: str, quantize: str
+) -> Any:
+    """One device, or accelerate's plan over all of them when the weights do not fit on one; None for
+    a plain model on the CPU."""
+    if params.device == "auto" and device.startswith("cuda") and quantize not in quantizing.SCHEMES:
         free, _ = torch.cuda.mem_get_info(device)
         needed = checkpoint.parameters * _FLOATS[dtype].itemsize
         if needed * 1.1 > free:
             return "auto"
+    if device == "cpu" and quantize not in quantizing.SCHEMES:
+        return None
     return {"": device}
-
-
-def _bitsandbytes(scheme: str, compute: torch.dtype) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    if scheme == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=scheme,
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,  # the library's float32 default is silently slow
-    )
 
 
 def _check_architecture(checkpoint: Checkpoint, params: LoadParams) -> None:

@@ -235,6 +235,7 @@ def environment(tmp_path) -> dict[str, str]:
         **ENVIRONMENT,
         "TERM": "xterm-256color",
         "XDG_CONFIG_HOME": str(tmp_path / "xdg"),
+        "DECODECLI_CACHE": str(tmp_path / "cache"),
         "PATH": program + os.pathsep + kept.get("PATH", ""),
         "PYTHON": sys.executable,
     }

@@ -1,0 +1,209 @@
+"""The cache folder of quantized weights: where it is, what lies in it, how a file gets there whole.
+
+An entry is one safetensors file: the tensors of a loaded model, and in its metadata what it was made
+from and how the layers are put together again. Its name carries a hash of everything on which its
+bytes depend, so that an entry of another version, checkpoint or processor is simply another file.
+No torch here: `decodecli models cache` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from decodecli.engine.checkpoint import Checkpoint, safetensors_header
+from decodecli.errors import LoadError
+
+VARIABLE = "DECODECLI_CACHE"
+_OFF = ("off", "none", "no", "0", "false")
+_SUFFIX, _PART = ".safetensors", ".part"
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
+_STALE = 24 * 3600.0  # seconds after which a half-written file belongs to nobody
+_RESERVE = 256 * 2**20  # bytes of the disk that are left alone
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """A file of the cache. `about` is what it was made from: name, scheme, dtype, device, versions."""
+
+    path: Path
+    bytes: int
+    modified: float
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor on its way to disk: `data` is its bytes, `dtype` spelt as safetensors does (BF16, U8)."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: memoryview
+
+
+def cache_folder() -> Path | None:
+    """The folder of quantized weights, None when it is turned off.
+
+    `DECODECLI_CACHE` names the cache's folder, or turns it off; else it is `decodecli` in the
+    platform's folder for caches (`~/.cache/decodecli`, by `XDG_CACHE_HOME` where that is set).
+    """
+    named = os.environ.get(VARIABLE, "").strip()
+    if named.lower() in _OFF:
+        return None
+    if named:
+        return Path(os.path.expanduser(named)) / "quantized"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("decodecli", appauthor=False)) / "quantized"
+
+
+def identity(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What tells one checkpoint from another: its folder, its configuration, and the names, sizes
+    and modification times of its weight files."""
+    files = []
+    for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt"):
+        for path in sorted(checkpoint.folder.glob(pattern)):
+            found = path.stat()
+            files.append([path.name, found.st_size, found.st_mtime_ns])
+    config = (checkpoint.folder / "config.json").read_bytes()
+    return {
+        "folder": str(checkpoint.folder.resolve()),
+        "revision": checkpoint.revision,
+        "config": hashlib.sha256(config).hexdigest(),
+        "files": files,
+    }
+
+
+def entry_path(folder: Path, name: str, scheme: str, key: Mapping[str, Any]) -> Path:
+    """Where the entry for a key lies: a readable name, then a hash of the whole key."""
+    short = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).name).strip("-.")[:40] or "model"
+    text = json.dumps(key, sort_keys=True, ensure_ascii=True)
+    return folder / f"{short}-{scheme}-{hashlib.sha256(text.encode()).hexdigest()[:24]}{_SUFFIX}"
+
+
+def entries() -> list[CacheEntry]:
+    """The files of the cache, the largest first. What cannot be read has an empty `about`."""
+    folder, found = cache_folder(), []
+    if folder is None or not folder.is_dir():
+        return []
+    for path in _files(folder):
+        with contextlib.suppress(OSError):  # another process may have cleared it
+            status = path.stat()
+            about: dict[str, Any] = {}
+            with contextlib.suppress(LoadError, ValueError):
+                about = read_metadata(path).get("about", {})
+            found.append(CacheEntry(path, status.st_size, status.st_mtime, about))
+    return sorted(found, key=lambda entry: (-entry.bytes, entry.path.name))
+
+
+def clear() -> list[CacheEntry]:
+    """Remove every file of the cache; returns those that were removed.
+
+    Raises:
+        LoadError: a file cannot be removed.
+    """
+    removed = []
+    for entry in entries():
+        try:
+            entry.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise LoadError(
+                f"{entry.path} cannot be removed: {error.strerror}", "check its permissions"
+            ) from error
+        removed.append(entry)
+    return removed
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.iterdir()) if path.suffix in (_SUFFIX, _PART))
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What an entry says of itself.
+
+    Raises:
+        LoadError: the file is cut short or is no safetensors file.
+        ValueError: it is not of this cache.
+    """
+    safetensors_header(path)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        metadata = json.loads(file.read(length)).get("__metadata__", {})
+    found = json.loads(metadata.get("decodecli", ""))
+    if not isinstance(found, dict):
+        raise ValueError("not of this cache")
+    return found
+
+
+def write_entry(
+    path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, StoredTensor]
+) -> None:
+    """Write an entry so that it is there whole or not at all, whoever else writes it meanwhile.
+
+    The data goes to a file of its own, is flushed to the disk, and then takes the entry's name.
+    Tensors of whole cache lines come first and begin on one.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    ordered = sorted(
+        tensors.items(),
+        key=lambda item: (item[1].data.nbytes % _ALIGNMENT != 0, -_item(item[1]), item[0]),
+    )
+    header = _header(metadata, ordered)
+    size = len(header) + sum(tensor.data.nbytes for _, tensor in ordered)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
+    free = shutil.disk_usage(path.parent).free
+    if free < size + _RESERVE:
+        raise OSError(0, f"{size / 2**30:.1f} GiB are needed and {free / 2**30:.1f} are free")
+    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_PART}")
+    try:
+        with part.open("xb") as file:
+            file.write(header)
+            file.writelines(tensor.data for _, tensor in ordered)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _item(tensor: StoredTensor) -> int:
+    """Bytes of one number: wider ones first, so that each lies where it may."""
+    count = 1
+    for length in tensor.shape:
+        count *= length
+    return tensor.data.nbytes // count if count else 1
+
+
+def _header(metadata: Mapping[str, Any], ordered: Iterable[tuple[str, StoredTensor]]) -> bytes:
+    """The length of the header, and the header with spaces up to the next cache line."""
+    table: dict[str, Any] = {"__metadata__": {"decodecli": json.dumps(metadata)}}
+    end = 0
+    for name, tensor in ordered:
+        start, end = end, end + tensor.data.nbytes
+        table[name] = {
+            "dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [start, end]
+        }  # fmt: skip
+    text = json.dumps(table).encode()
+    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a process that was killed left behind."""
+    for part in folder.glob(f"*{_PART}"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > _STALE:
+                part.unlink()

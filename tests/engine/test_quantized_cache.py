@@ -1,0 +1,361 @@
+"""A quantized model comes back from the cache as it was, or is made again; never anything between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import builtin_tokenizer, tiny_network
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import decodecli
+from decodecli.engine import cache_files, quantized_cache
+from decodecli.engine.checkpoint import find_checkpoint
+from decodecli.settings import LoadParams, SamplingParams
+
+pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+GREEDY = SamplingParams(max_new_tokens=8, temperature=0)
+FEW = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def load(folder: Path, scheme: str = "nf4"):
+    return decodecli.load(str(folder), device="cpu", quantize=scheme)
+
+
+def ids_of(lm) -> tuple[int, ...]:
+    return decodecli.generate(lm, "Once upon", GREEDY).summary.token_ids
+
+
+def logits_of(lm) -> torch.Tensor:
+    with torch.inference_mode():
+        return lm.model(input_ids=torch.tensor([[5, 6, 7]])).logits
+
+
+def cached() -> list[Path]:
+    return [entry.path for entry in cache_files.entries()]
+
+
+@contextlib.contextmanager
+def nothing_is_quantized(monkeypatch):
+    """The slow way fails: transformers must not load, bitsandbytes must not quantize or pack."""
+    import bitsandbytes
+    import transformers
+
+    def refuse(*_, **__):
+        raise AssertionError("quantized again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", refuse)
+        patch.setattr(bitsandbytes.functional, "quantize_4bit", refuse)
+        patch.setattr(bitsandbytes.functional, "int8_vectorwise_quant", lambda *a, **k: refuse())
+        patch.setattr(bitsandbytes.nn.modules, "_convert_weight_packed_for_cpu", refuse)
+        yield
+
+
+@pytest.fixture(scope="module")
+def packable(tmp_path_factory) -> Path:
+    """A model whose layers are whole blocks, as real ones are: bitsandbytes packs them for a CPU."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(builtin_tokenizer()), hidden_size=128, intermediate_size=256,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, bos_token_id=1,
+        eos_token_id=2, max_position_embeddings=128,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("packable")
+    torch.manual_seed(3)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    builtin_tokenizer().save_pretrained(folder)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [7, 9], "temperature": 0.6}')
+    return folder
+
+
+@pytest.fixture
+def copied(packable, tmp_path) -> Path:
+    return Path(shutil.copytree(packable, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("scheme", ["nf4", "fp4"])
+def test_the_second_load_neither_quantizes_nor_packs(scheme, packable, monkeypatch):
+    first = load(packable, scheme)
+    assert any("decodecli models cache" in notice for notice in first.notices)
+    with nothing_is_quantized(monkeypatch):
+        second = load(packable, scheme)
+        assert torch.equal(logits_of(first), logits_of(second))
+        assert ids_of(first) == ids_of(second)
+    assert second.info == first.info
+    assert (second.eos_ids, second.context) == (first.eos_ids, first.context) == ({7, 9}, 128)
+    assert set(second.notices) < set(first.notices)
+
+
+def test_eight_bits_come_back_too(packable, monkeypatch):
+    first = load(packable, "int8")
+    import transformers
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", None)
+        second = load(packable, "int8")
+    assert torch.equal(logits_of(first), logits_of(second))
+    assert second.info == first.info
+
+
+@pytest.mark.parametrize("scheme", ["nf4", "int8"])
+@pytest.mark.parametrize("architecture", ["gpt2", "qwen3", "mistral", "gemma2"])
+def test_every_architecture_comes_back_as_it_was(architecture, scheme, tmp_path):
+    tiny_network(architecture).save_pretrained(tmp_path)
+    builtin_tokenizer().save_pretrained(tmp_path)
+    first = load(tmp_path, scheme)
+    kept = cached()
+    second = load(tmp_path, scheme)
+    assert cached() == kept
+    assert not any("kept for the next start" in notice for notice in second.notices)
+    assert torch.equal(logits_of(first), logits_of(second))
+    assert ids_of(first) == ids_of(second)
+    assert second.model.num_parameters() == first.model.num_parameters()
+
+
+def test_a_model_from_the_cache_is_an_ordinary_one(packable, tmp_path):
+    load(packable)
+    lm = load(packable)
+    assert lm.model.is_loaded_in_4bit
+    assert not lm.model.training
+    assert not any(p.requires_grad for p in lm.model.parameters())
+    ids = lm.tokenizer("Once upon", return_tensors="pt").input_ids
+    made = lm.model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0
+    )
+    assert tuple(made[0, ids.shape[1] :].tolist()) == ids_of(lm)
+    lm.model.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert saved["quantization_config"]["bnb_4bit_quant_type"] == "nf4"
+
+
+def test_writing_into_a_loaded_model_does_not_change_the_file(packable):
+    load(packable)
+    lm = load(packable)
+    before = cached()[0].read_bytes()
+    with torch.no_grad():
+        for parameter in lm.model.parameters():
+            parameter.zero_()
+    assert cached()[0].read_bytes() == before
+
+
+@FEW
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_short_anywhere_is_noticed_and_made_again(share, packable):
+    expected = logits_of(load(packable))
+    (path,) = cached()
+    whole = path.stat().st_size
+    os.truncate(path, int(whole * share))
+    assert torch.equal(logits_of(load(packable)), expected)
+    assert path.stat().st_size == whole
+
+
+@pytest.mark.parametrize("data", [b"", b"not a model", bytes(4096)])
+def test_a_file_that_is_no_entry_is_made_again(data, packable):
+    expected = logits_of(load(packable))
+    (path,) = cached()
+    path.write_bytes(data)
+    assert torch.equal(logits_of(load(packable)), expected)
+    assert len(path.read_bytes()) > 4096
+
+
+def test_an_entry_of_another_model_under_this_name_is_not_used(packable, tmp_path):
+    tiny_network("gpt2").save_pretrained(tmp_path / "other")
+    builtin_tokenizer().save_pretrained(tmp_path / "other")
+    expected = logits_of(load(packable))
+    (mine,) = cached()
+    load(tmp_path / "other")
+    (other,) = set(cached()) - {mine}
+    shutil.copy(other, mine)
+    assert torch.equal(logits_of(load(packable)), expected)
+
+
+def key_of(folder: Path, scheme="nf4", dtype="bfloat16", device="cpu") -> str:
+    path = quantized_cache.entry_for(
+        find_checkpoint(LoadParams(str(folder))), scheme, dtype, device
+    )
+    return path.name
+
+
+def test_whatever_the_bytes_depend_on_makes_another_entry(copied, monkeypatch):
+    keys = {key_of(copied), key_of(copied, scheme="fp4"), key_of(copied, dtype="float16")}
+    keys.add(key_of(copied, device="cuda:0"))
+    assert key_of(copied, device="cuda:1") in keys
+    with monkeypatch.context() as patch:
+        patch.setattr(quantized_cache, "FORMAT", 2)
+        keys.add(key_of(copied))
+    for package in ("torch", "transformers", "bitsandbytes"):
+        real = quantized_cache.importlib.metadata.version
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                quantized_cache.importlib.metadata,
+                "version",
+                lambda name, p=package, real=real: "0" if name == p else real(name),
+            )
+            keys.add(key_of(copied))
+    with monkeypatch.context() as patch:
+        there = __import__("bitsandbytes").functional.has_avx512bf16()
+        patch.setattr("bitsandbytes.functional.has_avx512bf16", lambda: not there)
+        keys.add(key_of(copied))
+    weights = copied / "model.safetensors"
+    os.utime(weights, ns=(1, 1))
+    keys.add(key_of(copied))
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-5}))
+    keys.add(key_of(copied))
+    keys.add(key_of(Path(shutil.copytree(copied, copied.parent / "elsewhere"))))
+    assert len(keys) == 12
+
+
+def test_new_weights_in_the_same_folder_are_not_taken_for_the_old_ones(copied):
+    from safetensors.torch import load_file, save_file
+
+    before = logits_of(load(copied))
+    weights = load_file(copied / "model.safetensors")
+    save_file(
+        {name: tensor * 1.5 for name, tensor in weights.items()},
+        copied / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    assert not torch.equal(logits_of(load(copied)), before)
+
+
+def test_a_folder_that_cannot_be_written_is_a_notice(packable, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DECODECLI_CACHE", str(tmp_path / "file"))
+    lm = load(packable)
+    assert any("could not be kept" in notice for notice in lm.notices)
+    assert len(ids_of(lm)) > 0
+
+
+def test_a_full_disk_is_a_notice_and_leaves_nothing_behind(packable, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_files.os, "fsync", full)
+        lm = load(packable)
+    assert any("No space left" in notice for notice in lm.notices)
+    assert list(cache_files.cache_folder().iterdir()) == []
+    with monkeypatch.context() as patch:
+        usage = shutil.disk_usage("/")._replace(free=1000)
+        patch.setattr(cache_files.shutil, "disk_usage", lambda _: usage)
+        lm = load(packable)
+    assert any("0.0 are free" in notice for notice in lm.notices)
+    assert cached() == []
+
+
+@pytest.mark.parametrize("word", ["off", "none", "0"])
+def test_the_cache_can_be_turned_off(word, packable, monkeypatch, tmp_path):
+    monkeypatch.setenv("DECODECLI_CACHE", word)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
+    monkeypatch.chdir(tmp_path)
+    assert load(packable).notices == load(packable).notices
+    assert not (tmp_path / "xdg-cache").exists()
+    assert not (tmp_path / word).exists()
+
+
+def test_the_platforms_folder_is_the_default(monkeypatch, tmp_path):
+    monkeypatch.delenv("DECODECLI_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
+    assert str(cache_files.cache_folder()).endswith(os.path.join("decodecli", "quantized"))
+    if os.name == "posix" and os.uname().sysname == "Linux":
+        assert cache_files.cache_folder() == tmp_path / "xdg-cache" / "decodecli" / "quantized"
+
+
+def test_nothing_is_kept_of_a_model_that_is_not_quantized(packable):
+    decodecli.load(str(packable), device="cpu")
+    assert cached() == []
+
+
+def stored(seed: int) -> dict[str, cache_files.StoredTensor]:
+    data = memoryview(bytes([seed]) * 100_000)
+    return {f"t{n}": cache_files.StoredTensor("U8", (100_000,), data) for n in range(5)}
+
+
+def test_writers_at_once_leave_one_whole_file(tmp_path):
+    path = tmp_path / "cache" / "entry.safetensors"
+    problems, done = [], threading.Event()
+
+    def write(seed: int) -> None:
+        for _ in range(15):
+            cache_files.write_entry(path, {"seed": seed}, stored(seed))
+
+    def read() -> None:
+        while not done.is_set():
+            if not path.exists():
+                continue
+            data = path.read_bytes()
+            length = 8 + int.from_bytes(data[:8], "little")
+            if len(data) != length + 500_000 or len(set(data[length:])) != 1:
+                problems.append(len(data))
+
+    reader = threading.Thread(target=read)
+    writers = [threading.Thread(target=write, args=(seed,)) for seed in (1, 2, 3)]
+    for thread in (reader, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    done.set()
+    reader.join()
+    assert problems == []
+    assert [p.name for p in path.parent.iterdir()] == ["entry.safetensors"]
+
+
+_KINDS = {torch.uint8: "U8", torch.int8: "I8", torch.bfloat16: "BF16", torch.float32: "F32"}
+
+
+@FEW
+@given(
+    shapes=st.lists(
+        st.tuples(st.sampled_from(list(_KINDS)), st.lists(st.integers(0, 9), max_size=3)),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_an_entry_is_a_valid_safetensors_file_with_aligned_tensors(shapes, tmp_path):
+    from safetensors.torch import load_file
+
+    given = {
+        f"n{number}": (torch.randn(shape) * 20).to(dtype)
+        for number, (dtype, shape) in enumerate(shapes)
+    }
+    path = tmp_path / "e.safetensors"
+    cache_files.write_entry(
+        path, {"about": {"é": 1}}, {n: quantized_cache._stored(t) for n, t in given.items()}
+    )
+    found = load_file(path)
+    assert found.keys() == given.keys()
+    for name, tensor in given.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+    assert cache_files.read_metadata(path) == {"about": {"é": 1}}
+    start = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    for name, header in cache_files.safetensors_header(path).items():
+        at = start + header["data_offsets"][0]
+        size = given[name].numel() * given[name].itemsize
+        assert at % (64 if size % 64 == 0 else given[name].itemsize) == 0
+
+
+def test_what_a_killed_process_left_is_swept_and_can_be_cleared(tmp_path):
+    folder = cache_files.cache_folder()
+    folder.mkdir(parents=True)
+    old, new = folder / "a.safetensors.1-a.part", folder / "b.safetensors.2-b.part"
+    for part in (old, new):
+        part.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    cache_files.write_entry(folder / "c.safetensors", {"about": {"name": "c"}}, stored(1))
+    assert not old.exists()
+    assert new.exists()
+    assert {entry.path.name for entry in cache_files.clear()} == {"c.safetensors", new.name}
+    assert cache_files.entries() == []
