@@ -1,7 +1,8 @@
 """The stream of training tokens: whole documents, drawn from the sources by weight, end to end.
 
-A document is `<s> text </s>`; three in ten go without `<s>`, so that prompts work with and without
-it. The parts of a long tale have `<s>` only at its start and `</s>` only at its end.
+A document is `<s> text </s>`. `<s>` says that a text starts here, so a story without it begins at
+a sentence in the middle; tales and facts without it stay whole, so that prompts work either way but
+not alike. The parts of a long tale have `<s>` only at its start and `</s>` only at its end.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from tokenizers import Tokenizer
 from decodecli.builtin.prepare import Document
 from decodecli.builtin.tokenizer import BOS_ID, EOS_ID
 
-BOS_SHARE = 0.7
+# share of documents with `<s>`
+BOS_SHARE = {"stories": 0.85, "tales": 0.4, "storybooks": 0.4, "fables": 0.4, "facts": 0.6}
 # share of documents' tokens from each group: at the start of the training, and at its end
 WEIGHTS = {
-    "stories": (0.68, 0.80),
-    "tales": (0.16, 0.03),
-    "storybooks": (0.02, 0.02),
+    "stories": (0.71, 0.84),
+    "tales": (0.15, 0.03),
+    "storybooks": (0.02, 0.01),
     "fables": (0.01, 0.01),
-    "facts": (0.13, 0.14),
+    "facts": (0.11, 0.11),
 }
 GROUPS = {
     "tinystories": "stories",
@@ -32,6 +34,14 @@ GROUPS = {
     "fairytales": "tales",
     "books": "tales",
 }
+
+
+def _sentence_marks(tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """For every id: whether its piece can end a sentence, and whether it can begin a text."""
+    pieces = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
+    ends = [piece.endswith((".", "!", "?", '."', '!"', '?"')) for piece in pieces]
+    begins = [piece.startswith("▁") and piece[1:2].isupper() for piece in pieces]
+    return np.array(ends), np.array(begins)
 
 
 class Mixture:
@@ -49,6 +59,7 @@ class Mixture:
             group: float(np.mean([len(ids) + 2 for ids, _, _ in rows]))
             for group, rows in self.groups.items()
         }
+        self._ends, self._begins = _sentence_marks(tokenizer)
         self.random = np.random.default_rng(seed)
         self.queues: dict[str, list[int]] = {group: [] for group in self.groups}
         self.buffer = np.zeros(0, dtype=np.uint16)
@@ -74,9 +85,17 @@ class Mixture:
         if not self.queues[name]:
             self.queues[name] = self.random.permutation(len(self.groups[name])).tolist()
         ids, start, end = self.groups[name][self.queues[name].pop()]
-        bos = [BOS_ID] if start and self.random.random() < BOS_SHARE else []
+        bos = [BOS_ID] if start and self.random.random() < BOS_SHARE.get(name, 0.7) else []
+        if name == "stories" and start and not bos:
+            ids = self._from_the_middle(ids)
         self.drawn[name] += len(ids)
         return np.concatenate([bos, ids, [EOS_ID] if end else []]).astype(np.uint16)
+
+    def _from_the_middle(self, ids: np.ndarray) -> np.ndarray:
+        """The rest of a story from a sentence in its first half, or all of it if there is none."""
+        half = ids[: len(ids) // 2]
+        places = np.flatnonzero(self._ends[half[:-1]] & self._begins[half[1:]]) + 1
+        return ids[self.random.choice(places) :] if len(places) else ids
 
     def _weight(self, name: str, progress: float) -> float:
         first, last = WEIGHTS.get(name, (0.01, 0.01))

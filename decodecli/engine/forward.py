@@ -1,7 +1,8 @@
 """The model's forward passes: one for the prompt, then one a token, on a key-value cache.
 
-The model makes its own cache, whatever its architecture calls it, and hands it back with its output.
-A model that keeps none is run over the whole sequence each time.
+The prompt goes through the model's own `forward`. So do the tokens after it, unless the architecture
+is one that `direct` writes out. The model makes its own cache, whatever its architecture calls it,
+and hands it back with its output; a model that keeps none is run over the whole sequence each time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from decodecli.engine.direct import DirectStep, Unknown, plan
 
 # Where transformers' models hand back their cache, and the argument that takes it.
 _CACHES = {"past_key_values": "past_key_values", "cache_params": "cache_params", "state": "state"}
@@ -29,10 +32,16 @@ def input_device(model: Any) -> torch.device:
 
 
 class Forward:
-    """Forward passes of one sequence on `model`, in inference mode."""
+    """Forward passes of one sequence on `model`, in inference mode.
 
-    def __init__(self, model: Any) -> None:
+    `own_way` says why the tokens go through the model's own `forward`; None while they do not, or
+    before the first.
+    """
+
+    def __init__(self, model: Any, *, direct: bool = True) -> None:
         self.model = model
+        self.own_way: str | None = None if direct else "asked for"
+        self._direct: DirectStep | None = None
         self.device = input_device(model)
         accepted = inspect.signature(model.forward).parameters
         self._fixed: dict[str, Any] = {"use_cache": True, "return_dict": True}
@@ -44,24 +53,46 @@ class Forward:
     @torch.inference_mode()
     def prefill(self, ids: list[int]) -> Tensor:
         """Run the whole prompt; returns the logits after it, (1, vocab) float32."""
-        self._cache = {}
+        self._cache, self._direct = {}, None
         self._ids = torch.tensor([ids], dtype=torch.long, device=self.device)
         return self._run(self._ids)
 
     @torch.inference_mode()
     def step(self, token: Tensor) -> Tensor:
         """Run one more token, (1, 1); returns the logits after it, (1, vocab) float32."""
+        assert self._ids is not None, "prefill comes first"
+        if self._direct is None and self.own_way is None:
+            self._go_direct()
+        if self._direct is not None:
+            return self._direct(token.to(self.device)).to(copy=True, dtype=torch.float32)
         if self._cache:
             return self._run(token.to(self.device))
-        assert self._ids is not None, "prefill comes first"
         self._ids = torch.cat((self._ids, token.to(self.device)), dim=1)
         return self._run(self._ids)
 
     def fork(self) -> Forward:
         """A second sequence that goes on from here; neither disturbs the other."""
         other = copy.copy(self)
+        if self._direct is None and self.own_way is None:
+            other._go_direct()  # which leaves the model's own cache as it is
+        elif self._direct is not None:
+            other._direct = self._direct.fork()
+        if other._direct is not None:
+            return other
         other._cache = {name: copy.deepcopy(cache) for name, cache in self._cache.items()}
         return other
+
+    def _go_direct(self) -> None:
+        """Take the model's cache over into one with room, where the architecture is known."""
+        try:
+            cache = self._cache.get("past_key_values")
+            if cache is None or self._ids is None:
+                raise Unknown("it keeps no cache of keys and values")
+            self._direct = DirectStep(plan(self.model), cache, self._ids.shape[1])
+        except Unknown as unknown:
+            self.own_way = str(unknown)
+            return
+        self._cache = {}
 
     def _run(self, ids: Tensor) -> Tensor:
         output = self.model(input_ids=ids, **self._cache, **self._fixed)

@@ -11,23 +11,28 @@ import torch
 
 import decodecli
 from decodecli.engine.decode import Decoding, decode, encode, generate, prefill
+from decodecli.engine.forward import Forward
 from decodecli.engine.loading import LanguageModel
 from decodecli.errors import DecodeError, PromptError
 from decodecli.settings import SamplingParams
 
 
 @pytest.fixture
-def forwards(llama_lm, monkeypatch):
-    """How many tokens each forward pass of the model was given."""
+def forwards(monkeypatch):
+    """How many tokens each forward pass was given."""
     seen: list[int] = []
-    run = llama_lm.model.forward
+    prefill, step = Forward.prefill, Forward.step
 
-    def counted(*args, **kwargs):
-        seen.append(kwargs["input_ids"].shape[1])
-        return run(*args, **kwargs)
+    def counted_prefill(self, ids):
+        seen.append(len(ids))
+        return prefill(self, ids)
 
-    counted.__signature__ = __import__("inspect").signature(run)
-    monkeypatch.setattr(llama_lm.model, "forward", counted)
+    def counted_step(self, token):
+        seen.append(token.shape[1])
+        return step(self, token)
+
+    monkeypatch.setattr(Forward, "prefill", counted_prefill)
+    monkeypatch.setattr(Forward, "step", counted_step)
     return seen
 
 
