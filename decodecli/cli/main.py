@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from decodecli.cli.bench import bench
 from decodecli.cli.embed import embed
 from decodecli.cli.generate import generate
 from decodecli.cli.info import info
@@ -38,5 +39,5 @@ def decodecli(version: Version = None) -> None:
     """
 
 
-for _command in (generate, inspect_logits, softmax, tokenize, embed, models, presets, info):
+for _command in (generate, inspect_logits, softmax, tokenize, embed, models, presets, info, bench):
     app.command()(guarded(_command))

@@ -1,0 +1,164 @@
+"""A report for people: tables for a terminal, and a Markdown page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from decodecli.bench.machine import in_words
+from decodecli.bench.measure import Samples
+from decodecli.bench.plan import SECTIONS
+from decodecli.bench.report import Report, Row
+
+_COLUMNS = ("model", "ours", "", "peer", "", "ratio", "spread", "target", "holds")
+_RIGHT = (2, 4, 5, 6, 7)
+
+
+def as_text(report: Report, width: int, colour: bool, encoding: str = "utf-8") -> str:
+    """The report as tables, a section each, for a terminal of this width."""
+    file = io.StringIO()
+    console = Console(
+        file=file, width=width, force_terminal=colour, color_system="standard" if colour else None,
+        highlight=False, legacy_windows=False,
+    )  # fmt: skip
+    for line in in_words(report.machine):
+        console.print(Text(line))
+    plain = not encoding.lower().startswith("utf")
+    for section, rows in by_section(report):
+        console.print()
+        console.print(Text.assemble((section, "bold"), f"  {SECTIONS[section]}"))
+        console.print(_table(rows, plain))
+        for row in rows:
+            if row.skipped:
+                label = f"{row.subject}: " if row.subject else ""
+                peer = f" against {row.peer}" if row.peer else ""
+                console.print(Text(f"  {label}{row.what}{peer}: {row.skipped}", "dim"))
+    console.print()
+    console.print(Text(verdict(report), "bold"))
+    return file.getvalue()
+
+
+def _table(rows: list[Row], plain: bool) -> Table:
+    """The measured rows of one section; a subject is named once."""
+    table = Table(box=box.ASCII2 if plain else box.SIMPLE_HEAD, pad_edge=False, expand=False)
+    for place, name in enumerate(_COLUMNS):
+        table.add_column(Text(name), justify="right" if place in _RIGHT else "left",
+                         no_wrap=place in _RIGHT)  # fmt: skip
+    before = None
+    for row in rows:
+        if row.skipped:
+            continue
+        cells = row_cells(row)
+        styled = [Text(cell) for cell in cells]
+        if row.subject == before:
+            styled[0] = Text("")
+        if row.holds is not None:
+            styled[-1].stylize("green" if row.holds else "bold red")
+        table.add_row(*styled)
+        before = row.subject
+    return table
+
+
+def row_cells(row: Row) -> list[str]:
+    """A measured row in the words of its columns."""
+    return [
+        row.subject,
+        row.what,
+        figure(row.ours, row.unit),
+        row.peer,
+        figure(row.theirs, row.unit),
+        f"{row.ratio.median:.3g}" if row.ratio else "",
+        spread(row.figure),
+        str(row.target) if row.target else "",
+        {True: "yes", False: "no", None: ""}[row.holds],
+    ]
+
+
+def figure(samples: Samples | None, unit: str) -> str:
+    """A median with its unit, three digits: "12.3 tokens/s"."""
+    if samples is None:
+        return ""
+    value = samples.median
+    number = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{number} {unit}".strip()
+
+
+def spread(samples: Samples | None) -> str:
+    """The middle half of the repetitions: "1.08–1.14"; nothing for a single one."""
+    if samples is None or len(samples.values) < 2:
+        return ""
+    low, high = samples.quartiles
+    return f"{low:.3g}–{high:.3g}"
+
+
+def by_section(report: Report) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of each section that has any, in the sections' order."""
+    for section in SECTIONS:
+        rows = [row for row in report.rows if row.section == section]
+        if rows:
+            yield section, rows
+
+
+def verdict(report: Report) -> str:
+    """How many targets hold: "11 of 12 targets hold"."""
+    known = [row.holds for row in report.rows if row.holds is not None]
+    skipped = sum(1 for row in report.rows if row.skipped)
+    text = f"{sum(known)} of {len(known)} targets hold" if known else "no targets were measured"
+    return text + (f"; {skipped} not measured" if skipped else "")
+
+
+def as_markdown(report: Report) -> str:
+    """The report as a page: the command, the machine, a table a section, what was not measured."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`; this repeats it:",
+        "",
+        "```console",
+        "$ " + " ".join(report.command),
+        "```",
+        "",
+        "Every ratio is ours by the peer's, measured in one run: the sides take turns, "
+        f"{report.settings['repeat']} times each (at most 3 where one takes a minute). A ratio is the",
+        "median over the repetitions, a spread its middle half. Of tokens/s more is better, of seconds",
+        "and bytes less. `decodecli bench --help` says what the sections are, [BENCH.md](BENCH.md) how",
+        "each figure comes about.",
+        "",
+        *(f"- {line}" for line in in_words(report.machine)),
+        "",
+        verdict(report) + ".",
+    ]
+    for section, rows in by_section(report):
+        lines += [
+            "",
+            f"## {section}",
+            "",
+            SECTIONS[section][:1].upper() + SECTIONS[section][1:] + ".",
+        ]
+        measured = [row for row in rows if not row.skipped]
+        if measured:
+            lines += ["", "| model | ours | | peer | | ratio | spread | target | holds |"]
+            lines += ["|---|---|--:|---|--:|--:|--:|--:|---|"]
+            lines += ["| " + " | ".join(map(_escaped, row_cells(row))) + " |" for row in measured]
+        notes = dict.fromkeys(
+            f"- {row.subject}: {row.note}." if row.subject else f"- {row.note}."
+            for row in measured
+            if row.note
+        )
+        if notes:
+            lines += ["", *notes]
+        lines += [
+            f"{'' if place else chr(10)}- Not measured: {row.subject}{': ' if row.subject else ''}"
+            f"{row.what}{' against ' + row.peer if row.peer else ''}: {row.skipped}."
+            for place, row in enumerate(row for row in rows if row.skipped)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")

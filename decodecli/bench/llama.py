@@ -1,0 +1,190 @@
+"""The peer llama.cpp through llama-cpp-python, on a model of the same shape: a Q4_0 body, and an
+output matrix that is exact (16-bit), as ours is."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from decodecli.bench.measure import alternate
+from decodecli.bench.report import Row, Target, at_least, compared
+from decodecli.bench.subjects import FILTERED_WORDS, FILTERS, Subject, is_quantized, traced
+
+_HEADS = ("f16", "bf16")
+_OURS = f"full trace, 10 candidates; {FILTERED_WORDS}"
+_Q4_BLOCK, _Q4_BYTES = 32, 18  # a block of Q4_0: a float16 scale and 32 numbers of 4 bits
+
+
+def lacking_packages() -> str:
+    """Why the peer cannot be measured, or ""."""
+    modules = {"llama-cpp-python": "llama_cpp", "gguf": "gguf"}
+    missing = [name for name, module in modules.items() if not importlib.util.find_spec(module)]
+    if not missing:
+        return ""
+    return f"not installed: {' and '.join(missing)} (pip install llama-cpp-python gguf)"
+
+
+def llama_rows(subject: Subject, repeat: int, folder: Path) -> Iterator[Row]:
+    """Our 4-bit tokens/s against llama.cpp's Q4_0, same threads, same filters."""
+    peer = "llama.cpp Q4_0"
+    reason = lacking_packages()
+    config = subject.lm.model.config
+    if not reason and subject.on_gpu:
+        reason = "measured on a CPU only"
+    if not reason and not is_quantized(subject.precision):
+        return  # unequal sides
+    if not reason and config.model_type != "llama":
+        reason = f"only for the Llama architecture, and this is {config.model_type}"
+    if reason:
+        yield Row("llama", subject.label, _OURS, peer, skipped=reason)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    run = traced(subject, FILTERS)
+    for head in _HEADS:
+        file = write_gguf(folder / f"{head}.gguf", config, head)
+        try:
+            name = f"{peer}, output head in {head}"
+            if problem := crash(file):
+                yield Row("llama", subject.label, _OURS, name, skipped=problem)
+                continue
+            with_peer = _Peer(file, subject)
+            sides = {
+                _OURS: _rate(subject, run),
+                name: _rate(subject, with_peer.generate),
+            }
+            found = alternate(sides, repeat)
+            targets: dict[str, Target] = {}
+            if subject.precision.startswith("nf4") and subject.name != "builtin":
+                targets[name] = at_least(0.6)
+            note = "the stretch is 0.7; random weights of the same shape"
+            yield from compared("llama", subject.label, _OURS, found, "tokens/s", targets, note)
+            with_peer.close()
+        finally:
+            file.unlink()
+
+
+def _rate(subject: Subject, run: Callable[[int], None]) -> Callable[[], float]:
+    return lambda: subject.speed.tokens_per_second(run)
+
+
+def crash(file: Path) -> str:
+    """Try the file in a process of its own, for llama.cpp ends a process that it cannot go on in;
+    the complaint, or ""."""
+    script = (
+        "import sys, llama_cpp\n"
+        "model = llama_cpp.Llama(sys.argv[1], n_ctx=32, verbose=False)\n"
+        "model.eval([300])\nmodel.eval([301])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return ""
+    lines = done.stderr.strip().splitlines() or [""]
+    return f"llama.cpp fails ({done.returncode}): {lines[-1][:120]}"
+
+
+class _Peer:
+    """A GGUF file in llama.cpp."""
+
+    def __init__(self, file: Path, subject: Subject) -> None:
+        import llama_cpp
+        import torch
+
+        self._prompt = list(subject.prompt)
+        self._model = llama_cpp.Llama(
+            str(file),
+            n_ctx=len(self._prompt) + subject.speed.long + 8,
+            n_threads=torch.get_num_threads(),
+            n_threads_batch=torch.get_num_threads(),
+            seed=0,
+            verbose=False,
+        )
+
+    def generate(self, count: int) -> None:
+        """`count` tokens after the prompt, drawn by llama.cpp's own sampler."""
+        self._model.reset()
+        for token in self._prompt:  # one by one: its kernels for batches crash on some machines
+            self._model.eval([token])
+        for number in range(count):
+            token = self._model.sample(
+                top_k=FILTERS.top_k,
+                top_p=FILTERS.top_p,
+                min_p=0.0,
+                temp=FILTERS.temperature,
+                repeat_penalty=1.0,
+            )
+            if number + 1 < count:
+                self._model.eval([token])
+
+    def close(self) -> None:
+        self._model.close()
+
+
+def write_gguf(path: Path, config: Any, head: str) -> Path:
+    """A random Llama of this configuration: matrices in Q4_0, embeddings and output in `head`."""
+    import gguf
+    import numpy as np
+
+    writer = gguf.GGUFWriter(str(path), "llama")
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    keys_values = (config.num_key_value_heads or config.num_attention_heads) * size
+    writer.add_context_length(min(config.max_position_embeddings, 8192))
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(size)
+    writer.add_value_length(size)
+    writer.add_rope_dimension_count(size)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("none")
+    random = np.random.default_rng(0)
+
+    def matrix(name: str, rows: int, columns: int) -> None:
+        blocks = rows * columns // _Q4_BLOCK
+        data = np.resize(
+            random.integers(0, 256, (1 << 16, _Q4_BYTES), np.uint8), (blocks, _Q4_BYTES)
+        )
+        data[:, :2] = np.array([0.005], np.float16).view(np.uint8)
+        packed = data.reshape(rows, columns // _Q4_BLOCK * _Q4_BYTES)
+        writer.add_tensor(name, packed, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
+
+    def exact(name: str, rows: int, columns: int) -> None:
+        values = np.resize(random.standard_normal(1 << 22, np.float32) * 0.02, (rows, columns))
+        if head == "f16":
+            writer.add_tensor(name, values.astype(np.float16))
+            return
+        halves = (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+        writer.add_tensor(name, halves, raw_dtype=gguf.GGMLQuantizationType.BF16)
+
+    def norm(name: str, scale: float = 1.0) -> None:
+        writer.add_tensor(name, np.full(config.hidden_size, scale, np.float32))
+
+    exact("token_embd.weight", config.vocab_size, config.hidden_size)
+    norm("output_norm.weight", 3.0)
+    if not config.tie_word_embeddings:
+        exact("output.weight", config.vocab_size, config.hidden_size)
+    queries = config.num_attention_heads * size
+    for layer in range(config.num_hidden_layers):
+        block = f"blk.{layer}"
+        norm(f"{block}.attn_norm.weight")
+        norm(f"{block}.ffn_norm.weight")
+        matrix(f"{block}.attn_q.weight", queries, config.hidden_size)
+        matrix(f"{block}.attn_k.weight", keys_values, config.hidden_size)
+        matrix(f"{block}.attn_v.weight", keys_values, config.hidden_size)
+        matrix(f"{block}.attn_output.weight", config.hidden_size, queries)
+        matrix(f"{block}.ffn_gate.weight", config.intermediate_size, config.hidden_size)
+        matrix(f"{block}.ffn_up.weight", config.intermediate_size, config.hidden_size)
+        matrix(f"{block}.ffn_down.weight", config.hidden_size, config.intermediate_size)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

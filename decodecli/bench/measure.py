@@ -1,0 +1,133 @@
+"""Repetitions that alternate between the sides, their medians and spread, and the ratio of two sides.
+
+Everything here works on plain numbers; what a number means (seconds, tokens/s) the caller knows.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What one side measured, a value for each repetition, in the order of measuring."""
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError("no repetition was measured")
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """The middle half of the values lies between these; a single value is its own quartiles."""
+        if len(self.values) == 1:
+            return self.values[0], self.values[0]
+        first, _, third = statistics.quantiles(self.values, n=4, method="inclusive")
+        return first, third
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: median, quartiles, range and every value."""
+        return {
+            "median": self.median,
+            "quartiles": list(self.quartiles),
+            "range": [min(self.values), max(self.values)],
+            "values": list(self.values),
+        }
+
+
+def ratio(ours: Samples, theirs: Samples) -> Samples:
+    """Ours by theirs, repetition by repetition: neighbours in time, so that a machine that slows down
+    on the way slows both."""
+    pairs = zip(ours.values, theirs.values, strict=True)
+    return Samples(tuple(first / second for first, second in pairs))
+
+
+def alternate(
+    sides: Mapping[str, Callable[[], float]], repeat: int, warm_up: bool = True
+) -> dict[str, Samples]:
+    """Measure the sides in turn, `repeat` times, every other time in the opposite order (A B, B A, …).
+
+    Args:
+        sides: what each side is called, and what measures it once and returns the number.
+        warm_up: measure each side once before, and forget the number.
+    """
+    if warm_up:
+        for measure in sides.values():
+            measure()
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    names = list(sides)
+    for number in range(repeat):
+        for name in names if number % 2 == 0 else reversed(names):
+            found[name].append(sides[name]())
+    return {name: Samples(tuple(values)) for name, values in found.items()}
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """Seconds that something takes, on a device that may still be working when the call returns.
+
+    clock: seconds from anywhere.
+    settle: waits until the device is idle.
+    """
+
+    clock: Clock = time.perf_counter
+    settle: Callable[[], None] = lambda: None
+
+    def seconds(self, run: Callable[[], object]) -> float:
+        """How long `run` takes until its device is idle again."""
+        self.settle()
+        start = self.clock()
+        run()
+        self.settle()
+        return self.clock() - start
+
+    def per_call(self, run: Callable[[], object], calls: int) -> float:
+        """Seconds a call, over `calls` calls in a row."""
+
+        def all_of_them() -> None:
+            for _ in range(calls):
+                run()
+
+        return self.seconds(all_of_them) / calls
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens/s of decoding alone: a long run less a short one, so that whatever comes before the
+    first tokens (the prompt, a graph to capture) is left out.
+
+    `short` and `long` are numbers of tokens.
+    """
+
+    watch: Stopwatch
+    short: int
+    long: int
+
+    def tokens_per_second(self, run: Callable[[int], object]) -> float:
+        """Measure once. `run(n)` generates exactly n tokens.
+
+        A busy machine can make a short run take longer than a long one; after three of those the
+        long run is taken whole, which is too low a figure rather than none.
+        """
+        for _ in range(3):
+            short = self.watch.seconds(lambda: run(self.short))
+            long = self.watch.seconds(lambda: run(self.long))
+            if long > short:
+                return (self.long - self.short) / (long - short)
+        return self.long / max(long, 1e-9)
+
+    def overhead(self, run: Callable[[int], object]) -> float:
+        """Seconds before decoding is under way: a short run less what its tokens take."""
+        rate = self.tokens_per_second(run)
+        return max(self.watch.seconds(lambda: run(self.short)) - self.short / rate, 0.0)
