@@ -24,7 +24,14 @@ TABLES = ("full", "line", "none")
 
 @dataclass(frozen=True)
 class LoadParams:
-    """Which model, and how it is held in memory."""
+    """Which model, and how it is held in memory.
+
+    `max_memory` limits what each device may hold, as `0=10GiB,cpu=30GiB`; what is beyond goes to the
+    next one, and in the end to disk. `threads` is how many a CPU works with, None to leave it.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
 
     model: str = BUILTIN
     revision: str | None = None
@@ -33,6 +40,8 @@ class LoadParams:
     quantize: str = "auto"
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    max_memory: str | None = None
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if not self.model:
@@ -44,6 +53,20 @@ class LoadParams:
                 f"--device must be auto, cuda, cuda:N, mps or cpu, got {self.device}",
                 "auto takes a GPU when there is one",
             )
+        if self.threads is not None:
+            check_positive("threads", self.threads, "leave it out to choose by the model's size")
+        if self.max_memory is not None:
+            limits = memory_limits(self.max_memory)
+            if self.device not in ("auto", "cpu"):
+                raise UsageError(
+                    f"--max-memory goes with --device auto, not {self.device}",
+                    "leave --device out",
+                )
+            if self.device == "cpu" and set(limits) != {"cpu"}:
+                raise UsageError(
+                    f"--max-memory {self.max_memory}: --device cpu has no GPUs",
+                    "leave --device out, or limit the cpu alone",
+                )
 
 
 @dataclass(frozen=True)
@@ -131,6 +154,36 @@ _INTEGERS: dict[str, tuple[int, str]] = {
     "top_k": (0, "0 keeps everything; 40 is a usual choice"),
     "no_repeat_ngram_size": (0, "0 is off; 3 forbids repeating any three tokens"),
 }
+
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def memory_limits(text: str) -> dict[int | str, int]:
+    """Bytes for each device, from `0=10GiB,cpu=30GiB`: GPUs by their number, and `cpu`.
+
+    Raises:
+        UsageError: it is not written like that, or names a device twice.
+    """
+    hint = "write it like 0=10GiB,cpu=30GiB"
+    limits: dict[int | str, int] = {}
+    for part in text.split(","):
+        match = re.fullmatch(
+            r"\s*(?:(?:cuda:)?(\d+)|(cpu))\s*=\s*(\d+(?:\.\d+)?)\s*([KMG]i?B|)\s*",
+            part,
+            re.ASCII | re.IGNORECASE,
+        )
+        if not match:
+            raise UsageError(f"--max-memory cannot be read: {text!r}", hint)
+        device: int | str = int(match[1]) if match[1] else "cpu"
+        if device in limits:
+            raise UsageError(f"--max-memory names {device} twice: {text!r}", hint)
+        limits[device] = int(float(match[3]) * _UNITS[match[4].upper()])
+        if not limits[device]:
+            raise UsageError(
+                f"--max-memory gives {device} no memory: {text!r}", "leave the device out instead"
+            )
+    return limits
 
 
 def flag_name(name: str) -> str:

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from decodecli.errors import DecodecliError, UsageError
-from decodecli.settings import LoadParams, SamplingParams
+from decodecli.settings import LoadParams, SamplingParams, memory_limits
 
 # What each value may be, by the contract and transformers' own limits.
 RANGES = {
@@ -215,3 +215,43 @@ def test_an_error_reads_as_what_is_wrong_and_what_to_do():
     error = UsageError("it is wrong", "do this")
     assert str(error) == "it is wrong (do this)"
     assert str(UsageError("it is wrong")) == "it is wrong"
+
+
+def test_memory_limits_are_read_in_every_unit():
+    assert memory_limits("0=10GiB,cpu=30GiB") == {0: 10 * 2**30, "cpu": 30 * 2**30}
+    assert memory_limits("cuda:1=500MB, CPU=1.5gib") == {1: 500_000_000, "cpu": 3 * 2**29}
+    assert memory_limits("cpu=12345") == {"cpu": 12345}
+    assert LoadParams(max_memory="cpu=1GB", device="cpu").max_memory == "cpu=1GB"
+
+
+@given(
+    st.dictionaries(
+        st.one_of(st.integers(0, 99), st.just("cpu")), st.integers(1, 2**50), min_size=1
+    )
+)
+def test_what_is_written_as_limits_is_read_as_such(limits):
+    text = ",".join(f"{device}={size}" for device, size in limits.items())
+    assert memory_limits(text) == limits
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "10GiB", "0=", "gpu=1GB", "0=1GB,0=2GB", "0=-1GB", "0=1TB", "cpu=0", "0:1GB", "٣=1GB"],
+)
+def test_memory_limits_that_make_no_sense_are_refused(text):
+    with pytest.raises(UsageError, match="--max-memory"):
+        LoadParams(max_memory=text)
+
+
+@pytest.mark.parametrize(
+    ("device", "text"), [("cpu", "0=1GB"), ("cuda:0", "0=1GB"), ("mps", "cpu=1GB")]
+)
+def test_memory_limits_go_with_devices_that_they_name(device, text):
+    with pytest.raises(UsageError, match="--max-memory"):
+        LoadParams(device=device, max_memory=text)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "2"])
+def test_threads_are_a_positive_integer(value):
+    with pytest.raises(UsageError, match="--threads"):
+        LoadParams(threads=value)

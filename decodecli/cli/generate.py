@@ -31,6 +31,8 @@ def generate(
     device: o.Device = None,
     dtype: o.Dtype = None,
     quantize: o.Quantize = None,
+    max_memory: o.MaxMemory = None,
+    threads: o.Threads = None,
     allow_pickle: o.AllowPickle = None,
     trust_remote_code: o.TrustRemoteCode = None,
     file: o.File = None,

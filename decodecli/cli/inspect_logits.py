@@ -116,6 +116,8 @@ def inspect_logits(
     device: o.Device = None,
     dtype: o.Dtype = None,
     quantize: o.Quantize = None,
+    max_memory: o.MaxMemory = None,
+    threads: o.Threads = None,
     allow_pickle: o.AllowPickle = None,
     trust_remote_code: o.TrustRemoteCode = None,
     compare_quantize: CompareQuantize = None,

@@ -102,7 +102,7 @@ def _loaded(asked: Asked, params: LoadParams) -> Iterator[LanguageModel]:
     with loading_line(params.model, output) as progress:
         from decodecli.engine.loading import load
 
-        lm = load(params, progress=progress, verbose=output.verbose)
+        lm = load(params, progress=progress, verbose=output.verbose, auto_threads=True)
     yield lm
 
 

@@ -93,6 +93,20 @@ Quantize = Annotated[
         **choices("auto", "none", "nf4", "fp4", "int8"),
     ),
 ]  # fmt: skip
+MaxMemory = Annotated[
+    str | None,
+    option(
+        "--max-memory", panel=MODEL, default="all that is free", metavar="DEV=SIZE,…",
+        help="What each device may hold, as 0=10GiB,cpu=30GiB.",
+    ),
+]  # fmt: skip
+Threads = Annotated[
+    int | None,
+    option(
+        "--threads", panel=MODEL, default="by the model's size", metavar="N",
+        help="Threads on a CPU; goes before OMP_NUM_THREADS.",
+    ),
+]  # fmt: skip
 AllowPickle = Annotated[
     bool | None,
     switch(

@@ -18,10 +18,11 @@ from decodecli.engine import quantizing
 from decodecli.engine.checkpoint import Checkpoint, Progress, find_checkpoint
 from decodecli.engine.detokenize import piece_of
 from decodecli.engine.forward import input_device
+from decodecli.engine.threads import choose_threads
 from decodecli.errors import DecodecliError, LoadError, UsageError
 from decodecli.noise import library_noise
 from decodecli.records import ModelInfo
-from decodecli.settings import LoadParams
+from decodecli.settings import LoadParams, memory_limits
 
 BILLION = 1_000_000_000
 _FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -104,15 +105,22 @@ def load(
     quantize: str = "auto",
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
+    max_memory: str | None = None,
+    threads: int | None = None,
     progress: Progress = lambda _: None,
     verbose: bool = False,
+    auto_threads: bool = False,
 ) -> LanguageModel:
     """Load any causal language model of transformers by hub name or local folder.
 
     Args:
         model: "builtin", a folder, a hub name, or a `LoadParams` that says everything.
+        max_memory: what each device may hold, as "0=10GiB,cpu=30GiB"; the rest goes to disk.
+        threads: how many threads PyTorch works with on a CPU, in the whole process.
         progress: called with a few words as loading goes on.
         verbose: let third-party logging through.
+        auto_threads: choose the number of threads by the model's size where none is given; the
+            command line does, a program's own setting is left alone.
 
     Raises:
         LoadError: the model is missing, unreadable or of a kind that cannot be used.
@@ -122,7 +130,15 @@ def load(
         model
         if isinstance(model, LoadParams)
         else LoadParams(
-            str(model), revision, str(device), dtype, quantize, allow_pickle, trust_remote_code
+            str(model),
+            revision,
+            str(device),
+            dtype,
+            quantize,
+            allow_pickle,
+            trust_remote_code,
+            max_memory,
+            threads,
         )
     )
     start = time.perf_counter()
@@ -130,6 +146,11 @@ def load(
     checkpoint = find_checkpoint(params, progress)
     quantization = choose_quantize(params.quantize, place, checkpoint)
     number = choose_dtype(params.dtype, quantization, checkpoint)
+    _check_limits(params)
+    if place == "cpu" and (auto_threads or params.threads):
+        count = choose_threads(checkpoint.parameters, params.threads)
+        if count is not None:
+            torch.set_num_threads(count)
     progress(f"loading {params.model}")
     with _quiet(verbose), _explained(checkpoint):
         network, told = _load_model(params, checkpoint, place, number, quantization)
@@ -225,6 +246,18 @@ def choose_dtype(wanted: str, quantize: str, checkpoint: Checkpoint) -> str:
     return stored if stored in _FLOATS else "float32"
 
 
+def _check_limits(params: LoadParams) -> None:
+    """Refuse a limit for a GPU that is not there."""
+    if params.max_memory is None:
+        return
+    for device in memory_limits(params.max_memory):
+        if isinstance(device, int) and device >= torch.cuda.device_count():
+            raise UsageError(
+                f"--max-memory {params.max_memory}: there is no CUDA device {device} here",
+                f"there are {torch.cuda.device_count()}; limit cpu, or leave it out",
+            )
+
+
 def _has_bitsandbytes() -> bool:
     import importlib.util
 
@@ -238,7 +271,7 @@ def _load_model(
     _check_architecture(checkpoint, params)
     ours = quantize in quantizing.SCHEMES
     device_map = _device_map(params, checkpoint, device, dtype, quantize)
-    whole = device_map is None or "" in device_map
+    whole = device_map is None or isinstance(device_map, dict)
     if ours and whole:
         network = quantizing.from_cache(checkpoint, quantize, dtype, device)
         if network is not None:
@@ -269,6 +302,8 @@ def _from_pretrained(
         arguments["quantization_config"] = quantizing.scheme_settings(quantize, dtype)
     if device_map is not None:
         arguments["device_map"] = device_map
+    if params.max_memory is not None:
+        arguments["max_memory"] = memory_limits(params.max_memory)
     network, report = AutoModelForCausalLM.from_pretrained(
         checkpoint.folder, output_loading_info=True, **arguments
     )
@@ -286,6 +321,8 @@ def _device_map(
 ) -> Any:
     """One device, or accelerate's plan over all of them when the weights do not fit on one; None for
     a plain model on the CPU."""
+    if params.max_memory is not None:
+        return "auto"
     if params.device == "auto" and device.startswith("cuda") and quantize not in quantizing.SCHEMES:
         free, _ = torch.cuda.mem_get_info(device)
         needed = checkpoint.parameters * _FLOATS[dtype].itemsize
@@ -380,6 +417,12 @@ def _explained(checkpoint: Checkpoint) -> Iterator[None]:
             "try --quantize nf4, --dtype bfloat16, or a smaller model",
         ) from error
     except Exception as error:
+        if "dispatched on the CPU or the disk" in str(error):
+            raise LoadError(
+                f"{checkpoint.name}: weights in 4 or 8 bits must lie whole on "
+                "one kind of device, and there is no room for them",
+                "use --quantize none, which may spread to the CPU and the disk, or a smaller model",
+            ) from error
         if "mismatch" in str(error):  # transformers points to a report that went to its log
             raise LoadError(
                 f"the weights of {checkpoint.name} do not have the shapes that its config.json says",
@@ -457,7 +500,7 @@ def _generation_notices(model: Any, name: str) -> tuple[str, ...]:
 
 def _spelt_device(model: Any, device: str) -> str:
     devices = getattr(model, "hf_device_map", None)
-    if devices and len(set(devices.values())) > 1:
+    if devices and (len(set(devices.values())) > 1 or "disk" in devices.values()):
         names = [f"cuda:{d}" if isinstance(d, int) else str(d) for d in devices.values()]
         return "+".join(sorted(set(names)))
     return device

@@ -107,6 +107,8 @@ IN_WORDS = {
     "--bos": "as the tokenizer does",
     "--seed": "drawn",
     "--revision": "main",
+    "--max-memory": "all that is free",
+    "--threads": "by the model's size",
 }
 WITHOUT = {"--stop", "--trace", "--file", "--preset", "--config", "--help"}
 

@@ -11,6 +11,7 @@ from conftest import ARCHITECTURES, builtin_tokenizer, tiny_network
 import decodecli
 from decodecli.engine import loading
 from decodecli.engine.checkpoint import Checkpoint
+from decodecli.errors import UsageError
 from decodecli.settings import LoadParams, SamplingParams
 
 
@@ -115,3 +116,53 @@ def test_an_architecture_that_bitsandbytes_cannot_run_is_refused(tmp_path):
     builtin_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(decodecli.DecodecliError, match="does not work"):
         decodecli.load(str(tmp_path), device="cpu", quantize="nf4")
+
+
+@pytest.fixture
+def threads_set(monkeypatch):
+    """The numbers of threads that PyTorch was told, instead of telling it."""
+    told: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return told
+
+
+def test_threads_are_set_only_when_asked_for(tiny_folder, threads_set, monkeypatch):
+    folder = str(tiny_folder)
+    decodecli.load(folder, device="cpu")
+    assert threads_set == []
+    decodecli.load(folder, device="cpu", threads=2)
+    decodecli.load(LoadParams(model=folder, device="cpu", threads=3))
+    assert threads_set == [2, 3]
+    decodecli.load(folder, device="cpu", auto_threads=True)
+    assert threads_set == [2, 3, 1], "a small model works with one"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    decodecli.load(folder, device="cpu", auto_threads=True)
+    assert len(threads_set) == 3
+
+
+@pytest.mark.parametrize("limit", ["cpu=200KB", "cpu=1"])
+def test_what_does_not_fit_under_the_limit_goes_to_disk(limit, tiny_folder):
+    whole = decodecli.load(str(tiny_folder), device="cpu")
+    lm = decodecli.load(str(tiny_folder), device="cpu", max_memory=limit)
+    assert lm.info.device in ("cpu+disk", "disk")
+    params = SamplingParams(max_new_tokens=4, temperature=0)
+    first, second = (decodecli.generate(m, "Once upon", params) for m in (whole, lm))
+    assert first.summary.token_ids == second.summary.token_ids
+    assert second.header.model.device == lm.info.device
+
+
+def test_a_limit_that_is_never_reached_changes_nothing(tiny_folder):
+    lm = decodecli.load(str(tiny_folder), device="cpu", max_memory="cpu=1GiB")
+    assert lm.info.device == "cpu"
+
+
+def test_a_limit_for_a_device_that_is_not_there_is_wrong_usage(tiny_folder):
+    with pytest.raises(UsageError, match="no CUDA device 99"):
+        decodecli.load(str(tiny_folder), max_memory="99=1GiB")
+
+
+def test_quantized_weights_that_would_have_to_lie_on_disk_are_refused(tiny_folder):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    with pytest.raises(decodecli.DecodecliError, match="bits must lie whole on"):
+        decodecli.load(str(tiny_folder), device="cpu", quantize="nf4", max_memory="cpu=1KB")
