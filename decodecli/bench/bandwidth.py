@@ -28,7 +28,7 @@ def bandwidth_rows(subject: Subject, repeat: int, quick: bool) -> Iterator[Row]:
     what = "decoding with the full trace"
     sides = {what: lambda: needed * speed.tokens_per_second(run) / 1e9, _PEER: read}
     found = alternate(sides, repeat)
-    note = f"a token reads {needed / 1e6:,.1f} MB; memory read by {how}"
+    note = f"a token reads {needed / 1e6:,.1f} MB; memory read by {how}; {subject.how}"
     targets = {_PEER: wanted} if (wanted := _target(subject)) else {}
     yield from compared("bandwidth", subject.label, what, found, "GB/s", targets, note)
     if is_quantized(subject.precision):

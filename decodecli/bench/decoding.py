@@ -75,7 +75,7 @@ def _against(
         sides |= {name: peer for name, peer in peers.items() if name not in broken}
         found = alternate({name: _rate(subject, run) for name, run in sides.items()}, repeat, False)
     targets = {GENERATE: decode_target(subject, params)}
-    note = f"{subject.speed.long} tokens less {subject.speed.short}, so without the prompt"
+    note = f"{subject.speed.long} tokens less {subject.speed.short}, so without the prompt; {subject.how}"
     yield from compared("decode", subject.label, what, found, "tokens/s", targets, note)
     for name, problem in broken.items():
         yield Row("decode", subject.label, what, name, skipped=f"it fails: {problem}")
@@ -179,7 +179,7 @@ def trace_rows(subject: Subject, repeat: int, drawn: Drawn) -> Iterator[Row]:
         without = untraced(subject, FILTERS)
         sides = {what: _rate(subject, with_tables), peer: _rate(subject, without)}
         found = alternate(sides, repeat)
-    note = "drawn as generate draws; another process reads the terminal"
+    note = f"drawn as generate draws; another process reads the terminal; {subject.how}"
     targets = {peer: trace_target(subject)}
     yield from compared("trace", subject.label, what, found, "tokens/s", targets, note)
 

@@ -32,36 +32,44 @@ def as_text(report: Report, width: int, colour: bool, encoding: str = "utf-8") -
     for section, rows in by_section(report):
         console.print()
         console.print(Text.assemble((section, "bold"), f"  {SECTIONS[section]}"))
-        console.print(_table(rows, plain))
+        measured = [row for row in rows if not row.skipped]
+        if measured:
+            console.print(_table(measured, plain))
         for row in rows:
             if row.skipped:
-                label = f"{row.subject}: " if row.subject else ""
-                peer = f" against {row.peer}" if row.peer else ""
-                console.print(Text(f"  {label}{row.what}{peer}: {row.skipped}", "dim"))
+                console.print(Text("  " + not_measured(row), "dim"))
     console.print()
     console.print(Text(verdict(report), "bold"))
-    return file.getvalue()
+    text = "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 def _table(rows: list[Row], plain: bool) -> Table:
-    """The measured rows of one section; a subject is named once."""
+    """The measured rows of one section; what stands in the row above is not said again."""
     table = Table(box=box.ASCII2 if plain else box.SIMPLE_HEAD, pad_edge=False, expand=False)
     for place, name in enumerate(_COLUMNS):
         table.add_column(Text(name), justify="right" if place in _RIGHT else "left",
                          no_wrap=place in _RIGHT)  # fmt: skip
-    before = None
+    before = ["", ""]
     for row in rows:
-        if row.skipped:
-            continue
         cells = row_cells(row)
         styled = [Text(cell) for cell in cells]
-        if row.subject == before:
-            styled[0] = Text("")
         if row.holds is not None:
             styled[-1].stylize("green" if row.holds else "bold red")
+        if cells[0] == before[0]:
+            styled[0] = Text("")
+            if cells[1] == before[1]:
+                styled[1] = Text("″" if not plain else '"')
         table.add_row(*styled)
-        before = row.subject
+        before = cells[:2]
     return table
+
+
+def not_measured(row: Row) -> str:
+    """A row that was not measured, and why: "gpt2 · nf4: … against …: not installed: …"."""
+    subject = f"{row.subject}: " if row.subject else ""
+    peer = f" against {row.peer}" if row.peer else ""
+    return f"{subject}{row.what}{peer}: {row.skipped}"
 
 
 def row_cells(row: Row) -> list[str]:
@@ -152,11 +160,9 @@ def as_markdown(report: Report) -> str:
         )
         if notes:
             lines += ["", *notes]
-        lines += [
-            f"{'' if place else chr(10)}- Not measured: {row.subject}{': ' if row.subject else ''}"
-            f"{row.what}{' against ' + row.peer if row.peer else ''}: {row.skipped}."
-            for place, row in enumerate(row for row in rows if row.skipped)
-        ]
+        skipped = [f"- Not measured: {not_measured(row)}." for row in rows if row.skipped]
+        if skipped:
+            lines += ["", *skipped]
     return "\n".join(lines) + "\n"
 
 

@@ -15,39 +15,38 @@ from decodecli.bench.report import Row, Target, at_least, compared
 from decodecli.bench.subjects import FILTERED_WORDS, FILTERS, Subject, is_quantized, traced
 
 _HEADS = ("f16", "bf16")
+_PEER = "llama.cpp Q4_0"
 _OURS = f"full trace, 10 candidates; {FILTERED_WORDS}"
 _Q4_BLOCK, _Q4_BYTES = 32, 18  # a block of Q4_0: a float16 scale and 32 numbers of 4 bits
 
 
-def lacking_packages() -> str:
-    """Why the peer cannot be measured, or ""."""
+def why_not(precision: str, on_gpu: bool, architecture: str) -> str:
+    """Why the peer cannot be measured on such a model here, or ""."""
+    if on_gpu:
+        return "measured on a CPU only"
+    if not is_quantized(precision):
+        return "only for 4-bit weights: add --quantize nf4"
+    if architecture != "llama":
+        return f"only for the Llama architecture, and this is {architecture}"
     modules = {"llama-cpp-python": "llama_cpp", "gguf": "gguf"}
     missing = [name for name, module in modules.items() if not importlib.util.find_spec(module)]
-    if not missing:
-        return ""
-    return f"not installed: {' and '.join(missing)} (pip install llama-cpp-python gguf)"
+    if missing:
+        return f"not installed: {' and '.join(missing)} (pip install llama-cpp-python gguf)"
+    return ""
 
 
 def llama_rows(subject: Subject, repeat: int, folder: Path) -> Iterator[Row]:
     """Our 4-bit tokens/s against llama.cpp's Q4_0, same threads, same filters."""
-    peer = "llama.cpp Q4_0"
-    reason = lacking_packages()
     config = subject.lm.model.config
-    if not reason and subject.on_gpu:
-        reason = "measured on a CPU only"
-    if not reason and not is_quantized(subject.precision):
-        return  # unequal sides
-    if not reason and config.model_type != "llama":
-        reason = f"only for the Llama architecture, and this is {config.model_type}"
-    if reason:
-        yield Row("llama", subject.label, _OURS, peer, skipped=reason)
+    if reason := why_not(subject.precision, subject.on_gpu, config.model_type):
+        yield Row("llama", subject.label, _OURS, _PEER, skipped=reason)
         return
     folder.mkdir(parents=True, exist_ok=True)
     run = traced(subject, FILTERS)
     for head in _HEADS:
         file = write_gguf(folder / f"{head}.gguf", config, head)
         try:
-            name = f"{peer}, output head in {head}"
+            name = f"{_PEER}, output head in {head}"
             if problem := crash(file):
                 yield Row("llama", subject.label, _OURS, name, skipped=problem)
                 continue
@@ -60,7 +59,7 @@ def llama_rows(subject: Subject, repeat: int, folder: Path) -> Iterator[Row]:
             targets: dict[str, Target] = {}
             if subject.precision.startswith("nf4") and subject.name != "builtin":
                 targets[name] = at_least(0.6)
-            note = "the stretch is 0.7; random weights of the same shape"
+            note = f"the stretch is 0.7; random weights of the same shape; {subject.how}"
             yield from compared("llama", subject.label, _OURS, found, "tokens/s", targets, note)
             with_peer.close()
         finally:

@@ -33,7 +33,8 @@ def timed(run):
         torch.cuda.synchronize()
     return found, time.perf_counter() - start
 
-lm, load = timed(lambda: decodecli.load(source, device=device, dtype=dtype, quantize=scheme))
+lm, load = timed(lambda: decodecli.load(source, device=device, dtype=dtype, quantize=scheme,
+                                        auto_threads=True))
 ids = [number % lm.info.vocab_size for number in range(300, 316)]
 forwards = [timed(lambda: prefill(lm, ids))[1] for _ in range(7)]
 print(json.dumps({"parameters": lm.info.parameters, "load": load, "forwards": forwards}))

@@ -14,7 +14,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:
-    """CPU, cores that this process may use, memory, GPU where one is used, versions and threads.
+    """CPU, cores that this process may use, memory, GPU where one is used, and versions.
 
     Args:
         device: what the benchmark runs on; a CUDA device is described too.
@@ -29,7 +29,6 @@ def describe(device: str = "cpu") -> dict[str, Any]:
         "gpu": _gpu(device),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": _versions(),
-        "threads": torch.get_num_threads(),
         "wait_policy": os.environ.get("OMP_WAIT_POLICY", "the library's own").lower(),
     }
 
@@ -115,10 +114,9 @@ def in_words(machine: dict[str, Any]) -> list[str]:
     versions = " · ".join(f"{name} {version}" for name, version in machine["versions"].items())
     memory = f" · {machine['memory_gib']:g} GiB" if machine["memory_gib"] else ""
     cores = f"{machine['cores']} core" + ("s" if machine["cores"] != 1 else "")
-    threads = f"{machine['threads']} thread" + ("s" if machine["threads"] != 1 else "")
     lines = [
         f"{machine['cpu']} ({machine['instructions']}) · {cores} usable{memory} · {machine['system']}",
-        f"{versions} · {threads}, OpenMP wait policy {machine['wait_policy']}",
+        f"{versions} · OpenMP wait policy {machine['wait_policy']}",
     ]
     if machine["gpu"]:
         gpu = machine["gpu"]

@@ -51,18 +51,17 @@ class Bench:
             wanted = plan.precisions(self.device)
             names = plan.models(self.device)
             self.precisions = {name: fitting(name, wanted, self.device) for name in names}
-        with _threads(plan.threads):
-            machine = describe(self.device)
         settings = {
             "repeat": plan.repetitions,
             "device": self.device,
             "tokens": plan.tokens,
+            "threads": plan.threads,
             "quick": plan.quick,
             "models": list(self.precisions),
             "precisions": list(plan.precisions(self.device)),
             "sections": list(self.sections),
         }
-        self.report = Report(plan.command, machine, settings)
+        self.report = Report(plan.command, describe(self.device), settings)
 
     def rows(self) -> Iterator[Row]:
         """Measure; each row is in the report once it is given out."""
@@ -122,6 +121,8 @@ class Bench:
         wanted = [
             name for name in ("decode", "trace", "bandwidth", "llama") if name in self.sections
         ]
+        if not is_quantized(precision) and any(map(is_quantized, self.precisions[name])):
+            wanted = [section for section in wanted if section != "llama"]  # once it is enough
         if not wanted:
             return
         self.progress(f"loading {name} · {precision}")

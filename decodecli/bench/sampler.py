@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from decodecli.bench.measure import alternate
 from decodecli.bench.report import Row, at_most, compared
-from decodecli.bench.subjects import FILTERED_WORDS, FILTERS, stopwatch
+from decodecli.bench.subjects import FILTERED_WORDS, FILTERS, stopwatch, threads_in_words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,8 @@ def sampler_rows(
 
     found = alternate({_OURS: timed(ours(logits)), _PEER: timed(theirs(logits))}, repeat)
     subject = f"{vocabulary:,} tokens · {device.partition(':')[0]}"
-    note = f"{FILTERED_WORDS}; {calls} calls a repetition"
+    how = "GPU" if device.startswith("cuda") else threads_in_words()
+    note = f"{FILTERED_WORDS}; {calls} calls a repetition; {how}"
     yield from compared("sampler", subject, _OURS, found, "ms", {_PEER: at_most(0.15)}, note)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,8 +46,21 @@ class Subject:
         return f"{self.name} · {self.precision}"
 
     @property
+    def how(self) -> str:
+        """On what, for the notes: the GPU, or how many threads of the CPU."""
+        return "GPU" if self.on_gpu else threads_in_words()
+
+    @property
     def on_gpu(self) -> bool:
         return str(self.lm.info.device).startswith("cuda")
+
+
+def threads_in_words() -> str:
+    """How many threads PyTorch works with now: "2 threads"."""
+    import torch
+
+    count = torch.get_num_threads()
+    return f"{count} thread" + ("s" if count != 1 else "")
 
 
 def stopwatch(device: str) -> Stopwatch:
@@ -60,12 +72,19 @@ def stopwatch(device: str) -> Stopwatch:
     return Stopwatch(settle=lambda: torch.cuda.synchronize(device))
 
 
-def load_params(model: str, precision: str, device: str, threads: int | None, **more: Any) -> Any:
-    """`LoadParams` for a precision; `threads` goes in where the settings know it."""
+def load_params(
+    source: str, precision: str, device: str, threads: int | None, revision: str | None = None
+) -> LoadParams:
+    """`LoadParams` for a folder, a hub name or builtin, held in a precision."""
     dtype, scheme = dtype_and_scheme(precision)
-    if threads is not None and any(f.name == "threads" for f in dataclasses.fields(LoadParams)):
-        more["threads"] = threads
-    return LoadParams(model=model, device=device, dtype=dtype, quantize=scheme, **more)
+    return LoadParams(
+        model=source,
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        quantize=scheme,
+        threads=threads,
+    )
 
 
 def lacking(name: str, precision: str, device: str, free: int | None) -> str:
@@ -125,14 +144,19 @@ def loaded(
 
     import decodecli
 
-    lm = decodecli.load(load_params(source, precision, device, threads, revision=revision))
-    prompt = _prompt(lm.info.vocab_size)
-    speed = lengths(tokens, quick, lm, len(prompt), device)
-    yield Subject(name, precision, _endless(lm), prompt, speed)
-    del lm
-    gc.collect()
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
+    threads_before = torch.get_num_threads()
+    params = load_params(source, precision, device, threads, revision)
+    try:
+        lm = decodecli.load(params, auto_threads=True)  # as the commands do
+        prompt = _prompt(lm.info.vocab_size)
+        speed = lengths(tokens, quick, lm, len(prompt), device)
+        yield Subject(name, precision, _endless(lm), prompt, speed)
+        del lm
+    finally:
+        torch.set_num_threads(threads_before)
+        gc.collect()
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()
 
 
 def lengths(tokens: int | None, quick: bool, lm: Any, prompt_tokens: int, device: str) -> Speed:
