@@ -78,7 +78,7 @@ def _load_and_run(
         from decodecli.engine.detokenize import tokenizer_kind
         from decodecli.engine.loading import load
 
-        lm = load(load_params, progress=progress, verbose=output.verbose)
+        lm = load(load_params, progress=progress, verbose=output.verbose, auto_threads=True)
         prefix = prefill(lm, text, output.bos)
     for notice in (*lm.notices, *_chat_notice(lm)):
         shown.tell(notice)
@@ -229,17 +229,25 @@ class _Records:
 
 class _Screen:
     """A `TerminalView` on stdout, or on stderr beside the text: there a failure to write ends the
-    view, not the run."""
+    view, not the run. On a terminal it is drawn beside the run, elsewhere step by step."""
 
     def __init__(self, stream: Any, tables: str, byte_level: bool, *, text: bool) -> None:
         from rich.console import Console
 
+        from decodecli.views.drawing import Drawing
         from decodecli.views.terminal import TerminalView
 
         self._tolerant = stream is sys.stderr
-        self._view: TerminalView | None = TerminalView(
-            Console(file=stream), tables=tables, live=text, show_text=text, byte_level=byte_level
+        view = TerminalView(
+            Console(file=streams.unbuffered(stream)),
+            tables=tables,
+            live=text,
+            show_text=text,
+            byte_level=byte_level,
         )
+        self._view: Drawing | TerminalView | None = view
+        if streams.is_terminal(stream):
+            self._view = Drawing(view)
 
     def _draw(self, what: str, *args: Any, **kwargs: Any) -> None:
         if self._view is None:

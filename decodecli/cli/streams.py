@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,44 @@ def is_terminal(stream: Any) -> bool:
         return bool(stream is not None and stream.isatty())
     except ValueError:
         return False
+
+
+class _Unbuffered:
+    """A terminal's text stream without Python's buffer, whose lock a write that hangs in another
+    thread would hold at the interpreter's end."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._number = stream, stream.fileno()
+        self.encoding, self.errors = stream.encoding, stream.errors
+
+    def write(self, text: str) -> int:
+        self._stream.flush()  # what others wrote comes first
+        left = memoryview(text.encode(self.encoding, self.errors))
+        while left:
+            try:
+                left = left[os.write(self._number, left) :]
+            except BlockingIOError:
+                select.select([], [self._number], [])
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return int(self._number)
+
+
+def unbuffered(stream: Any) -> Any:
+    """`stream`, past its buffer where it is a terminal with a file behind it."""
+    if os.name != "posix" or not is_terminal(stream):
+        return stream
+    try:
+        return _Unbuffered(stream)
+    except (OSError, ValueError, AttributeError):
+        return stream
 
 
 def read_prompt(argument: str | None, file: str | None) -> tuple[str, bool]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 ZERO_WIDTH_JOINER = "\u200d"
+_KEPT = 20_000  # characters that the last rows are sought in, should the width change
 
 
 @dataclass(slots=True)
@@ -23,12 +24,13 @@ class RunningText:
     """Coloured text and its last `rows` rows at the current width.
 
     Wraps at spaces, beside wide characters, and anywhere when a word is longer than a row. Rows are
-    kept between steps; only a new width wraps all of the text again. Without a number of `rows` it
-    keeps all of them, and empty ones too.
+    kept between steps; only a new width wraps the text again, from as far back as its last rows
+    need. Without a number of `rows` it keeps all of them, and empty ones too.
     """
 
     def __init__(self, rows: int | None = None) -> None:
-        self._spans: list[tuple[str, str]] = []
+        self._spans: deque[tuple[str, str]] = deque()
+        self._kept = 0  # characters in the spans
         self._width = 0
         self._done: deque[list[_Cell]] = deque(maxlen=rows)
         self._row: list[_Cell] = []
@@ -37,6 +39,9 @@ class RunningText:
     def add(self, text: str, code: str = "") -> None:
         """Append `text` (already safe) under the escape sequence `code`."""
         self._spans.append((text, code))
+        self._kept += len(text)
+        while self._done.maxlen is not None and self._kept - len(self._spans[0][0]) >= _KEPT:
+            self._kept -= len(self._spans.popleft()[0])
         if self._width:
             self._feed(text, code)
 

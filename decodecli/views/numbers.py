@@ -21,10 +21,16 @@ def percent_cell(probability: float | None) -> str:
     if not probability:
         return "   ·   "
     if probability >= 0.00995:  # what rounds to 1.0 %
-        return f"{100 * probability:5.1f}% "
+        tenths = int(1000 * probability + 0.5)
+        return _TENTHS[tenths] if tenths <= 1000 else f"{100 * probability:5.1f}% "
     if probability >= 0.000095:  # what rounds to 0.01 %
-        return f"{100 * probability:6.2f}%"
+        return _HUNDREDTHS[int(10000 * probability + 0.5)]
     return scientific(probability).rjust(CELL)
+
+
+# Spelt beforehand: a run shows some forty percentages a step.
+_TENTHS = tuple(f"{tenths / 10:5.1f}% " for tenths in range(1001))
+_HUNDREDTHS = tuple(f"{hundredths / 100:6.2f}%" for hundredths in range(101))
 
 
 def percent_bare(probability: float) -> str:

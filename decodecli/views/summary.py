@@ -101,8 +101,9 @@ class Facts:
         """Count a step in."""
         self.count += 1
         self.entropy += step.entropy
-        entry = (step.entropy, -step.index, step.token, math.exp(step.logprob))
-        self._unsure = nlargest(3, [*self._unsure, entry])
+        if len(self._unsure) < 3 or step.entropy > self._unsure[-1][0]:
+            entry = (step.entropy, -step.index, step.token, math.exp(step.logprob))
+            self._unsure = nlargest(3, [*self._unsure, entry])
 
     def least_sure(self, style: Style) -> list[str]:
         """`17 ␣garden (H 4.91, p 0.6%)`: the three steps of the greatest entropy, at temperature 1."""

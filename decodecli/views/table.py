@@ -199,38 +199,30 @@ def _heading(name: str) -> str:
 def _rows(step: Step, columns: Layout, style: Style) -> Iterator[str]:
     """A line a candidate. What is the same for all of them is looked up once: these lines are most
     of what a run draws."""
-    paint, accent, dim, heat = (
-        style.theme.paint,
-        style.theme.accent,
-        style.theme.dim,
-        style.theme.heat,
-    )
+    theme, paint, ascii_only = style.theme, style.theme.paint, style.ascii_only
     rank_width, token_width, id_width, tail = columns.rank, columns.token, columns.id, columns.tail
     logit, at_one, tempered = columns.logit, columns.at_one, columns.tempered
-    cumulative, byte_level, ascii_only = columns.cumulative, style.byte_level, style.ascii_only
+    cell = percent_cell
     for row in step.candidates:
         chosen = row.token_id == step.token_id
-        rank = str(row.rank).rjust(2)
-        token = _token_cell(row.token, byte_level, token_width, style.encoding)
-        line = f"{('▸ ' + rank if chosen else rank).rjust(rank_width)}  {token}"
-        if id_width:
-            line += str(row.token_id).rjust(id_width)
-        if logit:
-            line += decimal(row.logit).rjust(_LOGIT)
-        if at_one:
-            line += " " + percent_cell(exp_or_zero(row.logprob))
-        if tempered:
-            line += " " + percent_cell(exp_or_zero(row.tempered_logprob))
-        if cumulative:
-            line += " " + percent_cell(row.cumulative)
         final = exp_or_zero(row.final_logprob)
-        line += " " + percent_cell(final)
+        line = (
+            f"{('▸ ' if chosen else '') + str(row.rank).rjust(2):>{rank_width}}  "
+            f"{_token_cell(row.token, style.byte_level, token_width, style.encoding)}"
+            f"{str(row.token_id).rjust(id_width) if id_width else ''}"
+            f"{decimal(row.logit).rjust(_LOGIT) if logit else ''}"
+            f"{' ' + cell(exp_or_zero(row.logprob)) if at_one else ''}"
+            f"{' ' + cell(exp_or_zero(row.tempered_logprob)) if tempered else ''}"
+            f"{' ' + cell(row.cumulative) if columns.cumulative else ''}"
+            f" {cell(final)}"
+        )
         if row.removed_by is not None:
-            yield paint(dim, f"{line} {stage_name(row.removed_by, tail)}".rstrip())
+            yield paint(theme.dim, f"{line} {stage_name(row.removed_by, tail)}".rstrip())
         elif drawn := bar(final, tail, ascii_only):
-            yield f"{paint(accent, line) if chosen else line} {paint(heat[level(final)], drawn)}"
+            line = paint(theme.accent, line) if chosen else line
+            yield f"{line} {paint(theme.heat[level(final)], drawn)}"
         else:
-            yield paint(accent if chosen else "", line.rstrip())
+            yield paint(theme.accent if chosen else "", line.rstrip())
 
 
 @lru_cache(maxsize=4096)  # more than a vocabulary shows again, and bounded whatever its size

@@ -1,14 +1,16 @@
 """A run on a terminal: header, prompt, a table or a line a step, the running text, the summary.
 
-Each step is written and flushed once. Finished steps are printed for good; only the running text at
-the bottom is drawn again. After drawing it the cursor rests at its *top*, so that erasing is "clear
-from here down": right whatever the terminal does to the rows below when it is resized.
+Steps are written and flushed once, alone or several together. Finished steps are printed for good;
+only the running text at the bottom is drawn again. After drawing it the cursor rests at its *top*,
+so that erasing is "clear from here down": right whatever the terminal does to the rows below when it
+is resized.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -71,7 +73,8 @@ class TerminalView:
     def _begin(self) -> None:
         """Forget the run before."""
         self._facts = Facts()
-        self._spans: list[tuple[str, str]] = []
+        self._texts: list[str] = []  # of the steps that had any, and the level of each
+        self._levels = bytearray()
         self._running = RunningText(_REGION_ROWS - 1)
         self._line_start = True
 
@@ -96,25 +99,35 @@ class TerminalView:
 
     def step(self, step: Step) -> None:
         """Print a step and draw the running text again, in one write."""
-        style = self._style = self._fitted(step)
-        self._facts.add(step)
-        code = style.theme.text[level(math.exp(step.logprob))]
-        text = self._safe(step.text)
-        if text and self._show_text:
-            self._spans.append((text, code))
-            if self._live:
-                self._running.add(text, code)
-        if self._tables == "full":
-            out = step_table(step, style)
-        elif self._tables == "line":
-            out = step_line(step, style)
-        else:
-            out = style.theme.paint(code, text) if self._show_text else ""
-            self._line_start = text.endswith("\n") if text else self._line_start
+        self.steps((step,))
+
+    def steps(self, steps: Sequence[Step]) -> None:
+        """Print several steps in order and draw the running text again, in one write."""
+        self._style = self._fitted(steps)
+        out = "".join([self._drawing(step, self._style) for step in steps])
         if self._live:
             erase, self._drawn = (_ERASE if self._drawn else ""), True
             out = f"{erase}{out}{self._region()}"
         self._write(out)
+
+    def _drawing(self, step: Step, style: Style) -> str:
+        """What is printed of a step for good."""
+        self._facts.add(step)
+        surprise = level(math.exp(step.logprob))
+        code = style.theme.text[surprise]
+        text = self._safe(step.text)
+        if text and self._show_text:
+            if self._tables != "none":
+                self._texts.append(text)
+                self._levels.append(surprise)
+            if self._live:
+                self._running.add(text, code)
+        if self._tables == "full":
+            return step_table(step, style)
+        if self._tables == "line":
+            return step_line(step, style)
+        self._line_start = text.endswith("\n") if text else self._line_start
+        return style.theme.paint(code, text) if self._show_text else ""
 
     def finish(self, summary: RunSummary) -> None:
         """Take the running text away; print the whole text once, and the summary."""
@@ -134,7 +147,11 @@ class TerminalView:
     def _whole_text(self, prompt: str) -> str:
         """The prompt and the text in its colours; on a terminal wrapped between words."""
         theme = self._style.theme
-        spans = [(self._safe(text_tail(prompt)), theme.prompt), *self._spans]
+        codes = map(theme.text.__getitem__, self._levels)
+        spans = [
+            (self._safe(text_tail(prompt)), theme.prompt),
+            *zip(self._texts, codes, strict=True),
+        ]
         if not self._console.is_terminal:
             return "".join(theme.paint(code, text) for text, code in spans)
         wrapped = RunningText()
@@ -170,14 +187,15 @@ class TerminalView:
         key = " ".join(theme.paint(c, name) for c, name in zip(theme.text, LEVELS, strict=True))
         return f"{line}{key} {theme.paint(theme.dim, '──')}"
 
-    def _fitted(self, step: Step | None = None) -> Style:
-        """The style at the terminal's present width, knowing what the step's tokens give away."""
+    def _fitted(self, steps: Iterable[Step] = ()) -> Style:
+        """The style at the terminal's present width, knowing what the steps' tokens give away."""
         style, width = self._style, self._size()[0]
         byte_level = style.byte_level if self._byte_level is None else self._byte_level
-        if self._byte_level is None and step is not None:
-            pieces = [row.token for row in step.candidates]
-            seen_before = byte_level and not any("▁" in piece for piece in pieces)
-            byte_level = seen_before or guess_byte_level(pieces)
+        if self._byte_level is None:
+            for step in steps:
+                pieces = [row.token for row in step.candidates]
+                seen_before = byte_level and not any("▁" in piece for piece in pieces)
+                byte_level = seen_before or guess_byte_level(pieces)
         if width == style.width and byte_level == style.byte_level:
             return style
         return replace(style, width=width, byte_level=byte_level)

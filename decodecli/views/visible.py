@@ -34,7 +34,7 @@ _STEERING = re.compile(
 )
 
 
-@lru_cache(maxsize=32768)
+@lru_cache(maxsize=4096)  # the tokens that come again; bounded whatever the vocabulary
 def visible(piece: str, byte_level: bool = False) -> str:
     """One vocabulary piece on one line, every character of it to be seen.
 
@@ -69,6 +69,9 @@ def _shown(text: str, stray_bytes: bool = False) -> str:
         if picture is not None:
             shown.append(picture)
             stands_alone = True
+            continue
+        if stands_alone and "\U0001f3fb" <= character <= "\U0001f3ff":  # a skin tone is no mark
+            shown.append(f"<U+{ord(character):04X}>")
             continue
         if stands_alone and unicodedata.category(character)[0] == "M":
             shown.append("◌")

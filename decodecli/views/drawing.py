@@ -1,0 +1,111 @@
+"""A terminal view that is drawn beside the run: whoever makes the steps does not wait for the screen."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from threading import Event, Thread
+
+from decodecli.records import RunHeader, RunSummary, Step
+from decodecli.views.terminal import TerminalView
+
+UPDATES = 30  # a second, at most
+ROOM = 4000  # steps that may wait for a screen that is slower than the model
+
+
+class Drawing:
+    """A `TerminalView` with a queue before it and a thread that draws it.
+
+    Steps are drawn in order and none is left out; all that have come by the time of an update are
+    drawn in one write. After a pause the next step is drawn at once. `start`, `finish` and `close`
+    draw what is queued first and return when the screen is up to date. Once `room` steps wait,
+    `step` waits too.
+
+    What goes wrong in drawing is raised by the next call, once; after that only `close` draws.
+    """
+
+    def __init__(self, view: TerminalView, *, updates: float = UPDATES, room: int = ROOM) -> None:
+        self._view = view
+        self._interval, self._room = 1 / updates, room
+        self._queue: deque[Step] = deque()
+        self._come, self._hurry = Event(), Event()
+        self._due = 0.0
+        self._thread: Thread | None = None
+        self._problem: BaseException | None = None
+        self._over = False
+
+    def start(self, header: RunHeader, *, sample: tuple[int, int] | None = None) -> None:
+        """As `TerminalView.start`."""
+        if self._caught_up():
+            self._view.start(header, sample=sample)
+
+    def step(self, step: Step) -> None:
+        """Queue a step."""
+        self._tell()
+        if self._over:
+            return
+        if self._thread is None:
+            self._hurry.clear()
+            self._thread = Thread(target=self._draw, name="decodecli drawing", daemon=True)
+            self._thread.start()
+        self._queue.append(step)
+        self._come.set()
+        while len(self._queue) >= self._room and self._problem is None:
+            time.sleep(self._interval)
+
+    def finish(self, summary: RunSummary) -> None:
+        """As `TerminalView.finish`, when every step has been drawn."""
+        if self._caught_up():
+            self._view.finish(summary)
+
+    def close(self) -> None:
+        """As `TerminalView.close`, when every step has been drawn."""
+        if self._over:
+            # The cursor is given back if the terminal still takes anything.
+            if self._thread is not None:
+                self._thread.join(0.5)
+            if self._thread is None or not self._thread.is_alive():
+                with contextlib.suppress(OSError, ValueError):
+                    self._view.close()
+        elif self._caught_up():
+            self._view.close()
+
+    def _caught_up(self) -> bool:
+        """Wait until the queue is drawn and the thread has ended; whether there may be more."""
+        if self._thread is not None and not self._over:
+            self._hurry.set()
+            self._come.set()
+            try:
+                while self._thread.is_alive():
+                    self._thread.join(0.1)  # never for long, so that Ctrl-C is heard everywhere
+            except BaseException:  # a second Ctrl-C: what still waits is given up
+                self._over = True
+                self._queue.clear()
+                raise
+            self._thread = None
+        self._tell()
+        return not self._over
+
+    def _tell(self) -> None:
+        if self._problem is not None:
+            problem, self._problem, self._over = self._problem, None, True
+            raise problem
+
+    def _draw(self) -> None:
+        """What the thread does, until `_hurry` is set and nothing waits."""
+        while True:
+            self._come.wait()
+            self._come.clear()
+            self._hurry.wait(max(self._due - time.monotonic(), 0))
+            ending = self._hurry.is_set()  # before the queue is looked at: no step comes after it
+            steps = [self._queue.popleft() for _ in range(len(self._queue))]
+            self._due = time.monotonic() + self._interval
+            try:
+                if steps:
+                    self._view.steps(steps)
+            except BaseException as error:
+                self._problem = error
+                return
+            if ending:
+                return
