@@ -9,7 +9,7 @@ from decodecli.cli.embed import embed
 from decodecli.cli.generate import generate
 from decodecli.cli.info import info
 from decodecli.cli.inspect_logits import inspect_logits
-from decodecli.cli.models import models
+from decodecli.cli.models import app as models
 from decodecli.cli.options import Version
 from decodecli.cli.presets import presets
 from decodecli.cli.softmax import softmax
@@ -39,5 +39,6 @@ def decodecli(version: Version = None) -> None:
     """
 
 
-for _command in (generate, inspect_logits, softmax, tokenize, embed, models, presets, info, bench):
+for _command in (generate, inspect_logits, softmax, tokenize, embed, presets, info, bench):
     app.command()(guarded(_command))
+app.add_typer(models, name="models")

@@ -242,7 +242,7 @@ def fetch_snapshot(
     Raises:
         LoadError: there is no such repository, or it cannot be had.
     """
-    if not _HUB_NAME.match(name):
+    if not is_hub_name(name):
         raise LoadError(f"there is no folder {name}", "give a model folder, a hub name, or builtin")
     import huggingface_hub
     from huggingface_hub import errors
@@ -272,6 +272,53 @@ def fetch_snapshot(
     progress(f"downloading {what}")
     with _download_explained(name, revision), _no_bars():
         return Path(huggingface_hub.snapshot_download(**arguments))
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name can be that of a hub repository."""
+    return bool(_HUB_NAME.match(name))
+
+
+def fetch_headers(
+    params: LoadParams, progress: Progress = lambda _: None
+) -> tuple[dict[str, Any], dict[str, tuple[str, tuple[int, ...]]]]:
+    """A hub model's config.json, and its tensors' names with dtype and shape: kilobytes, no weights.
+
+    Raises:
+        LoadError: there is no such model, it has no safetensors files, or the hub cannot be asked.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    offline = _why_offline(huggingface_hub.constants.ENDPOINT)
+    if offline:
+        raise LoadError(
+            f"no folder {params.model} here, not in the local cache, and {offline}",
+            "connect and run again, or give a model folder",
+        )
+    progress(f"asking the hub about {params.model}")
+    where: dict[str, Any] = {"repo_id": params.model, "revision": params.revision}
+    with _download_explained(params.model, params.revision), _no_bars():
+        try:
+            path = huggingface_hub.hf_hub_download(filename="config.json", **where)
+            found = huggingface_hub.get_safetensors_metadata(**where)
+        except errors.NotASafetensorsRepoError as error:
+            raise LoadError(
+                f"{params.model} has no safetensors files on the hub", "their headers are needed"
+            ) from error
+        except (errors.EntryNotFoundError, errors.SafetensorsParsingError) as error:
+            raise LoadError(
+                f"{params.model} on the hub is no model that transformers saved: it lacks config.json "
+                "or its weights cannot be read",
+                "is it a GGUF file or an adapter? give the original model",
+            ) from error
+        config = json.loads(Path(path).read_text(encoding="utf-8"))
+    tensors = {
+        name: (str(tensor.dtype), tuple(tensor.shape))
+        for file in found.files_metadata.values()
+        for name, tensor in file.tensors.items()
+    }
+    return config, tensors
 
 
 @contextlib.contextmanager

@@ -168,8 +168,8 @@ def find_embeddings(
     """
     stored = _Stored(checkpoint, vocabulary)
     found = stored.pick(INPUT, "input")
-    says = _setting(checkpoint.config, "tie_word_embeddings")
-    has_output = any(_matches(name, suffix) for suffix in OUTPUT for name in stored.headers)
+    says = setting(checkpoint.config, "tie_word_embeddings")
+    has_output = any(matches(name, suffix) for suffix in OUTPUT for name in stored.headers)
     if says is True or (says is None and not has_output):
         return EmbeddingMatrices(found, found, tied=True)
     if output or has_output:
@@ -196,7 +196,7 @@ class _Stored:
         """The one matrix that a suffix names and whose shape fits."""
         misfit = ""
         for suffix in suffixes:
-            named = [name for name in self.headers if _matches(name, suffix)]
+            named = [name for name in self.headers if matches(name, suffix)]
             fit = [name for name in named if self._fits(name)]
             shallow = min((name.count(".") for name in fit), default=0)
             fit = [name for name in fit if name.count(".") == shallow]
@@ -282,12 +282,13 @@ def _indexed(index: Path) -> list[str]:
         raise LoadError(f"{index} is no index of weights", "download it again") from error
 
 
-def _matches(name: str, suffix: str) -> bool:
+def matches(name: str, suffix: str) -> bool:
+    """Whether a tensor's name ends in `suffix` and belongs to no layer."""
     own = not any(part.isdigit() for part in name.split("."))
     return own and (name == suffix or name.endswith("." + suffix))
 
 
-def _setting(config: dict[str, Any], key: str) -> Any:
+def setting(config: dict[str, Any], key: str) -> Any:
     """A value of config.json, or of the part of it that describes the language model."""
     return next((part[key] for part in _parts(config) if part.get(key) is not None), None)
 
