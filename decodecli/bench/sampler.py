@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
 from decodecli.bench.measure import alternate
 from decodecli.bench.report import Row, at_most, compared
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VOCABULARY = 128_256
+_ROWS = 8  # different logits, taken in turn
 _OURS = "filters, draw, and everything that a step shows"
 _PEER = "transformers' processors, softmax and multinomial"
 
@@ -24,41 +27,54 @@ def sampler_rows(
     import torch
 
     source = torch.Generator().manual_seed(0)
-    logits = (torch.randn(1, vocabulary, generator=source) * 3).to(device)
+    rows = [(torch.randn(1, vocabulary, generator=source) * 3).to(device) for _ in range(_ROWS)]
     calls = 2 if quick else 50
     watch = stopwatch(device)
-
-    def timed(run: Callable[[], object]) -> Callable[[], float]:
-        return lambda: 1000 * watch.per_call(run, calls)
-
-    found = alternate({_OURS: timed(ours(logits)), _PEER: timed(theirs(logits))}, repeat)
+    one_run, one_call = ours(rows, calls), theirs(rows)
+    sides = {
+        _OURS: lambda: 1000 * watch.seconds(one_run) / calls,
+        _PEER: lambda: 1000 * watch.per_call(one_call, calls),
+    }
+    found = alternate(sides, repeat)
     subject = f"{vocabulary:,} tokens · {device.partition(':')[0]}"
     how = "GPU" if device.startswith("cuda") else threads_in_words()
-    note = f"{FILTERED_WORDS}; {calls} calls a repetition; {how}"
+    note = f"{FILTERED_WORDS}; {calls} steps a repetition; {how}"
     yield from compared("sampler", subject, _OURS, found, "ms", {_PEER: at_most(0.15)}, note)
 
 
-def ours(logits: Tensor) -> Callable[[], int]:
-    """One step of our chain on (1, vocab) logits: stages, draw, observation with 10 candidates."""
-    import torch
+@dataclass
+class _Fixed:
+    """In the place of a model's forward pass: one after the other of these logits, each (1, vocab)."""
 
-    from decodecli.engine.chain import Chain, draw
-    from decodecli.engine.observe import observe
+    rows: Iterator[Tensor]
 
-    chain = Chain(FILTERS)
-    random = torch.Generator(device=logits.device).manual_seed(0)
+    def step(self, token: Tensor) -> Tensor:
+        return next(self.rows)
 
-    @torch.inference_mode()
-    def run() -> int:
-        filtered = chain(logits, None)
-        token = int(draw(filtered.scores, random))
-        observe(logits[0], filtered, chain, token, 10, str)
-        return token
+
+def ours(rows: Sequence[Tensor], steps: int) -> Callable[[], list[int]]:
+    """A run of our decode loop with 10 candidates in which the forward pass costs nothing, so that
+    what is left is the stages, the draw and the records; it returns the tokens."""
+    from decodecli.bench.shapes import made_up_tokenizer
+    from decodecli.engine.decode import Decoding, Prefix
+    from decodecli.engine.loading import LanguageModel
+    from decodecli.records import ModelInfo
+
+    vocabulary = rows[0].shape[-1]
+    tokenizer = made_up_tokenizer(vocabulary)
+    info = ModelInfo("fixed logits", None, 0, vocabulary, "float32", str(rows[0].device), "none")
+    lm = LanguageModel(None, tokenizer, info, None, frozenset(), 0)
+    params = replace(FILTERS, max_new_tokens=steps)
+
+    def run() -> list[int]:
+        fixed: Any = _Fixed(cycle(rows))
+        start = Prefix(lm, "", (0,), rows[-1], fixed, 0.0)
+        return [step.token_id for step in Decoding(start, params, candidates=10, shared=False)]
 
     return run
 
 
-def theirs(logits: Tensor) -> Callable[[], int]:
+def theirs(rows: Sequence[Tensor]) -> Callable[[], int]:
     """The same filters as transformers' `generate` runs them, and its draw; nothing is recorded."""
     import torch
     from transformers.generation import (
@@ -75,11 +91,12 @@ def theirs(logits: Tensor) -> Callable[[], int]:
             TopPLogitsWarper(FILTERS.top_p),
         ]
     )
-    ids = torch.zeros((1, 1), dtype=torch.long, device=logits.device)
+    ids = torch.zeros((1, 1), dtype=torch.long, device=rows[0].device)
+    endless = cycle(rows)
 
     @torch.inference_mode()
     def run() -> int:
-        scores = processors(ids, logits.clone())
+        scores = processors(ids, next(endless))
         return int(torch.multinomial(scores.softmax(-1), num_samples=1))
 
     return run

@@ -147,7 +147,7 @@ def bench(
 
         missed = found.missed[0]
         raise DecodecliError(
-            f"{len(found.missed)} targets do not hold, the first: {missed.section}: {missed.what}",
+            f"targets that do not hold: {len(found.missed)}, the first {missed.section}: {missed.what}",
             "the report says by how much; a busy machine is one reason",
         )
 
