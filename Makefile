@@ -39,8 +39,8 @@ format: $(STAMP) ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## Measure speed as ratios against named peers
-	$(BIN)/python tests/bench.py
+bench: $(STAMP) ## Measure speed as ratios against named peers and write docs/BENCHMARKS.md
+	$(BIN)/decodecli bench $(BENCH) --report docs/BENCHMARKS.md
 
 docs: $(STAMP) ## Write the README's help text and pictures from real runs
 	$(BIN)/python docs/build.py
