@@ -100,14 +100,12 @@ class Chain:
         return Filtered(penalised, scores, removed_by)
 
 
-def draw(scores: Tensor, generator: torch.Generator | None) -> Tensor:
-    """One token a row, shape (rows, 1): the highest score without a generator, else a draw.
+def draw(scores: Tensor, noise: Tensor | None) -> Tensor:
+    """One token a row, shape (rows, 1): the highest score without noise, else a draw.
 
-    The draw is argmax(p / e) with e exponential noise, which is what `torch.multinomial` computes
-    for a single sample, without its synchronisation with the host.
+    The draw is argmax(p / e) with `noise` e from an exponential distribution, (rows, vocab), which is
+    what `torch.multinomial` computes for a single sample, without its synchronisation with the host.
     """
-    if generator is None:
+    if noise is None:
         return scores.argmax(-1, keepdim=True)
-    probabilities = scores.softmax(-1)
-    noise = torch.empty_like(probabilities).exponential_(1, generator=generator)
-    return (probabilities / noise).argmax(-1, keepdim=True)
+    return (scores.softmax(-1) / noise).argmax(-1, keepdim=True)

@@ -21,16 +21,18 @@ import torch
 from torch import Tensor
 
 import decodecli
-from decodecli.engine.chain import Chain, Filtered, draw, ignored_under_greedy
+from decodecli.engine.chain import Chain, ignored_under_greedy
 from decodecli.engine.detokenize import TextStream
 from decodecli.engine.forward import Forward
 from decodecli.engine.loading import LanguageModel
-from decodecli.engine.observe import observe
+from decodecli.engine.observe import Observation
+from decodecli.engine.sampler import Sampler
 from decodecli.errors import DecodeError, PromptError
 from decodecli.records import Run, RunHeader, RunSummary, Step, perplexity
 from decodecli.settings import SEED_LIMIT, SamplingParams, check_positive
 
 DEFAULT_CANDIDATES = 10
+_SEEN = tuple(field.name for field in fields(Observation))
 
 
 def encode(lm: LanguageModel, text: str, bos: bool | None = None) -> list[int]:
@@ -175,23 +177,17 @@ class Decoding:
             self.finish_reason = "error"
             raise
 
-    @torch.inference_mode()
-    def _next_token(
-        self, logits: Tensor, ids: Tensor | None, draws: torch.Generator | None
-    ) -> tuple[Filtered, Tensor]:
-        filtered = self.chain(logits, ids)
-        return filtered, draw(filtered.scores, draws)
-
     def _steps(self) -> Iterator[Step]:
         began = time.perf_counter()
         forward, logits = self.prefix.forward, self.prefix.logits
         if self.shared:
             forward = forward.fork()
-        draws = None if self.chain.greedy else _generator(logits.device, self.seed)
+        exact_ties = self.lm.info.dtype == "float32"
+        sample = Sampler(self.chain, self.candidates, self.lm.piece, self.seed, exact_ties)
         ids = torch.tensor([self.prefix.ids], device=logits.device)
         while True:
-            filtered, chosen = self._next_token(logits, ids, draws)
-            step = self._record(logits, filtered, int(chosen))
+            chosen, seen = sample(logits, ids, len(self._tokens))
+            step = self._record(seen)
             if self.on_logits is not None:
                 self.on_logits(logits[0].cpu())
             self._seconds = time.perf_counter() - began
@@ -203,12 +199,8 @@ class Decoding:
                 ids = torch.cat((ids, chosen), dim=1)
             logits = forward.step(chosen)
 
-    def _record(self, logits: Tensor, filtered: Filtered, token_id: int) -> Step:
-        index = len(self._tokens)
-        with torch.inference_mode():
-            seen = observe(
-                logits[0], filtered, self.chain, token_id, self.candidates, self.lm.piece, index
-            )
+    def _record(self, seen: Observation) -> Step:
+        index, token_id = len(self._tokens), seen.token_id
         self._tokens.append(token_id)
         self._logprobs += seen.logprob
         text = self._stream.push(token_id)
@@ -221,7 +213,7 @@ class Decoding:
             position=len(self.prefix.ids) + index,
             text=text,
             token=self.lm.piece(token_id),
-            **{field.name: getattr(seen, field.name) for field in fields(seen)},
+            **{name: getattr(seen, name) for name in _SEEN},
         )
 
     def _ending(self, token_id: int) -> str:
@@ -328,11 +320,6 @@ def library_versions() -> dict[str, str]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-
-
-def _generator(device: torch.device, seed: int) -> torch.Generator:
-    """A generator that gives the stream of `torch.manual_seed(seed)` on this device."""
-    return torch.Generator(device=device).manual_seed(seed)
 
 
 class _memory:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -36,6 +35,9 @@ class Distribution:
     def logprob(self, score: float) -> float:
         value = (score - self.highest) / self.divisor - self.log_sum
         return max(min(value, 0.0), -1e308)  # a strict JSON number at any temperature
+
+
+CERTAIN = Distribution(0.0, 1.0, 0.0, 0.0)  # all of the probability on one token
 
 
 @dataclass(frozen=True)
@@ -116,16 +118,73 @@ def observe(
     ids = highest_ids(logits, count)
     shown = ids if token_id in ids else [*ids, token_id]
     at = torch.tensor(shown, device=logits.device)
-    rows = _Rows(
+    rows = Rows(
         ids=shown,
         logits=logits[at].tolist(),
         penalised=penalised[at].tolist(),
         removed=[0] * len(shown) if removed is None else removed[at].tolist(),
+        place=None if token_id in ids else _place(token_id, logits, penalised, tempered),
     )
-    candidates = _candidates(rows, plain, tempered, final, chain, piece, token_id)
-    if token_id not in ids:
-        candidates[-1] = _place(candidates[-1], logits, penalised, tempered)
-    own = candidates[shown.index(token_id)]
+    numbers = Numbers(plain, tempered, final, kept)
+    return listed(rows, numbers, chain, piece, token_id)
+
+
+def _place(
+    token_id: int, logits: Tensor, penalised: Tensor, tempered: Distribution
+) -> tuple[int, float]:
+    """A token's rank and cumulative probability among all, not only those listed."""
+    above, level = logits > logits[token_id], logits == logits[token_id]
+    level[token_id + 1 :] = False
+    scores = (penalised[above | level] - tempered.highest) / tempered.divisor
+    mass = float((scores - tempered.log_sum).exp().sum())
+    return 1 + int(above.sum()), min(mass, 1.0)
+
+
+def _final(
+    penalised: Tensor, removed: Tensor | None, tempered: Distribution, chain: Chain
+) -> Distribution:
+    if chain.greedy:
+        return CERTAIN
+    if removed is None:
+        return tempered
+    return distribution(penalised.masked_fill(removed != 0, -torch.inf), chain.divisor)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows that a step lists, highest logit first; the last may be the chosen token alone, and
+    `place` is then its rank and its cumulative probability among all tokens.
+
+    `removed` holds 0 or 1 + the index in the chain's order of the stage that removed the token.
+    """
+
+    ids: list[int]
+    logits: list[float]
+    penalised: list[float]
+    removed: list[int]
+    place: tuple[int, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The three distributions of a step, and how many tokens its filters kept."""
+
+    plain: Distribution
+    tempered: Distribution
+    final: Distribution
+    kept: int
+
+
+def listed(
+    rows: Rows,
+    numbers: Numbers,
+    chain: Chain,
+    piece: Callable[[int], str],
+    token_id: int,
+) -> Observation:
+    """The observation of a step from its rows and distributions."""
+    candidates = _candidates(rows, numbers, chain, piece, token_id)
+    own = candidates[rows.ids.index(token_id)]
     return Observation(
         token_id=token_id,
         rank=own.rank,
@@ -133,76 +192,48 @@ def observe(
         logprob=own.logprob,
         tempered_logprob=own.tempered_logprob,
         final_logprob=own.final_logprob or 0.0,  # a drawn token was not removed
-        entropy=plain.entropy,
-        final_entropy=final.entropy,
-        kept=1 if chain.greedy else kept,
+        entropy=numbers.plain.entropy,
+        final_entropy=numbers.final.entropy,
+        kept=1 if chain.greedy else numbers.kept,
         candidates=tuple(candidates),
     )
 
 
-def _place(row: Candidate, logits: Tensor, penalised: Tensor, tempered: Distribution) -> Candidate:
-    """The row with its rank and cumulative probability among all tokens, not only those listed."""
-    above, level = logits > row.logit, logits == row.logit
-    level[row.token_id + 1 :] = False
-    scores = (penalised[above | level] - tempered.highest) / tempered.divisor
-    mass = float((scores - tempered.log_sum).exp().sum())
-    return replace(row, rank=1 + int(above.sum()), cumulative=min(mass, 1.0))
-
-
-@dataclass(frozen=True)
-class _Rows:
-    ids: list[int]
-    logits: list[float]
-    penalised: list[float]
-    removed: list[int]
-
-
-def _final(
-    penalised: Tensor, removed: Tensor | None, tempered: Distribution, chain: Chain
-) -> Distribution:
-    if chain.greedy:
-        return Distribution(0.0, 1.0, 0.0, 0.0)
-    if removed is None:
-        return tempered
-    return distribution(penalised.masked_fill(removed != 0, -torch.inf), chain.divisor)
-
-
 def _candidates(
-    rows: _Rows,
-    plain: Distribution,
-    tempered: Distribution,
-    final: Distribution,
-    chain: Chain,
-    piece: Callable[[int], str],
-    token_id: int,
+    rows: Rows, numbers: Numbers, chain: Chain, piece: Callable[[int], str], token_id: int
 ) -> list[Candidate]:
+    plain, tempered, final = numbers.plain, numbers.tempered, numbers.final
     found: list[Candidate] = []
     cumulative, rank, before = 0.0, 0, math.inf
-    for number, token in enumerate(rows.ids, start=1):
-        logit, penalised = rows.logits[number - 1], rows.penalised[number - 1]
+    last = len(rows.ids) if rows.place is not None else 0
+    for number, (token, logit, penalised, code) in enumerate(
+        zip(rows.ids, rows.logits, rows.penalised, rows.removed, strict=True), start=1
+    ):
         if logit < before:  # equal logits share a rank
             rank, before = number, logit
         at_temperature = tempered.logprob(penalised)
         cumulative += math.exp(at_temperature)
+        if number == last and rows.place is not None:
+            rank, cumulative = rows.place
         removed_by: str | None = None
         final_logprob: float | None = None
-        code = rows.removed[number - 1]
         if code:
             removed_by = chain.order[code - 1]
         elif chain.greedy and token != token_id:
             removed_by = "greedy"
         else:
             final_logprob = 0.0 if chain.greedy else final.logprob(penalised)
-        values: dict[str, Any] = {
-            "rank": rank,
-            "token_id": token,
-            "token": piece(token),
-            "logit": logit,
-            "logprob": plain.logprob(logit),
-            "tempered_logprob": at_temperature,
-            "cumulative": min(cumulative, 1.0),
-            "final_logprob": final_logprob,
-            "removed_by": removed_by,
-        }
-        found.append(Candidate(**values))
+        found.append(
+            Candidate(
+                rank,
+                token,
+                piece(token),
+                logit,
+                plain.logprob(logit),
+                at_temperature,
+                min(cumulative, 1.0),
+                final_logprob,
+                removed_by,
+            )
+        )
     return found

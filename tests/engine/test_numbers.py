@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from decodecli import distributions as d
 from decodecli.engine.chain import Chain, draw
+from decodecli.engine.exponentials import Exponentials
 from decodecli.engine.observe import highest_ids, observe
 from decodecli.errors import DecodeError
 from decodecli.settings import SamplingParams
 
-VOCAB = 300
+VOCAB, CPU = 300, torch.device("cpu")
 TEMPERATURES = [0.001, 0.01, 0.1, 0.5, 1.0, 1.4, 5.0, 20.0, 100.0]
 
 
@@ -73,7 +74,7 @@ def test_every_number_of_a_step_equals_its_float64_recomputation(
     chain = Chain(params)
     filtered = chain(logits[None], torch.tensor([history]))
     token = int(
-        draw(filtered.scores, None if chain.greedy else torch.Generator().manual_seed(seed))
+        draw(filtered.scores, None if chain.greedy else Exponentials(seed, VOCAB, CPU).all())
     )
     seen = observe(logits, filtered, chain, token, count, str)
 
@@ -123,7 +124,7 @@ def test_numbers_hold_over_a_large_vocabulary(vocab, temperature):
     logits = torch.randn(vocab, generator=torch.Generator().manual_seed(5)) * 3
     chain = Chain(SamplingParams(temperature=temperature, top_p=0.9))
     filtered = chain(logits[None], None)
-    token = int(draw(filtered.scores, torch.Generator().manual_seed(1)))
+    token = int(draw(filtered.scores, Exponentials(1, vocab, CPU).all()))
     seen = observe(logits, filtered, chain, token, 10, str)
     tempered = d.log_softmax(logits.double().numpy(), temperature)
     assert close(seen.entropy, d.entropy(d.log_softmax(logits.double().numpy())))
@@ -167,7 +168,7 @@ def test_absurd_temperatures_neither_overflow_nor_give_numbers_json_cannot_hold(
     logits = torch.tensor([1.0, 2.0, 3.0, 1000.0])
     chain = Chain(SamplingParams(temperature=temperature))
     filtered = chain(logits[None], None)
-    token = int(draw(filtered.scores, torch.Generator().manual_seed(0)))
+    token = int(draw(filtered.scores, Exponentials(0, 4, CPU).all()))
     seen = observe(logits, filtered, chain, token, 4, str)
     numbers = [row.tempered_logprob for row in seen.candidates]
     assert all(math.isfinite(number) for number in [*numbers, seen.final_entropy])
