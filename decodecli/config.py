@@ -40,6 +40,7 @@ class OutputParams:
     format: str = "text"
     tables: str | None = None  # full on a terminal, none off it
     trace: str | None = None
+    save_logits: str | None = None
     quiet: bool = False
     verbose: bool = False
 
@@ -47,6 +48,11 @@ class OutputParams:
         check_positive("num_samples", self.num_samples, "5 is a usual choice")
         check_positive("candidates", self.candidates, "10 is the default")
         check_choice("tables", self.tables, (None, *TABLES))
+        if self.save_logits is not None and not self.save_logits.endswith(".npy"):
+            raise UsageError(
+                f"--save-logits must name a .npy file, got {self.save_logits}",
+                "numpy's format is the only one; for example logits.npy",
+            )
 
 
 def _kinds() -> dict[str, str]:

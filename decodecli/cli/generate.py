@@ -40,6 +40,7 @@ def generate(
     candidates: o.Candidates = None,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
     trace: o.Trace = None,
+    save_logits: o.SaveLogits = None,
     quiet: o.Quiet = None,
     verbose: o.Verbose = None,
     debug: o.Debug = None,

@@ -317,6 +317,16 @@ Trace = Annotated[
         help="Write every number of the run to FILE (JSONL).",
     ),
 ]
+SaveLogits = Annotated[
+    str | None,
+    option(
+        "--save-logits",
+        panel=OUTPUT,
+        default=None,
+        metavar="FILE.npy",
+        help="Write every step's logits to FILE.npy, float32.",
+    ),
+]
 Plot = Annotated[
     str | None,
     option(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
 from decodecli.config import Effective, OutputParams
-from decodecli.errors import DecodecliError, UsageError
+from decodecli.errors import DecodecliError, UsageError, WriteError
 from decodecli.noise import library_noise
 from decodecli.records import step_json_line, to_json_line
 from decodecli.settings import SEED_LIMIT, LoadParams, SamplingParams
@@ -21,6 +21,7 @@ from decodecli.views.jsonl import TraceFile
 if TYPE_CHECKING:
     from decodecli.engine.decode import Decoding, Prefix
     from decodecli.records import RunHeader, RunSummary, Step
+    from decodecli.views.logits import LogitsFile
 
 
 def run_command(text: str, is_default: bool, effective: Effective) -> None:
@@ -38,14 +39,34 @@ def run_command(text: str, is_default: bool, effective: Effective) -> None:
     if is_default:
         shown.tell(f"no prompt was given; continuing {text!r}")
     record = TraceFile(output.trace) if output.trace else None
+    kept: list[_OnDisk] = [] if record is None else [record]
     try:
+        logits = _logits_file(output)
+        kept += [] if logits is None else [logits]
         with library_noise(output.verbose):
-            _load_and_run(text, params, load_params, effective, output, record, shown)
+            _load_and_run(text, params, load_params, effective, output, record, logits, shown)
     finally:
-        if record is not None:
-            record.close()
-    if record is not None and record.problem is not None:
-        raise record.problem
+        for file in kept:
+            file.close()
+    for file in kept:
+        if file.problem is not None:
+            raise file.problem
+
+
+class _OnDisk(Protocol):
+    """A file whose failure does not end the run."""
+
+    problem: WriteError | None
+
+    def close(self) -> None: ...
+
+
+def _logits_file(output: OutputParams) -> LogitsFile | None:
+    if output.save_logits is None:
+        return None
+    from decodecli.views.logits import LogitsFile
+
+    return LogitsFile(output.save_logits, output.num_samples)
 
 
 def _with_seed(params: SamplingParams, samples: int) -> SamplingParams:
@@ -71,6 +92,7 @@ def _load_and_run(
     effective: Effective,
     output: OutputParams,
     record: TraceFile | None,
+    logits: LogitsFile | None,
     shown: _Notices,
 ) -> None:
     with loading_line(load_params.model, output) as progress:
@@ -84,7 +106,7 @@ def _load_and_run(
         shown.tell(notice)
     sinks = _Sinks(output, record, tokenizer_kind(lm.tokenizer) == "byte_level")
     try:
-        _run(prefix, params, effective, output, sinks, shown)
+        _run(prefix, params, effective, output, sinks, shown, logits)
     finally:
         sinks.close()
 
@@ -96,6 +118,7 @@ def _run(
     output: OutputParams,
     sinks: _Sinks,
     shown: _Notices,
+    logits: LogitsFile | None = None,
 ) -> None:
     """All samples, one after the other, from the one prefilled prompt."""
     from decodecli.engine.decode import Decoding
@@ -105,6 +128,8 @@ def _run(
     allowed = ("allow_pickle", "trust_remote_code")
     recorded |= {name: True for name in allowed if effective.values[name]}
     for sample in range(output.num_samples):
+        if logits is not None:
+            logits.start(sample + 1)
         last = sample + 1 == output.num_samples
         decoding = Decoding(
             prefix,
@@ -113,6 +138,7 @@ def _run(
             shared=not last,
             sources={k: v for k, v in effective.sources.items() if k not in ("preset", "config")},
             recorded=recorded,
+            on_logits=None if logits is None else lambda row: logits.write(row.numpy()),
         )
         if sample == 0:
             for notice in decoding.notices:
