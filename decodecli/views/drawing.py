@@ -100,10 +100,10 @@ class Drawing:
             self._hurry.wait(max(self._due - time.monotonic(), 0))
             ending = self._hurry.is_set()  # before the queue is looked at: no step comes after it
             steps = [self._queue.popleft() for _ in range(len(self._queue))]
-            self._due = time.monotonic() + self._interval
             try:
                 if steps:
                     self._view.steps(steps)
+                    self._due = time.monotonic() + self._interval
             except BaseException as error:
                 self._problem = error
                 return
