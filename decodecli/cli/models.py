@@ -127,7 +127,6 @@ def fit(
     import json
 
     from decodecli.config import resolve
-    from decodecli.engine import fit as fitting
     from decodecli.settings import check_choice, check_positive
 
     chosen = format or "text"
@@ -136,6 +135,8 @@ def fit(
         check_positive("context", context, "it is how many positions to keep")
     flags = {"model": name, "revision": revision, "device": device}
     params = resolve(flags).load()
+    from decodecli.engine import fit as fitting  # now that everything asked for makes sense
+
     headers = fitting.find_headers(params)
     found = fitting.estimate(headers, fitting.device_memory(_device(params.device)), context)
     if chosen == "json":

@@ -211,10 +211,10 @@ class _Weights:
             return self.parameters * _SIZES[scheme]
         rest = sum(prod(shape) for name, shape in self.shapes.items() if name not in self.linear)
         transposed = self.headers.config.get("model_type") in ("gpt2", "openai-gpt")
-        layers = sum(
-            _layer_bytes(scheme, *(reversed(shape) if transposed else shape), packed)
-            for shape in self.linear.values()
-        )
+        layers = 0
+        for shape in self.linear.values():
+            rows, columns = reversed(shape) if transposed else shape
+            layers += _layer_bytes(scheme, rows, columns, packed)
         return rest * _SIZES["bfloat16"] + layers
 
 
@@ -350,20 +350,34 @@ def device_memory(device: str) -> Memory:
     return Memory("cpu", "this machine's memory", max(free, 0), total)
 
 
-def what_fits(headers: Headers, memory: Memory, context: int | None = None) -> str:
+def weight_bytes(headers: Headers, scheme: str, device: str) -> int:
+    """Bytes of a model's weights in one of the schemes; fp4 is as large as nf4."""
+    scheme = {"fp4": "nf4", "float16": "bfloat16"}.get(scheme, scheme)
+    return _Weights(headers).bytes(scheme, packs(device))
+
+
+def what_fits(
+    headers: Headers, memory: Memory, context: int | None = None, *, failed: str | None = None
+) -> str:
     """A line of advice for a model that did not fit: the most exact scheme that would.
+
+    Args:
+        failed: the scheme that did not fit; only smaller ones are advised.
 
     >>> what_fits(headers, device_memory("cuda:0"))
     '--quantize nf4 needs 5.0 of the 15.7 GiB free on cuda:0'
     """
-    found = estimate(headers, memory, context)
+    found = estimate(headers, memory, context).schemes
+    limit = {"fp4": "nf4", "float16": "bfloat16"}.get(failed or "", failed)
+    known = [scheme.scheme for scheme in found]
+    smaller = found[known.index(limit) + 1 :] if limit in known else found
     free = f"{memory.free / GIB:.1f} GiB free on {memory.device}"
-    for scheme in found.schemes:
+    for scheme in smaller:
         if scheme.fits:
             flag = "--dtype" if scheme.scheme in _SIZES else "--quantize"
             asked = f"{flag} {scheme.scheme}" if scheme.scheme in SCHEMES else "it"
             return f"{asked} needs {scheme.total / GIB:.1f} of the {free}"
-    least = min(found.schemes, key=lambda scheme: scheme.total)
+    least = min(found, key=lambda scheme: scheme.total)
     return (
         f"even {least.scheme} needs {least.total / GIB:.1f} GiB, with {free}: "
         "take a smaller model, or free some memory"

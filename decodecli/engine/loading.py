@@ -17,9 +17,11 @@ import torch
 from decodecli.engine import quantizing
 from decodecli.engine.checkpoint import Checkpoint, Progress, find_checkpoint
 from decodecli.engine.detokenize import piece_of
+from decodecli.engine.fit import Headers, weight_bytes
 from decodecli.engine.forward import input_device
+from decodecli.engine.load_errors import advice, explained, first_line
 from decodecli.engine.threads import choose_threads
-from decodecli.errors import DecodecliError, LoadError, UsageError
+from decodecli.errors import LoadError, UsageError
 from decodecli.noise import library_noise
 from decodecli.records import ModelInfo
 from decodecli.settings import LoadParams, memory_limits
@@ -48,6 +50,7 @@ class LanguageModel:
     context: how many positions the model has, None when it sets no limit.
     eos_ids, bos_id: the ids that end a text, and the one that begins it.
     notices: what the user should know about this model.
+    checkpoint: where it was loaded from, None for a model that was wrapped.
     """
 
     model: Any
@@ -58,6 +61,7 @@ class LanguageModel:
     bos_id: int | None
     load_seconds: float = 0.0
     notices: tuple[str, ...] = ()
+    checkpoint: Checkpoint | None = None
 
     def __repr__(self) -> str:
         info = self.info
@@ -90,6 +94,13 @@ class LanguageModel:
             bos_id=tokenizer.bos_token_id,
             notices=_generation_notices(model, name),
         )
+
+    def what_fits(self) -> str:
+        """A line of advice for when memory has run out while decoding."""
+        held = self.info.dtype if self.info.quantize == "none" else self.info.quantize
+        if self.checkpoint is None:
+            return "try a shorter prompt, or a smaller model"
+        return advice(self.checkpoint, self.info.device, held, "try a shorter prompt; ")
 
     def piece(self, token_id: int) -> str:
         """The vocabulary's piece, exactly; `<id N>` for ids that the tokenizer does not know."""
@@ -152,7 +163,8 @@ def load(
         if count is not None:
             torch.set_num_threads(count)
     progress(f"loading {params.model}")
-    with _quiet(verbose), _explained(checkpoint):
+    held = number if quantization == "none" else quantization
+    with _quiet(verbose), explained(checkpoint, place, held):
         network, told = _load_model(params, checkpoint, place, number, quantization)
         tokenizer = _load_tokenizer(params, checkpoint)
     built = LanguageModel.wrap(network, tokenizer, params.model)
@@ -161,13 +173,14 @@ def load(
         revision=checkpoint.revision,
         dtype=number,
         device=_spelt_device(network, place),
-        quantize=quantization,
+        quantize=quantization if getattr(network, "is_quantized", False) else "none",
     )
     return replace(
         built,
         info=info,
         load_seconds=time.perf_counter() - start,
         notices=(*built.notices, *told),
+        checkpoint=checkpoint,
     )
 
 
@@ -282,8 +295,13 @@ def _load_model(
         if whole:
             told = quantizing.keep(network, checkpoint, quantize, dtype, device)
             return network, (told,) if told else ()
-    elif checkpoint.config.get("quantization_config") and "bitsandbytes" in sys.modules:
-        quantizing.prepare_layers(network, device)
+    elif quantize != "none":
+        if "bitsandbytes" in sys.modules:
+            quantizing.prepare_layers(network, device)
+        if not getattr(network, "is_quantized", False):
+            return network, (
+                f"transformers holds the {quantize} weights of {checkpoint.name} as {dtype} here",
+            )
     return network, ()
 
 
@@ -323,10 +341,13 @@ def _device_map(
     a plain model on the CPU."""
     if params.max_memory is not None:
         return "auto"
-    if params.device == "auto" and device.startswith("cuda") and quantize not in quantizing.SCHEMES:
-        free, _ = torch.cuda.mem_get_info(device)
+    if params.device == "auto" and device.startswith("cuda"):
+        ours = quantize in quantizing.SCHEMES
         needed = checkpoint.parameters * _FLOATS[dtype].itemsize
-        if needed * 1.1 > free:
+        if ours:  # they must lie whole on GPUs
+            needed = weight_bytes(Headers.of(checkpoint), quantize, device)
+        free, _ = torch.cuda.mem_get_info(device)
+        if needed * 1.1 > free and (torch.cuda.device_count() > 1 or not ours):
             return "auto"
     if device == "cpu" and quantize not in quantizing.SCHEMES:
         return None
@@ -358,7 +379,7 @@ def _check_architecture(checkpoint: Checkpoint, params: LoadParams) -> None:
                 "a newer transformers may know it: pip install -U transformers",
             ) from error
         raise LoadError(
-            f"config.json of {checkpoint.name} cannot be used: {_first_line(error)}",
+            f"config.json of {checkpoint.name} cannot be used: {first_line(error)}",
             "copy the original model's config.json into the folder",
         ) from error
     if getattr(config, "is_encoder_decoder", False):
@@ -394,43 +415,8 @@ def _load_tokenizer(params: LoadParams, checkpoint: Checkpoint) -> Any:
         ) from error
     except Exception as error:  # the tokenizers library raises bare Exception
         raise LoadError(
-            f"the tokenizer of {checkpoint.name} cannot be loaded: " + _first_line(error),
+            f"the tokenizer of {checkpoint.name} cannot be loaded: " + first_line(error),
             "copy the tokenizer files of the original model into the folder",
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _explained(checkpoint: Checkpoint) -> Iterator[None]:
-    """Turn what loading libraries raise into one line."""
-    try:
-        yield
-    except DecodecliError:
-        raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise LoadError(
-            f"{checkpoint.name} does not fit into memory",
-            "try --quantize nf4, --dtype bfloat16, or a smaller model",
-        ) from error
-    except Exception as error:
-        if "dispatched on the CPU or the disk" in str(error):
-            raise LoadError(
-                f"{checkpoint.name}: weights in 4 or 8 bits must lie whole on "
-                "one kind of device, and there is no room for them",
-                "use --quantize none, which may spread to the CPU and the disk, or a smaller model",
-            ) from error
-        if "mismatch" in str(error):  # transformers points to a report that went to its log
-            raise LoadError(
-                f"the weights of {checkpoint.name} do not have the shapes that its config.json says",
-                "copy the original model's config.json into the folder",
-            ) from error
-        raise LoadError(
-            f"{checkpoint.name} cannot be loaded: {_first_line(error)}",
-            "is the folder complete? --debug shows where it failed",
         ) from error
 
 

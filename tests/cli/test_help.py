@@ -208,3 +208,27 @@ def test_help_takes_at_most_one_and_a_half_times_that_of_an_empty_app(tmp_path):
 
     times = [(seconds(ours), seconds(empty)) for _ in range(4)]
     assert min(a for a, _ in times) <= 1.5 * min(b for _, b in times)
+
+
+BAD_VALUES = [
+    ("generate", "--threads", "0"),
+    ("generate", "--max-memory", "lots"),
+    ("generate", "--device", "tpu"),
+    ("generate", "--quantize", "nf3"),
+    ("generate", "--top-p", "7"),
+    ("inspect-logits", "--threads", "-1"),
+    ("models", "fit", "builtin", "--context", "0"),
+]
+
+
+@pytest.mark.parametrize("words", BAD_VALUES, ids=lambda words: " ".join(words))
+def test_a_bad_value_is_refused_before_anything_heavy_is_imported(words):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "decodecli", *words],
+        capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr[-500:]
+    assert "Error: " in done.stderr
+    names = re.findall(r"^import time:.*\|\s*([\w.]+)$", done.stderr, re.MULTILINE)
+    assert "sys" in names or len(names) > 50, "the list of imports was not understood"
+    assert not {name.partition(".")[0] for name in names}.intersection(HEAVY)

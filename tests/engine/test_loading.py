@@ -10,7 +10,7 @@ from conftest import ARCHITECTURES, builtin_tokenizer, tiny_network
 
 import decodecli
 from decodecli.engine import loading
-from decodecli.engine.checkpoint import Checkpoint
+from decodecli.engine.checkpoint import Checkpoint, find_checkpoint
 from decodecli.errors import UsageError
 from decodecli.settings import LoadParams, SamplingParams
 
@@ -166,3 +166,146 @@ def test_quantized_weights_that_would_have_to_lie_on_disk_are_refused(tiny_folde
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     with pytest.raises(decodecli.DecodecliError, match="bits must lie whole on"):
         decodecli.load(str(tiny_folder), device="cpu", quantize="nf4", max_memory="cpu=1KB")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"
+        ),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize(
+    ("free", "said"),
+    [(2**40, "--dtype bfloat16 needs"), ("int8", "--quantize int8 needs"), (10, "even ")],
+)
+def test_memory_that_runs_out_at_load_says_what_would_fit(
+    error, free, said, tiny_folder, monkeypatch
+):
+    import transformers
+
+    from decodecli.engine import fit
+
+    def fail(*_, **__):
+        raise error
+
+    if free == "int8":
+        headers = fit.Headers.of(find_checkpoint(LoadParams(str(tiny_folder))))
+        free = fit.estimate(headers, fit.device_memory("cpu")).schemes[2].total
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", fail)
+    monkeypatch.setattr(fit, "device_memory", lambda device: fit.Memory(device, "", free, free))
+    with pytest.raises(decodecli.DecodecliError, match="does not fit into the memory") as caught:
+        decodecli.load(str(tiny_folder), device="cpu", dtype="float32")
+    assert caught.value.hint.startswith(said)
+    assert "GiB" in caught.value.hint
+
+
+def test_a_loaded_model_knows_what_would_fit_when_decoding_runs_out(tiny_folder, monkeypatch):
+    from decodecli.engine import fit
+
+    lm = decodecli.load(str(tiny_folder), device="cpu", dtype="bfloat16")
+    monkeypatch.setattr(fit, "device_memory", lambda device: fit.Memory(device, "", 2**40, 2**40))
+    assert "--quantize int8 needs" in lm.what_fits()
+    wrapped = loading.LanguageModel.wrap(tiny_network("llama"), builtin_tokenizer())
+    assert "shorter prompt" in wrapped.what_fits()
+
+
+@pytest.mark.parametrize("scheme", ["nf4", "int8"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_a_checkpoint_that_bitsandbytes_saved_is_loaded_as_it_is(
+    architecture, scheme, tmp_path, monkeypatch
+):
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    tiny_network(architecture).save_pretrained(tmp_path / "plain")
+    builtin_tokenizer().save_pretrained(tmp_path / "plain")
+    first = decodecli.load(str(tmp_path / "plain"), device="cpu", quantize=scheme)
+    first.model.save_pretrained(tmp_path / "saved")
+    builtin_tokenizer().save_pretrained(tmp_path / "saved")
+    with monkeypatch.context() as patch:
+        patch.setattr(bitsandbytes.functional, "quantize_4bit", None)
+        second = decodecli.load(str(tmp_path / "saved"), device="cpu")
+        params = SamplingParams(max_new_tokens=6, temperature=0)
+        runs = [decodecli.generate(lm, "Once upon", params) for lm in (first, second)]
+    assert (second.info.quantize, second.info.dtype) == ("bitsandbytes", "bfloat16")
+    assert second.info.parameters == first.info.parameters
+    assert runs[0].summary.token_ids == runs[1].summary.token_ids
+
+
+@pytest.mark.parametrize(("method", "package"), [("gptq", "gptqmodel"), ("hqq", "hqq")])
+def test_a_package_that_a_quantized_checkpoint_needs_is_named(
+    method, package, tiny_folder, tmp_path
+):
+    import importlib.util
+    import shutil
+
+    if importlib.util.find_spec(package):
+        pytest.skip(f"{package} is installed")
+    folder = tmp_path / "quantized"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method, "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(decodecli.DecodecliError, match=f"quantized with {method}") as caught:
+        decodecli.load(str(folder), device="cpu")
+    assert caught.value.hint == f"pip install {package}"
+
+
+def test_weights_that_are_not_held_quantized_are_not_said_to_be(tiny_folder, tmp_path):
+    import shutil
+
+    folder = tmp_path / "odd"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "unheard-of"}
+    (folder / "config.json").write_text(json.dumps(config))
+    lm = decodecli.load(str(folder), device="cpu", dtype="float32")
+    assert lm.info.quantize == "none"
+    assert any("unheard-of" in notice for notice in lm.notices)
+
+
+def test_local_files_are_loaded_without_asking_the_network(tiny_folder, monkeypatch):
+    import socket
+
+    import huggingface_hub.constants
+
+    def refuse(*_, **__):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    params = SamplingParams(max_new_tokens=2, seed=0)
+    for model in ("builtin", str(tiny_folder)):
+        lm = decodecli.load(model, device="cpu")
+        assert decodecli.generate(lm, "Once", params).summary.new_tokens == 2
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    for _ in ("quantized", "from the cache"):
+        decodecli.load(str(tiny_folder), device="cpu", quantize="nf4")
+
+
+IMPORTED = """
+import sys
+import decodecli
+lm = decodecli.load({model!r}, device="cpu", quantize={quantize!r})
+decodecli.generate(lm, "Once", decodecli.SamplingParams(max_new_tokens=1, seed=0))
+print("bitsandbytes" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("quantize", "expected"), [("none", "False"), ("auto", "False"), ("nf4", "True")]
+)
+def test_bitsandbytes_is_imported_only_for_its_schemes(quantize, expected, tiny_folder):
+    import subprocess
+    import sys
+
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    program = IMPORTED.format(model=str(tiny_folder), quantize=quantize)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == [expected]
