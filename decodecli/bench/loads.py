@@ -36,7 +36,7 @@ def timed(run):
 lm, load = timed(lambda: decodecli.load(source, device=device, dtype=dtype, quantize=scheme,
                                         auto_threads=True))
 ids = [number % lm.info.vocab_size for number in range(300, 316)]
-forwards = [timed(lambda: prefill(lm, ids))[1] for _ in range(7)]
+forwards = [timed(lambda: prefill(lm, ids))[1] for _ in range(4)]
 print(json.dumps({"parameters": lm.info.parameters, "load": load, "forwards": forwards}))
 """
 

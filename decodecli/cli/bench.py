@@ -27,8 +27,8 @@ Shapes = Annotated[
     list[str] | None,
     o.option(
         "--shape", panel=o.MODEL, default="builtin, gpt2, llama-1b; on a GPU builtin, llama-8b",
-        help="Random weights of this public model's shape, nothing downloaded (repeatable).",
-        **o.choices(*_SHAPES),
+        help=f"Random weights in a public shape, nothing downloaded (repeatable): {', '.join(_SHAPES)}.",
+        **{**o.choices(*_SHAPES), "metavar": "NAME"},
     ),
 ]  # fmt: skip
 RealModel = Annotated[
@@ -60,7 +60,7 @@ Threads = Annotated[
 ]  # fmt: skip
 Tokens = Annotated[
     int | None,
-    o.option("--tokens", panel=MEASURE, default="by the model's size, 24 to 160", metavar="N",
+    o.option("--tokens", panel=MEASURE, default="by the model's size, 16 to 160", metavar="N",
     help="Tokens of one decoding."),
 ]  # fmt: skip
 Repeat = Annotated[
@@ -161,13 +161,12 @@ def _measure(plan: Plan, format: str, path: str | None, quiet: bool) -> Report:
         running.report.command = repeating(plan)
         try:
             for _ in running.rows():
-                pass
+                if path is not None:  # after every row: a long run may be killed
+                    _write(running.report, path)
         except KeyboardInterrupt:
             streams.write_stdout(_shown(running.report, format))
             raise
     streams.write_stdout(_shown(running.report, format))
-    if path is not None:
-        _write(running.report, path)
     return running.report
 
 

@@ -151,5 +151,5 @@ def test_runs_keep_within_the_context_and_the_short_one_is_an_eighth(subject):
     assert runs(40) == (5, 40)
     assert runs(4000) == (6, 48)
     assert runs(None, quick=True) == (2, 8)
-    assert runs(None, context=None) == (3, 24)
+    assert runs(None, context=None) == (2, 16)
     assert runs(None, parameters=10**7, context=None) == (20, 160)
