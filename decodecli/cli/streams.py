@@ -33,7 +33,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             _discard_stdout()
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
-            tell("Interrupted.")
+            if not _takes_nothing(sys.stderr):
+                tell("Interrupted.")
             raise typer.Exit(130) from None
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
@@ -161,6 +162,16 @@ def unbuffered(stream: Any) -> Any:
         return _Unbuffered(stream)
     except (OSError, ValueError, AttributeError):
         return stream
+
+
+def _takes_nothing(stream: Any) -> bool:
+    """Whether a stream is a terminal that hangs, so that writing to it would hang too."""
+    if os.name != "posix" or not is_terminal(stream):
+        return False
+    try:
+        return not select.select([], [stream.fileno()], [], 1.0)[1]
+    except (OSError, ValueError):
+        return False
 
 
 def read_prompt(argument: str | None, file: str | None) -> tuple[str, bool]:

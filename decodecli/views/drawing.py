@@ -29,7 +29,8 @@ class Drawing:
         self._view = view
         self._interval, self._room = 1 / updates, room
         self._queue: deque[Step] = deque()
-        self._come, self._hurry = Event(), Event()
+        # `Thread.join` takes a thread to have ended when Ctrl-C interrupts it (Python 3.11, 3.12).
+        self._come, self._hurry, self._ended = Event(), Event(), Event()
         self._due = 0.0
         self._thread: Thread | None = None
         self._problem: BaseException | None = None
@@ -47,7 +48,8 @@ class Drawing:
             return
         if self._thread is None:
             self._hurry.clear()
-            self._thread = Thread(target=self._draw, name="decodecli drawing", daemon=True)
+            self._ended.clear()
+            self._thread = Thread(target=self._run, name="decodecli drawing", daemon=True)
             self._thread.start()
         self._queue.append(step)
         self._come.set()
@@ -63,9 +65,7 @@ class Drawing:
         """As `TerminalView.close`, when every step has been drawn."""
         if self._over:
             # The cursor is given back if the terminal still takes anything.
-            if self._thread is not None:
-                self._thread.join(0.5)
-            if self._thread is None or not self._thread.is_alive():
+            if self._thread is None or self._ended.wait(0.5):
                 with contextlib.suppress(OSError, ValueError):
                     self._view.close()
         elif self._caught_up():
@@ -77,8 +77,8 @@ class Drawing:
             self._hurry.set()
             self._come.set()
             try:
-                while self._thread.is_alive():
-                    self._thread.join(0.1)  # never for long, so that Ctrl-C is heard everywhere
+                while not self._ended.wait(0.1):  # not for long, so that Ctrl-C is heard everywhere
+                    pass
             except BaseException:  # a second Ctrl-C: what still waits is given up
                 self._over = True
                 self._queue.clear()
@@ -92,6 +92,14 @@ class Drawing:
             problem, self._problem, self._over = self._problem, None, True
             raise problem
 
+    def _run(self) -> None:
+        try:
+            self._draw()
+        except BaseException as error:
+            self._problem = error
+        finally:
+            self._ended.set()
+
     def _draw(self) -> None:
         """What the thread does, until `_hurry` is set and nothing waits."""
         while True:
@@ -100,12 +108,8 @@ class Drawing:
             self._hurry.wait(max(self._due - time.monotonic(), 0))
             ending = self._hurry.is_set()  # before the queue is looked at: no step comes after it
             steps = [self._queue.popleft() for _ in range(len(self._queue))]
-            try:
-                if steps:
-                    self._view.steps(steps)
-                    self._due = time.monotonic() + self._interval
-            except BaseException as error:
-                self._problem = error
-                return
+            if steps:
+                self._view.steps(steps)
+                self._due = time.monotonic() + self._interval
             if ending:
                 return

@@ -196,6 +196,52 @@ def test_control_c_at_a_terminal_ends_with_130_and_a_whole_trace(
     assert wrap > no_wrap or no_wrap == -1, "lines wrap again"
 
 
+def test_a_terminal_that_takes_nothing_does_not_hold_the_run(
+    terminal, endless, tmp_path, read_trace
+):
+    """Its buffers are full after a few steps; hundreds more come all the same, and all are shown
+    when it is read again."""
+    trace = tmp_path / "trace.jsonl"
+    run = terminal("generate", "Hi", "-m", endless, "-n", "500", "--trace", trace)
+    end = time.monotonic() + 60
+    while steps_in(trace) < 500:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert run.wait() == 0
+    titles = re.findall(rb"(\d+)\x1b\[0m  [^\r\n]*rank \d", run.screen)
+    assert titles == [str(number).encode() for number in range(1, 501)]
+    updates = run.screen.count(b"\x1b[?25l")
+    assert updates < 60, "many steps an update"
+
+
+def test_a_second_interrupt_ends_a_run_whose_terminal_takes_nothing(
+    terminal, endless, tmp_path, read_trace
+):
+    trace = tmp_path / "trace.jsonl"
+    run = terminal("generate", "Hi", "-m", endless, "-n", "150000", "--trace", trace)
+    end = time.monotonic() + 60
+    while steps_in(trace) < 300:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    os.kill(run.child, signal.SIGINT)
+    while b'"type":"summary"' not in trace.read_bytes()[-3_000_000:]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.kill(run.child, signal.SIGINT)
+    ended = 0
+    while not ended:
+        assert time.monotonic() < end, "it still hangs on its terminal"
+        ended, status = os.waitpid(run.child, os.WNOHANG)
+        time.sleep(0.05)
+    run.status = os.waitstatus_to_exitcode(status)
+    assert run.status == 130
+    run.read()
+    assert b"Fatal" not in run.screen
+    assert b"Traceback" not in run.screen
+    assert read_trace(trace)[-1]["finish_reason"] == "interrupted"
+
+
 def test_a_run_at_a_terminal_shows_prompt_tables_text_and_how_to_repeat_it(
     terminal, scripted, cli, without_styles
 ):

@@ -176,15 +176,14 @@ def test_an_interrupt_while_waiting_for_a_hanging_screen_gives_up_what_waits(
     terminal.free.clear()
     for step in some_steps(5):
         view.step(step)
-    thread = view._thread
+    thread, wait = view._thread, view._ended.wait
     assert thread is not None
-    join = thread.join
 
-    def interrupted(timeout: float | None = None) -> None:
-        monkeypatch.setattr(thread, "join", join)
+    def interrupted(timeout: float | None = None) -> bool:
+        monkeypatch.setattr(view._ended, "wait", wait)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(thread, "join", interrupted)
+    monkeypatch.setattr(view._ended, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         view.finish(made_up.summary(some_steps(5)))
     began = time.monotonic()
