@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from itertools import groupby
 
-from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -15,8 +16,7 @@ from decodecli.bench.measure import Samples
 from decodecli.bench.plan import SECTIONS
 from decodecli.bench.report import Report, Row
 
-_COLUMNS = ("model", "ours", "", "peer", "", "ratio", "spread", "target", "holds")
-_RIGHT = (2, 4, 5, 6, 7)
+_HOLDS = {True: "yes", False: "no", None: ""}
 
 
 def as_text(report: Report, width: int, colour: bool, encoding: str = "utf-8") -> str:
@@ -28,40 +28,53 @@ def as_text(report: Report, width: int, colour: bool, encoding: str = "utf-8") -
     )  # fmt: skip
     for line in in_words(report.machine):
         console.print(Text(line))
-    plain = not encoding.lower().startswith("utf")
     for section, rows in by_section(report):
         console.print()
         console.print(Text.assemble((section, "bold"), f"  {SECTIONS[section]}"))
         measured = [row for row in rows if not row.skipped]
-        if measured:
-            console.print(_table(measured, plain))
+        for place, (line, group) in enumerate(_groups(measured)):
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
+            console.print(_table(group, heading=place == 0))
         for row in rows:
             if row.skipped:
-                console.print(Text("  " + not_measured(row), "dim"))
+                console.print(Padding(Text(not_measured(row), "dim"), (0, 0, 0, 2)))
     console.print()
     console.print(Text(verdict(report), "bold"))
     text = "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
     return text.encode(encoding, "replace").decode(encoding)
 
 
-def _table(rows: list[Row], plain: bool) -> Table:
-    """The measured rows of one section; what stands in the row above is not said again."""
-    table = Table(box=box.ASCII2 if plain else box.SIMPLE_HEAD, pad_edge=False, expand=False)
-    for place, name in enumerate(_COLUMNS):
-        table.add_column(Text(name), justify="right" if place in _RIGHT else "left",
-                         no_wrap=place in _RIGHT)  # fmt: skip
-    before = ["", ""]
+def _groups(rows: list[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """Rows that have model, side and unit of ours in common, under a line that says these."""
+    for (subject, what, unit), found in groupby(
+        rows, lambda row: (row.subject, row.what, row.unit)
+    ):
+        line = f"{subject}: {what}" if subject else what
+        yield f"{line} · {unit}" if unit else line, list(found)
+
+
+def _table(rows: list[Row], heading: bool) -> Table:
+    """The figures of one group; the columns stand alike in every group."""
+    table = Table(box=None, pad_edge=False, show_header=heading, header_style="dim")
+    table.add_column("    ratio", justify="right", width=9)
+    for name, width in (("spread", 11), ("target", 7), ("", 3), ("ours", 8), ("theirs", 8)):
+        left = name == ""
+        table.add_column(name, justify="left" if left else "right", width=width, no_wrap=True)
+    table.add_column("against")
     for row in rows:
-        cells = row_cells(row)
+        cells = [
+            f"{row.ratio.median:.3g}" if row.ratio else "",
+            spread(row.figure),
+            str(row.target) if row.target else "",
+            _HOLDS[row.holds],
+            figure(row.ours, ""),
+            figure(row.theirs, ""),
+            row.peer,
+        ]
         styled = [Text(cell) for cell in cells]
-        if row.holds is not None:
-            styled[-1].stylize("green" if row.holds else "bold red")
-        if cells[0] == before[0]:
-            styled[0] = Text("")
-            if cells[1] == before[1]:
-                styled[1] = Text("″" if not plain else '"')
+        styled[0].stylize("bold")
+        styled[3].stylize({True: "green", False: "bold red", None: ""}[row.holds])
         table.add_row(*styled)
-        before = cells[:2]
     return table
 
 
@@ -73,7 +86,7 @@ def not_measured(row: Row) -> str:
 
 
 def row_cells(row: Row) -> list[str]:
-    """A measured row in the words of its columns."""
+    """A measured row in the words of the page's columns."""
     return [
         row.subject,
         row.what,
@@ -83,7 +96,7 @@ def row_cells(row: Row) -> list[str]:
         f"{row.ratio.median:.3g}" if row.ratio else "",
         spread(row.figure),
         str(row.target) if row.target else "",
-        {True: "yes", False: "no", None: ""}[row.holds],
+        _HOLDS[row.holds],
     ]
 
 
@@ -131,11 +144,10 @@ def as_markdown(report: Report) -> str:
         "$ " + " ".join(report.command),
         "```",
         "",
-        "Every ratio is ours by the peer's, measured in one run: the sides take turns, "
-        f"{report.settings['repeat']} times each (at most 3 where one takes a minute). A ratio is the",
-        "median over the repetitions, a spread its middle half. Of tokens/s more is better, of seconds",
-        "and bytes less. `decodecli bench --help` says what the sections are, [BENCH.md](BENCH.md) how",
-        "each figure comes about.",
+        "Every ratio is ours by the peer's, measured in one run in which the sides take turns",
+        f"(repetitions: {report.settings['repeat']}, at most 3 where one takes a minute). It is the",
+        "median over the repetitions, the spread beside it their middle half. Of tokens/s more is",
+        "better, of seconds and bytes less. [BENCH.md](BENCH.md) says how each figure comes about.",
         "",
         *(f"- {line}" for line in in_words(report.machine)),
         "",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from decodecli.cli import options as o
@@ -164,6 +166,7 @@ def _measure(plan: Plan, format: str, path: str | None, quiet: bool) -> Report:
                 if path is not None:  # after every row: a long run may be killed
                     _write(running.report, path)
         except KeyboardInterrupt:
+            tell("")
             streams.write_stdout(_shown(running.report, format))
             raise
     streams.write_stdout(_shown(running.report, format))
@@ -260,14 +263,24 @@ def _shown(report: Report, format: str) -> str:
     from rich.console import Console
 
     console = Console(file=sys.stdout)
-    width = console.width if console.is_terminal else max(console.width, 140)
+    width = console.width if console.is_terminal else max(console.width, 100)
     colour = console.is_terminal and not console.no_color
     return as_text(report, width, colour, console.encoding)
 
 
-def _progress(quiet: bool) -> Any:
-    """What is being measured, on stderr where a person is looking."""
-    from decodecli.cli.running import loading_line
-    from decodecli.config import OutputParams
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """What is being measured, on stderr where a person is looking; still, for a spinner takes time
+    from what is measured."""
+    if quiet or not streams.is_terminal(sys.stderr):
+        yield lambda words: None
+        return
 
-    return loading_line("the benchmark", OutputParams(quiet=quiet))
+    def tell(words: str) -> None:
+        sys.stderr.write("\r\x1b[K" + streams.printable(words))
+        sys.stderr.flush()
+
+    try:
+        yield tell
+    finally:
+        tell("")
