@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _OFF = ("off", "none", "no", "0", "false")
 _SUFFIX, _PART = ".safetensors", ".part"
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 _STALE = 24 * 3600.0  # seconds after which a half-written file belongs to nobody
+_PIECE = 2**21  # bytes asked of the disk at once: for more, Linux fetches none of it
 _RESERVE = 256 * 2**20  # bytes of the disk that are left alone
 
 
@@ -199,6 +201,21 @@ def _header(metadata: Mapping[str, Any], ordered: Iterable[tuple[str, StoredTens
     text = json.dumps(table).encode()
     text += b" " * (-(len(text) + 8) % _ALIGNMENT)
     return len(text).to_bytes(8, "little") + text
+
+
+def read_ahead(paths: Iterable[Path]) -> None:
+    """Have the system fetch files from the disk while the libraries are still being imported; it
+    does so in pieces only, and nothing waits for it."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+
+    def ask() -> None:
+        for path in list(paths):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                for start in range(0, os.fstat(file.fileno()).st_size, _PIECE):
+                    os.posix_fadvise(file.fileno(), start, _PIECE, os.POSIX_FADV_WILLNEED)
+
+    threading.Thread(target=ask, name="read-ahead", daemon=True).start()
 
 
 def _sweep(folder: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from decodecli.engine import quantizing
+from decodecli.engine.cache_files import read_ahead
 from decodecli.engine.checkpoint import Checkpoint, Progress, find_checkpoint
 from decodecli.engine.detokenize import piece_of
 from decodecli.engine.fit import Headers, weight_bytes
@@ -163,6 +164,8 @@ def load(
         if count is not None:
             torch.set_num_threads(count)
     progress(f"loading {params.model}")
+    kept = quantizing.kept_file(checkpoint, quantization, number, place)
+    read_ahead([kept] if kept else sorted(checkpoint.folder.glob("*.safetensors")))
     held = number if quantization == "none" else quantization
     with _quiet(verbose), explained(checkpoint, place, held):
         network, told = _load_model(params, checkpoint, place, number, quantization)

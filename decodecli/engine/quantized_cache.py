@@ -9,6 +9,7 @@ are shared between processes.
 from __future__ import annotations
 
 import importlib.metadata
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from decodecli.engine.cache_files import (
     write_entry,
 )
 from decodecli.engine.checkpoint import Checkpoint, safetensors_header
+from decodecli.engine.fit import packs
 from decodecli.errors import LoadError
 
 FORMAT = 1  # of what is in a file; another number is another entry
@@ -53,8 +55,6 @@ def entry_for(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> P
 
 def _key(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> dict[str, Any]:
     """Everything on which the bytes of an entry depend."""
-    from bitsandbytes.functional import has_avx512bf16
-
     kind = device.partition(":")[0]
     return {
         "format": FORMAT,
@@ -63,7 +63,8 @@ def _key(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> dict[s
         "dtype": dtype,
         "device": kind,
         "versions": _versions(),
-        "packed": bool(kind == "cpu" and scheme != "int8" and has_avx512bf16()),
+        "packed": scheme != "int8" and packs(kind),
+        "processor": torch.backends.cpu.get_cpu_capability() if kind == "cpu" else None,
     }
 
 
@@ -128,12 +129,15 @@ def restore(path: Path, empty: nn.Module, device: str) -> nn.Module:
 
 
 def _mapped(path: Path, headers: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
-    """Every tensor of the file, its pages mapped privately: read when they are first used."""
+    """Every tensor of the file, its pages mapped privately. On a CPU each page is touched once, so
+    that the first forward pass does not wait for the disk."""
     size = os.path.getsize(path)
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
     storage: Any = torch.UntypedStorage.from_file(str(path), False, size)
     everything = torch.empty(0, dtype=torch.uint8).set_(storage)
+    if device.type == "cpu":
+        everything[:: mmap.PAGESIZE].max()
     found = {}
     for name, header in headers.items():
         low, high = header["data_offsets"]

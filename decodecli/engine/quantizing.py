@@ -34,10 +34,18 @@ def scheme_settings(scheme: str, dtype: str) -> Any:
     )
 
 
+def kept_file(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Path | None:
+    """The file of an earlier run's quantized weights, None where there is none."""
+    if scheme not in SCHEMES:
+        return None
+    path = quantized_cache.entry_for(checkpoint, scheme, dtype, device)
+    return path if path is not None and path.is_file() else None
+
+
 def from_cache(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Any | None:
     """The model as an earlier run quantized it; None where no usable file is kept."""
-    path = quantized_cache.entry_for(checkpoint, scheme, dtype, device)
-    if path is None or not path.is_file():
+    path = kept_file(checkpoint, scheme, dtype, device)
+    if path is None:
         return None
     try:
         empty = _without_weights(checkpoint, dtype)

@@ -204,8 +204,11 @@ def test_whatever_the_bytes_depend_on_makes_another_entry(copied, monkeypatch):
             )
             keys.add(key_of(copied))
     with monkeypatch.context() as patch:
-        there = __import__("bitsandbytes").functional.has_avx512bf16()
-        patch.setattr("bitsandbytes.functional.has_avx512bf16", lambda: not there)
+        there = quantized_cache.packs("cpu")
+        patch.setattr(quantized_cache, "packs", lambda _: not there)
+        keys.add(key_of(copied))
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another")
         keys.add(key_of(copied))
     weights = copied / "model.safetensors"
     os.utime(weights, ns=(1, 1))
@@ -214,7 +217,7 @@ def test_whatever_the_bytes_depend_on_makes_another_entry(copied, monkeypatch):
     (copied / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-5}))
     keys.add(key_of(copied))
     keys.add(key_of(Path(shutil.copytree(copied, copied.parent / "elsewhere"))))
-    assert len(keys) == 12
+    assert len(keys) == 13
 
 
 def test_new_weights_in_the_same_folder_are_not_taken_for_the_old_ones(copied):
@@ -359,3 +362,15 @@ def test_what_a_killed_process_left_is_swept_and_can_be_cleared(tmp_path):
     assert new.exists()
     assert {entry.path.name for entry in cache_files.clear()} == {"c.safetensors", new.name}
     assert cache_files.entries() == []
+
+
+def test_the_processor_is_told_as_bitsandbytes_sees_it():
+    from bitsandbytes.functional import has_avx512bf16
+
+    assert quantized_cache.packs("cpu") == has_avx512bf16()
+
+
+def test_reading_ahead_of_what_is_not_there_is_no_error(tmp_path, monkeypatch):
+    cache_files.read_ahead([tmp_path / "none", tmp_path])
+    monkeypatch.delattr(cache_files.os, "posix_fadvise", raising=False)
+    cache_files.read_ahead([tmp_path / "none"])
