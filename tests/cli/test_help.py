@@ -110,7 +110,7 @@ IN_WORDS = {
     "--max-memory": "all that is free",
     "--threads": "by the model's size",
 }
-WITHOUT = {"--stop", "--trace", "--file", "--preset", "--config", "--help"}
+WITHOUT = {"--stop", "--trace", "--save-logits", "--file", "--preset", "--config", "--help"}
 
 
 def rows(text: str) -> dict[str, str]:
@@ -232,3 +232,30 @@ def test_a_bad_value_is_refused_before_anything_heavy_is_imported(words):
     names = re.findall(r"^import time:.*\|\s*([\w.]+)$", done.stderr, re.MULTILINE)
     assert "sys" in names or len(names) > 50, "the list of imports was not understood"
     assert not {name.partition(".")[0] for name in names}.intersection(HEAVY)
+
+
+ENTRY = """
+import os, sys
+from decodecli.__main__ import main
+sys.argv = ["decodecli", "--version"]
+try:
+    main()
+except SystemExit:
+    pass
+print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_the_installed_program_sets_the_wait_policy_before_torch(before, after):
+    import importlib.metadata
+
+    (program,) = importlib.metadata.entry_points(group="console_scripts", name="decodecli")
+    assert program.value == "decodecli.__main__:main"
+    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", ENTRY],
+        env=kept | ({"OMP_WAIT_POLICY": before} if before else {}),
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == f"{after} False"
