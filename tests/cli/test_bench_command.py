@@ -119,3 +119,17 @@ def test_a_device_that_is_not_there_is_refused(cli):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
     cli("bench", "--device", "cuda").refused(2, "CUDA")
+
+
+@pytest.mark.gpu
+def test_a_quick_run_on_a_gpu_has_its_two_rows_more(cli, strict, tiny_folder):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device here")
+    result = cli("bench", "-m", tiny_folder, "--quick", "--device", "cuda", *FAST,
+                 "--dtype", "bfloat16", "--format", "json").succeeded()  # fmt: skip
+    found = strict(result.out)
+    assert found["machine"]["gpu"]["name"]
+    units = [row["unit"] for row in found["rows"] if row["peer"] is None]
+    assert units == ["s", "a step"]
