@@ -111,5 +111,6 @@ class Drawing:
             if steps:
                 self._view.steps(steps)
                 self._due = time.monotonic() + self._interval
+            steps.clear()  # not kept while waiting
             if ending:
                 return

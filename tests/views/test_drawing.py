@@ -206,3 +206,33 @@ def test_several_runs_use_one_view(terminal: Slow) -> None:
     assert threading.active_count() == 1 or not any(
         thread.name == "decodecli drawing" for thread in threading.enumerate()
     )
+
+
+def test_a_long_run_leaves_its_text_in_memory_and_little_else() -> None:
+    import tracemalloc
+
+    class Nowhere(Terminal):
+        def write(self, text: str) -> int:
+            return len(text)
+
+    console = Console(file=Nowhere(80, 24), width=80, height=24, _environ={"TERM": "xterm"})
+    view = Drawing(TerminalView(console, byte_level=False))
+    view.start(made_up.header(vocab_size=2))
+
+    def run(first: int, last: int) -> None:
+        for index in range(first, last):
+            tokens = [(f"▁{index}x{row}", 9.0 - row / 9) for row in range(9)]
+            view.step(made_up.step(tokens, index=index, vocab_size=9))
+        view._caught_up()
+
+    tracemalloc.start()
+    try:
+        run(0, 1000)  # the caches fill up
+        before = tracemalloc.get_traced_memory()[0]
+        run(1000, 3000)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    view.close()
+    # 2000 steps as records would be 6 MB.
+    assert grown < 300 * 2000
