@@ -38,7 +38,7 @@ GROUPS = {
 
 def _sentence_marks(tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """For every id: whether its piece can end a sentence, and whether it can begin a text."""
-    pieces = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
+    pieces = [tokenizer.id_to_token(i) or "" for i in range(tokenizer.get_vocab_size())]
     ends = [piece.endswith((".", "!", "?", '."', '!"', '?"')) for piece in pieces]
     begins = [piece.startswith("▁") and piece[1:2].isupper() for piece in pieces]
     return np.array(ends), np.array(begins)

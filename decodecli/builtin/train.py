@@ -102,6 +102,9 @@ class Trainer:
         self.model = new_model(
             tokenizer.get_vocab_size(), args.layers, args.width, args.heads, args.inner, attention
         ).to(self.device)
+        if args.start:
+            finished = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32)
+            self.model.load_state_dict(finished.state_dict())
         self.optimizers = optimizers(self.model, args)
         self.base_rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.mixture = Mixture(found, tokenizer, args.seed)
@@ -211,6 +214,8 @@ def gather(args: argparse.Namespace) -> list[prepare.Document]:
 def tokenizer_for(args: argparse.Namespace, found: Sequence[prepare.Document]) -> Tokenizer:
     """The tokenizer of the work folder, learned from the texts if there is none yet."""
     path = args.work / "tokenizer.json"
+    if args.start and not path.exists():
+        shutil.copy(args.start / "tokenizer.json", path)
     if not path.exists():
         # tales and facts count less than stories: one in three
         texts = [
@@ -230,6 +235,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--corpora", type=Path, required=True, help="folder with the texts")
     parser.add_argument("--out", type=Path, help="folder for the model (default: WORK/model)")
     parser.add_argument("--work", type=Path, default=Path("runs/builtin"), help="checkpoints")
+    parser.add_argument("--start", type=Path, help="a finished model to go on from")
     parser.add_argument("--minutes", type=float, default=0.0, help="budget of training time")
     parser.add_argument("--tokens", type=float, default=36e6, help="or of tokens")
     parser.add_argument("--vocabulary", type=int, default=4096)

@@ -24,6 +24,7 @@ import decodecli
 from decodecli.engine.chain import Chain, ignored_under_greedy
 from decodecli.engine.detokenize import TextStream
 from decodecli.engine.forward import Forward
+from decodecli.engine.load_errors import out_of_memory
 from decodecli.engine.loading import LanguageModel
 from decodecli.engine.observe import Observation
 from decodecli.engine.sampler import Sampler
@@ -332,8 +333,7 @@ class _memory:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        if error is not None and out_of_memory(error):
             raise DecodeError(
-                f"out of memory on {self.lm.info.device} while decoding",
-                "try a shorter prompt, --quantize nf4, or a smaller model",
+                f"out of memory on {self.lm.info.device} while decoding", self.lm.what_fits()
             ) from error

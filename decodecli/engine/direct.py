@@ -31,10 +31,11 @@ class Unknown(Exception):
 class KeyValues(Protocol):
     """Where the keys and values of a sequence are kept."""
 
-    def append(
-        self, layer: int, keys: Tensor, values: Tensor, window: int | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Add one token's (rows, groups, 1, width); returns all to attend to, and their mask."""
+    def attend(
+        self, number: int, layer: Layer, query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
+        """Add one token's key and value, (rows, groups, 1, size), to those of the layer of that
+        number; returns what its query (rows, heads, 1, size) gathers from all, of the same shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,7 @@ class Layer:
             q, k = self.query_norm(q), self.key_norm(k)
         if angles is not None:
             q, k = rotate(q, *angles), rotate(k, *angles)
-        keys, values, mask = kept.append(
-            number, k, v.view(rows, self.groups, 1, self.size), self.window
-        )
-        seen = scaled_dot_product_attention(
-            q, keys, values, mask, scale=self.scale, enable_gqa=self.heads != self.groups
-        )
+        seen = kept.attend(number, self, q, k, v.view(rows, self.groups, 1, self.size))
         x = x + self.out(seen.view(rows, 1, self.heads * self.size))
         return x + self.mlp(self.after(x))
 
@@ -299,20 +295,25 @@ class Growing:
         wide[:, :, self.length - have : self.length] = tensor[:, :, tensor.shape[2] - have :]
         return wide
 
-    def append(
-        self, layer: int, keys: Tensor, values: Tensor, window: int | None
-    ) -> tuple[Tensor, Tensor, None]:
-        """Add one token's keys and values; returns those that it attends to, itself included."""
-        place, all_keys, all_values = self.length, self._keys[layer], self._values[layer]
-        if place == all_keys.shape[2]:
-            capacity = 2 * place
-            all_keys = self._keys[layer] = self._roomy(all_keys, capacity)
-            all_values = self._values[layer] = self._roomy(all_values, capacity)
-        all_keys.narrow(2, place, 1).copy_(keys)
-        all_values.narrow(2, place, 1).copy_(values)
-        start = 0 if window is None else max(0, place + 1 - window)
+    def attend(
+        self, number: int, layer: Layer, query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
+        """As `KeyValues` says; the token's place is the present `length`."""
+        place, keys, values = self.length, self._keys[number], self._values[number]
+        if place == keys.shape[2]:
+            keys = self._keys[number] = self._roomy(keys, 2 * place)
+            values = self._values[number] = self._roomy(values, 2 * place)
+        keys.narrow(2, place, 1).copy_(key)
+        values.narrow(2, place, 1).copy_(value)
+        start = 0 if layer.window is None else max(0, place + 1 - layer.window)
         count = place + 1 - start
-        return all_keys.narrow(2, start, count), all_values.narrow(2, start, count), None
+        return scaled_dot_product_attention(
+            query,
+            keys.narrow(2, start, count),
+            values.narrow(2, start, count),
+            scale=layer.scale,
+            enable_gqa=layer.heads != layer.groups,
+        )
 
     def fork(self) -> Growing:
         """A copy that goes its own way."""

@@ -1,7 +1,9 @@
 """The numbers of a step, gathered from the full vocabulary in a few passes.
 
 Vocabulary-wide sums are taken in float32 after subtracting the maximum; the rows that a person sees
-are then finished in float64, so that a temperature of 0.001 or 100 loses nothing.
+are then finished in float64, so that a temperature of 0.001 or 100 loses nothing. `measure` does the
+former and leaves the numbers in one small tensor on the logits' device, without waiting for it;
+`finished` makes the observation of them.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,29 +59,34 @@ class Observation:
     candidates: tuple[Candidate, ...]
 
 
-def distribution(scores: Tensor, divisor: float = 1.0) -> Distribution:
-    """The softmax of `scores` (vocab,) / divisor; −inf entries have probability 0."""
+def _constants(scores: Tensor, divisor: float) -> Tensor:
+    """Highest score, log of the sum, entropy in nats of softmax(scores (vocab,) / divisor), (3,)."""
     highest = scores.amax()
     shifted = (scores - highest) / max(divisor, SMALLEST_TEMPERATURE)
     log_sum = shifted.logsumexp(-1)
     entropy = torch.special.entr((shifted - log_sum).exp()).sum()
-    top, total, nats = torch.stack((highest, log_sum, entropy)).tolist()
+    return torch.stack((highest, log_sum, entropy))
+
+
+def distribution(scores: Tensor, divisor: float = 1.0) -> Distribution:
+    """The softmax of `scores` (vocab,) / divisor; −inf entries have probability 0."""
+    top, total, nats = _constants(scores, divisor).tolist()
     return Distribution(top, divisor, total, nats)
 
 
 def highest_ids(logits: Tensor, count: int) -> list[int]:
     """The ids of the `count` highest logits (vocab,), highest first, equal logits by id."""
-    count = min(count, logits.shape[-1])
-    if count < 1:
-        return []
-    values, ids = logits.topk(count)
-    floor = values[-1]
-    above = int((values > floor).sum())
-    found: list[int] = ids.tolist()
-    if int((logits >= floor).sum()) > count:  # a tie at the edge: the lowest ids of it
-        found = found[:above] + (logits == floor).nonzero()[: count - above, 0].tolist()
-    rows = dict(zip(found, logits[found].tolist(), strict=True))
-    return sorted(rows, key=lambda token: (-rows[token], token))
+    found: list[int] = _highest_ids(logits, min(count, logits.shape[-1])).tolist()
+    return found
+
+
+def _highest_ids(logits: Tensor, count: int) -> Tensor:
+    """The same as a tensor: the highest of whole numbers that no two tokens share."""
+    bits = (logits + 0.0).view(torch.int32).long()  # adding 0 makes −0 equal to 0
+    order = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # as the floats are ordered
+    reverse = torch.arange(logits.shape[-1] - 1, -1, -1, device=logits.device)
+    found = ((order << 32) | reverse).topk(count).values & 0xFFFFFFFF
+    return logits.shape[-1] - 1 - found
 
 
 def observe(
@@ -98,56 +106,80 @@ def observe(
     Raises:
         DecodeError: the logits are not finite, or the settings leave nothing to draw from.
     """
-    plain = distribution(logits)
-    if not (plain.finite and bool(torch.isfinite(logits.amin()))):
+    chosen = torch.tensor([[token_id]], device=logits.device)
+    measured = measure(logits[None], filtered, chain, chosen, count)
+    return finished(measured.cpu().numpy(), chain, count, logits.shape[-1], piece, step)
+
+
+def measure(logits: Tensor, filtered: Filtered, chain: Chain, chosen: Tensor, count: int) -> Tensor:
+    """All that `finished` needs of a step, from `logits` (1, vocab) and the token `chosen` (1, 1).
+
+    One int32 tensor on the same device, made without synchronisation: whole numbers as they are and
+    float32 numbers by their bits, `chosen` first.
+    """
+    row, token = logits[0], chosen[0]
+    penalised = filtered.penalised[0]
+    removed = None if filtered.removed_by is None else filtered.removed_by[0]
+    plain = _constants(row, 1.0)
+    same = chain.divisor == 1.0 and not chain.penalises
+    tempered = plain if same else _constants(penalised, chain.divisor)
+    final, kept = tempered, torch.full((1,), row.shape[0], device=row.device)
+    if removed is not None:
+        kept = (removed == 0).sum()[None]
+        if not chain.greedy:
+            left = penalised.masked_fill(removed != 0, -torch.inf)
+            final = _constants(left, chain.divisor)
+    above, level = row > row[token], row == row[token]
+    level = level & (torch.arange(row.shape[0], device=row.device) <= token)
+    shifted = (penalised - tempered[0]) / max(chain.divisor, SMALLEST_TEMPERATURE) - tempered[1]
+    mass = torch.where(above | level, shifted.exp(), 0.0).sum()[None]
+    ids = torch.cat((_highest_ids(row, min(count, row.shape[0])), token))
+    codes = torch.zeros_like(ids) if removed is None else removed[ids].long()
+    whole = torch.cat((token, kept, 1 + above.sum()[None], ids, codes)).int()
+    floats = torch.cat((plain, tempered, final, row.amin()[None], mass, row[ids], penalised[ids]))
+    return torch.cat((whole, floats.view(torch.int32)))
+
+
+def finished(
+    measured: np.ndarray,
+    chain: Chain,
+    count: int,
+    vocab: int,
+    piece: Callable[[int], str],
+    step: int = 0,
+) -> Observation:
+    """The observation of a step from what `measure` gave, on the host.
+
+    Raises:
+        DecodeError: the logits are not finite, or the settings leave nothing to draw from.
+    """
+    listed_rows = min(count, vocab)
+    width = listed_rows + 1  # the chosen token comes last
+    token, kept, rank, *whole = measured[: 3 + 2 * width].tolist()
+    floats = measured[3 + 2 * width :].view(np.float32).tolist()
+    ids, codes = whole[:width], whole[width:]
+    values, penalised = floats[11 : 11 + width], floats[11 + width :]
+    plain = Distribution(floats[0], 1.0, *floats[1:3])
+    tempered = Distribution(floats[3], chain.divisor, *floats[4:6])
+    final = CERTAIN if chain.greedy else Distribution(floats[6], chain.divisor, *floats[7:9])
+    lowest, mass = floats[9:11]
+    if not (plain.finite and math.isfinite(lowest)):
         raise DecodeError(
             f"the logits of step {step} are not finite (nan or inf)",
             "try --dtype float32 or bfloat16, or --quantize none",
         )
-    penalised = filtered.penalised[0]
-    same = chain.divisor == 1.0 and not chain.penalises
-    tempered = plain if same else distribution(penalised, chain.divisor)
-    removed = None if filtered.removed_by is None else filtered.removed_by[0]
-    kept = logits.shape[-1] if removed is None else int((removed == 0).sum())
-    final = _final(penalised, removed, tempered, chain)
     if not (kept and tempered.finite and final.finite):
         raise DecodeError(
             f"{' and '.join(chain.order)} leave nothing to draw from at step {step}",
             "choose milder values",
         )
-    ids = highest_ids(logits, count)
-    shown = ids if token_id in ids else [*ids, token_id]
-    at = torch.tensor(shown, device=logits.device)
-    rows = Rows(
-        ids=shown,
-        logits=logits[at].tolist(),
-        penalised=penalised[at].tolist(),
-        removed=[0] * len(shown) if removed is None else removed[at].tolist(),
-        place=None if token_id in ids else _place(token_id, logits, penalised, tempered),
-    )
-    numbers = Numbers(plain, tempered, final, kept)
-    return listed(rows, numbers, chain, piece, token_id)
-
-
-def _place(
-    token_id: int, logits: Tensor, penalised: Tensor, tempered: Distribution
-) -> tuple[int, float]:
-    """A token's rank and cumulative probability among all, not only those listed."""
-    above, level = logits > logits[token_id], logits == logits[token_id]
-    level[token_id + 1 :] = False
-    scores = (penalised[above | level] - tempered.highest) / tempered.divisor
-    mass = float((scores - tempered.log_sum).exp().sum())
-    return 1 + int(above.sum()), min(mass, 1.0)
-
-
-def _final(
-    penalised: Tensor, removed: Tensor | None, tempered: Distribution, chain: Chain
-) -> Distribution:
-    if chain.greedy:
-        return CERTAIN
-    if removed is None:
-        return tempered
-    return distribution(penalised.masked_fill(removed != 0, -torch.inf), chain.divisor)
+    place = None
+    if token in ids[:listed_rows]:
+        ids, values, penalised, codes = (x[:listed_rows] for x in (ids, values, penalised, codes))
+    else:
+        place = rank, min(mass, 1.0)
+    rows = Rows(ids, values, penalised, codes, place)
+    return listed(rows, Numbers(plain, tempered, final, kept), chain, piece, token)
 
 
 @dataclass(frozen=True, slots=True)
