@@ -10,7 +10,7 @@ from threading import Event, Thread
 from decodecli.records import RunHeader, RunSummary, Step
 from decodecli.views.terminal import TerminalView
 
-UPDATES = 30  # a second, at most
+UPDATES = 20  # a second, at most: each takes the interpreter from the run for a moment
 ROOM = 4000  # steps that may wait for a screen that is slower than the model
 
 
