@@ -21,12 +21,14 @@ import torch
 from torch import Tensor
 
 import decodecli
+from decodecli.engine.ahead import Ahead
 from decodecli.engine.chain import Chain, ignored_under_greedy
 from decodecli.engine.detokenize import TextStream
+from decodecli.engine.direct import Unknown
 from decodecli.engine.forward import Forward
 from decodecli.engine.load_errors import out_of_memory
 from decodecli.engine.loading import LanguageModel
-from decodecli.engine.observe import Observation
+from decodecli.engine.observe import Observation, finished
 from decodecli.engine.sampler import Sampler
 from decodecli.errors import DecodeError, PromptError
 from decodecli.records import Run, RunHeader, RunSummary, Step, perplexity
@@ -133,7 +135,8 @@ class Decoding:
             yielded; the tensor is only valid during the call.
 
     Iterating raises `DecodeError` when logits are not finite or memory runs out; the steps before
-    stay valid, and `summary()` then says `error`.
+    stay valid, and `summary()` then says `error`. `how` says afterwards how the steps were run: in a
+    CUDA graph, directly, or by the model's own code, and then why.
     """
 
     def __init__(
@@ -161,6 +164,7 @@ class Decoding:
         self._stream = TextStream(self.lm.tokenizer, start.ids, self.params.stop)
         self._room = None if self.lm.context is None else self.lm.context - len(start.ids)
         self.interrupted = False  # whether `interrupt` was called
+        self.how = ""  # how the steps are run, once they are
         self._texts: list[str] = []
         self._tokens: list[int] = []
         self._logprobs = 0.0
@@ -180,6 +184,25 @@ class Decoding:
 
     def _steps(self) -> Iterator[Step]:
         began = time.perf_counter()
+        for seen in self._observations():
+            step = self._record(seen)
+            self._seconds = time.perf_counter() - began
+            yield step
+            if self.finish_reason != "going":
+                return
+            began = time.perf_counter() - self._seconds  # a slow reader is not the model's fault
+
+    def _observations(self) -> Iterator[Observation]:
+        """A token drawn and observed, and another, for as long as one is asked for."""
+        ahead = self._run_ahead()
+        if ahead is None:
+            yield from self._one_by_one()
+            return
+        vocab = self.prefix.logits.shape[-1]
+        for number, measured in enumerate(ahead):
+            yield finished(measured, self.chain, self.candidates, vocab, self.lm.piece, number)
+
+    def _one_by_one(self) -> Iterator[Observation]:
         forward, logits = self.prefix.forward, self.prefix.logits
         if self.shared:
             forward = forward.fork()
@@ -188,17 +211,31 @@ class Decoding:
         ids = torch.tensor([self.prefix.ids], device=logits.device)
         while True:
             chosen, seen = sample(logits, ids, len(self._tokens))
-            step = self._record(seen)
             if self.on_logits is not None:
                 self.on_logits(logits[0].cpu())
-            self._seconds = time.perf_counter() - began
-            yield step
-            if self.finish_reason != "going":
-                return
-            began = time.perf_counter() - self._seconds  # a slow reader is not the model's fault
+            yield seen
             if self.chain.needs_history:
                 ids = torch.cat((ids, chosen), dim=1)
             logits = forward.step(chosen)
+            self.how = self.how or forward.how
+
+    def _run_ahead(self) -> Ahead | None:
+        """On a GPU, the run that does not wait for its reader; None where it cannot be, and why."""
+        if self.prefix.logits.device.type != "cuda":
+            return None
+        steps = min(self.params.max_new_tokens, self._room or self.params.max_new_tokens)
+        try:
+            if self.on_logits is not None:
+                raise Unknown("every step's logits are asked for")
+            ahead = Ahead(
+                self.lm.model, self.prefix.forward.cache(), self.prefix.logits,
+                len(self.prefix.ids), self.chain, self.candidates, self.seed, steps,
+            )  # fmt: skip
+        except Unknown as unknown:
+            self.how = f"a step at a time: {unknown}"
+            return None
+        self.how = ahead.how
+        return ahead
 
     def _record(self, seen: Observation) -> Step:
         index, token_id = len(self._tokens), seen.token_id

@@ -70,6 +70,24 @@ class Forward:
         self._ids = torch.cat((self._ids, token.to(self.device)), dim=1)
         return self._run(self._ids)
 
+    def cache(self) -> Any:
+        """The cache of keys and values that the prompt left, of transformers' making.
+
+        Raises:
+            Unknown: there is none, or steps have changed it.
+        """
+        cache = self._cache.get("past_key_values")
+        if cache is None or self._ids is None:
+            raise Unknown("it keeps no cache of keys and values")
+        return cache
+
+    @property
+    def how(self) -> str:
+        """How the tokens are run."""
+        if self._direct is not None:
+            return "directly, on the model's weights"
+        return f"by the model's own code: {self.own_way}"
+
     def fork(self) -> Forward:
         """A second sequence that goes on from here; neither disturbs the other."""
         other = copy.copy(self)
@@ -85,9 +103,8 @@ class Forward:
     def _go_direct(self) -> None:
         """Take the model's cache over into one with room, where the architecture is known."""
         try:
-            cache = self._cache.get("past_key_values")
-            if cache is None or self._ids is None:
-                raise Unknown("it keeps no cache of keys and values")
+            cache = self.cache()
+            assert self._ids is not None
             self._direct = DirectStep(plan(self.model), cache, self._ids.shape[1])
         except Unknown as unknown:
             self.own_way = str(unknown)
