@@ -155,6 +155,8 @@ def _run(
             sinks.finish(summary)
         for notice in decoding.notices[known:]:
             shown.tell(notice)
+        if output.verbose and decoding.how:
+            shown.tell(f"the steps were run {decoding.how}")
         if decoding.interrupted:  # even where the run had just ended by itself
             raise KeyboardInterrupt
 

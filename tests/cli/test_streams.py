@@ -309,3 +309,9 @@ def test_a_stderr_that_fails_does_not_cost_the_text(cli, scripted, in_order, mis
     arguments = ("generate", "Hi", "-m", folder, *in_order, "-n", "3", "--tables", "full")
     result = cli(*arguments, stderr=misbehaving(trouble, after=2))
     assert result.raw == b" Tokyo and rain\n"
+
+
+def test_verbose_says_how_the_steps_were_run(cli, tiny_folder):
+    run = cli("generate", "Hi", "-m", tiny_folder, *SEEDED, "--verbose").succeeded()
+    assert "Note: the steps were run directly, on the model's weights" in run.err
+    assert "steps were run" not in cli("generate", "Hi", "-m", tiny_folder, *SEEDED).err

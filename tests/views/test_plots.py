@@ -162,7 +162,8 @@ def test_token_curves_are_exact_over_the_full_vocabulary(with_scores: bool) -> N
     figure = plots.figure(shown, "tokens", chosen, scores=scores if with_scores else None)
     axes = figure.axes[0]
     names = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert names == ["␣Tokyo", "␣the", "日本"]
+    assert names[:2] == ["␣Tokyo", "␣the"]
+    assert names[2] in ("日本", "<U+65E5 672C>")  # code points where no font has the characters
     curves = [line for line in axes.lines if line.get_marker() == "None"]
     for token_id, line in zip((0, 2, 4), curves, strict=True):
         temperatures = np.asarray(line.get_xdata())
