@@ -47,6 +47,7 @@ class _Fixed:
     """In the place of a model's forward pass: one after the other of these logits, each (1, vocab)."""
 
     rows: Iterator[Tensor]
+    how: str = ""
 
     def step(self, token: Tensor) -> Tensor:
         return next(self.rows)

@@ -159,15 +159,32 @@ def test_long_tales_are_cut_at_paragraphs_and_know_their_start_and_end() -> None
     assert "\n\n".join(d.text for d in cut) == text
 
 
-def test_batches_chain_and_three_in_ten_documents_go_without_bos() -> None:
+def test_batches_chain_and_some_documents_go_without_bos() -> None:
     texts = [story(random.Random(seed)) for seed in range(50)]
-    found = [prepare.Document("tinystories", text) for text in texts]
-    mixture = Mixture(found, train_tokenizer(texts, 400), seed=0)
-    batch = mixture.batch(400, 64, 0.0)
-    assert (batch[1:, 0] == batch[:-1, -1]).all()
-    assert (mixture.batch(1, 8, 0.0)[0, 0] == batch[-1, -1]).all()
-    share = (batch == 1).sum() / (batch == 2).sum()
-    assert 0.6 < share < 0.8
+    tokenizer = train_tokenizer(texts, 400)
+    for source, fewest, most in (("tinystories", 0.78, 0.92), ("facts", 0.5, 0.7)):
+        found = [prepare.Document(source, text) for text in texts]
+        mixture = Mixture(found, tokenizer, seed=0)
+        batch = mixture.batch(400, 64, 0.0)
+        assert (batch[1:, 0] == batch[:-1, -1]).all()
+        assert (mixture.batch(1, 8, 0.0)[0, 0] == batch[-1, -1]).all()
+        share = (batch == 1).sum() / (batch == 2).sum()
+        assert fewest < share < most
+
+
+def test_a_story_without_bos_begins_at_a_sentence_in_its_first_half() -> None:
+    texts = [story(random.Random(seed)) for seed in range(50)]
+    tokenizer = train_tokenizer(texts, 400)
+    mixture = Mixture([prepare.Document("tinystories", text) for text in texts], tokenizer, seed=0)
+    stream = mixture.batch(1, 60_000, 0.0)[0]
+    documents = tokenizer.decode(stream.tolist(), skip_special_tokens=False).split("</s>")[1:-1]
+    whole, rest = set(texts), [text for text in documents if not text.startswith("<s>")]
+    assert len(rest) > 20
+    for text in rest:
+        text = text.strip()
+        assert text not in whole
+        assert any(other.endswith(text) and len(text) > 0.4 * len(other) for other in whole)
+        assert text[0].isupper()
 
 
 def test_muon_steps_have_singular_values_near_one() -> None:
