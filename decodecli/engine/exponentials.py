@@ -1,72 +1,86 @@
 """Exponential noise for the draw: the very numbers of torch's seeded generator, only those needed.
 
 A draw is argmax(p / e) with one e for every token of the vocabulary. With a filter on, few tokens
-still have a p, and most of the time of a draw from 128,000 tokens would go into noise for the others.
-On a CPU torch makes its noise from the Mersenne Twister that numpy has too, so the e of a single token
-can be computed alone. Whether the two agree on this machine is tried once; where they do not, and on
-other devices, torch makes all of it.
+still have a p, and most of the time of a draw from 128,000 would go into logarithms for the others.
+On a CPU torch makes each e from 64 bits of its generator; so the bits are taken for all, which is
+quick, and made into noise where it is wanted. Whether that gives what `Tensor.exponential_` gives on
+this machine is tried once; where it does not, and on other devices, torch makes all of it. The bits
+of a large vocabulary's next step are taken aside while the model runs.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_LARGE = 16_384  # below, making all the noise is quicker than choosing
+_MANTISSA = (1 << 53) - 1
+_LARGE = 65_536  # from here on, taking the bits aside is worth a thread
 
 
 class Exponentials:
     """The noise of one seeded run on `device`, `vocab` numbers a step, as `torch.Generator` has it."""
 
+    @torch.inference_mode()
     def __init__(self, seed: int, vocab: int, device: torch.device) -> None:
-        self._vocab, self._device = vocab, device
-        self._twister: np.random.MT19937 | None = None
-        if device.type == "cpu" and vocab >= _LARGE and _numpy_agrees():
-            self._twister = _twister(seed)
-        else:
-            self._generator = torch.Generator(device=device).manual_seed(seed)
+        self._generator = torch.Generator(device=device).manual_seed(seed)
+        self._noise = torch.empty((1, vocab), device=device)
+        self._bits: Tensor | None = None
+        if device.type == "cpu" and _bits_give_it():
+            self._bits = torch.empty(vocab, dtype=torch.int64)
+        self._aside: ThreadPoolExecutor | None = None
+        self._next: Future[Tensor] | None = None
+        if self._bits is not None and vocab >= _LARGE:
+            self._spare = torch.empty_like(self._bits)
+            self._aside = ThreadPoolExecutor(1, "noise")
+            self._take_aside()
 
+    @torch.inference_mode()
     def all(self) -> Tensor:
-        """The step's noise, (1, vocab) float32."""
-        if self._twister is not None:
-            return torch.from_numpy(_exponential(self._words()))[None]
-        noise = torch.empty((1, self._vocab), device=self._device)
-        return noise.exponential_(1, generator=self._generator)
+        """The step's noise, (1, vocab) float32; valid until the next step's."""
+        if self._bits is not None:
+            return _exponential(self._step_bits())[None]
+        return self._noise.exponential_(1, generator=self._generator)
 
+    @torch.inference_mode()
     def at(self, ids: np.ndarray) -> np.ndarray:
         """The step's noise of the tokens `ids`, float32, and of no others."""
-        if self._twister is not None:
-            return _exponential(self._words()[ids])
+        if self._bits is not None:
+            return _exponential(self._step_bits()[torch.from_numpy(ids)]).numpy()
         found: np.ndarray = self.all()[0].cpu().numpy()[ids]
         return found
 
-    def _words(self) -> np.ndarray:
-        assert self._twister is not None
-        return self._twister.random_raw(2 * self._vocab).reshape(-1, 2)
+
+    def _step_bits(self) -> Tensor:
+        """The bits of this step; those of the next may already be on their way into the spare."""
+        assert self._bits is not None
+        if self._next is None:
+            return _drawn(self._bits, self._generator)
+        self._bits, self._spare = self._next.result(), self._bits
+        self._take_aside()
+        return self._bits
+
+    def _take_aside(self) -> None:
+        assert self._aside is not None
+        self._next = self._aside.submit(_drawn, self._spare, self._generator)
 
 
-def _twister(seed: int) -> np.random.MT19937:
-    twister = np.random.MT19937()
-    twister._legacy_seeding(seed)  # Knuth's, as torch's
-    return twister
+@torch.inference_mode()
+def _drawn(bits: Tensor, generator: torch.Generator) -> Tensor:
+    return bits.random_(-(2**63), None, generator=generator)
 
 
-def _exponential(words: np.ndarray) -> np.ndarray:
-    """float32 exponentials of pairs of 32-bit words, (n, 2): 53 bits of them make the uniform."""
-    bits = ((words[:, 0] << np.uint64(32)) | words[:, 1]) & np.uint64((1 << 53) - 1)
-    noise: np.ndarray = (-np.log1p(-(bits * 2.0**-53))).astype(np.float32)
-    return noise
+def _exponential(bits: Tensor) -> Tensor:
+    """float32 exponentials of 64 bits each, 53 of which make a uniform in [0, 1)."""
+    return (bits & _MANTISSA).double().mul_(-(2.0**-53)).log1p_().neg_().float()
 
 
 @cache
-def _numpy_agrees() -> bool:
-    """Whether torch's exponentials are those of numpy's generator, to the last bit."""
-    try:
-        expected = torch.empty(256).exponential_(1, generator=torch.Generator().manual_seed(7))
-        words = _twister(7).random_raw(512).reshape(-1, 2)
-        return bool((expected.numpy() == _exponential(words)).all())
-    except (AttributeError, TypeError):  # numpy without the seeding that torch uses
-        return False
+def _bits_give_it() -> bool:
+    """Whether the noise made of bits is torch's own, to the last one."""
+    expected = torch.empty(256).exponential_(1, generator=torch.Generator().manual_seed(7))
+    bits = _drawn(torch.empty(256, dtype=torch.int64), torch.Generator().manual_seed(7))
+    return torch.equal(_exponential(bits), expected)

@@ -10,7 +10,8 @@ step in which the rounding of their float32 sums could decide what a filter keep
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,7 @@ _LEAST_TEMPERATURE = 1e-20  # below, differences of logits overflow float32
 _MASS_MARGIN = 4e-6
 _RATIO_MARGIN = 1e-5
 _SEARCH = 128  # how many of the highest logits are looked at first
+_CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Highest:
     @classmethod
     def of(cls, row: Tensor, count: int) -> Highest:
         """The `count` highest of `row` (vocab,)."""
-        values, ids = (found.numpy() for found in row.topk(min(count, len(row))))
+        found = _topk_by_chunks(row, count) or row.topk(min(count, len(row)))
+        values, ids = found[0].numpy(), found[1].numpy()
         if (values[1:] == values[:-1]).any():
             order = np.lexsort((ids, -values))
             values, ids = values[order], ids[order]
@@ -67,6 +70,22 @@ class _Kept:
     top: Highest
     count: int
     removed: np.ndarray
+
+
+def _topk_by_chunks(row: Tensor, count: int) -> tuple[Tensor, Tensor] | None:
+    """The `count` highest of a long row, looked for only in the chunks whose own highest is among the
+    `count` highest of those: a higher logit elsewhere would have made its chunk one of them."""
+    chunks = len(row) // _CHUNK
+    if chunks < 4 * count:
+        return None
+    body = row[: chunks * _CHUNK].view(chunks, _CHUNK)
+    chosen = body.amax(1).topk(count).indices
+    inside = torch.cat((body[chosen].flatten(), row[chunks * _CHUNK :]))
+    values, places = inside.topk(count)
+    in_chunks = places < count * _CHUNK
+    chunk = chosen[torch.where(in_chunks, places // _CHUNK, 0)]
+    after = chunks * _CHUNK + places - count * _CHUNK
+    return values, torch.where(in_chunks, chunk * _CHUNK + places % _CHUNK, after)
 
 
 class _Undecided(Exception):
@@ -100,6 +119,7 @@ class Sampler:
         self._quick = _QUICK.issuperset(chain.order) and chain.divisor >= _LEAST_TEMPERATURE
         self._filters = tuple(n for n in chain.order if n not in ("temperature", "greedy"))
         self._search = _SEARCH
+        self._space: tuple[Tensor, Tensor] | None = None
 
     @torch.inference_mode()
     def __call__(
@@ -114,7 +134,8 @@ class Sampler:
         if self._noise is None and not self.chain.greedy:
             self._noise = Exponentials(self.seed, logits.shape[-1], logits.device)
         if self._quick and logits.device.type == "cpu":
-            seen = self._quickly(logits)
+            with _one_thread():
+                seen = self._quickly(logits)
             if seen is not None:
                 return torch.tensor([[seen.token_id]]), seen
         return self._by_the_stages(logits, ids, step)
@@ -130,9 +151,8 @@ class Sampler:
     def _quickly(self, logits: Tensor) -> Observation | None:
         """From the highest logits and one sum; None, before any noise is used, where that may not be
         what the stages give."""
-        row, divisor = logits[0], self.chain.divisor
-        plain = _distribution(row, 1.0)
-        tempered = plain if divisor == 1.0 or plain is None else _distribution(row, divisor)
+        row = logits[0]
+        plain, tempered = self._distributions(row)
         if plain is None or tempered is None:
             return None
         if not self._filters:
@@ -142,6 +162,19 @@ class Sampler:
         except _Undecided:
             return None
         return self._filtered(kept, plain, tempered)
+
+    def _distributions(self, row: Tensor) -> tuple[Distribution | None, Distribution | None]:
+        """The softmax of finite `row` (vocab,), and at the temperature; None where float32 does not
+        reach."""
+        if self._space is None or len(self._space[0]) != len(row):
+            self._space = torch.empty_like(row), torch.empty_like(row)
+        shifted, weights = self._space
+        highest, divisor = float(row.amax()), self.chain.divisor
+        torch.sub(row, highest, out=shifted)
+        plain = _of_shifted(shifted, weights, highest, 1.0)
+        if divisor == 1.0 or plain is None:
+            return plain, plain
+        return plain, _of_shifted(shifted.div_(divisor), weights, highest, divisor)
 
     def _unfiltered(
         self, logits: Tensor, plain: Distribution, tempered: Distribution
@@ -257,13 +290,26 @@ class Sampler:
         return listed(rows, numbers, chain, self.piece, int(top.ids[index]))
 
 
-def _distribution(row: Tensor, divisor: float) -> Distribution | None:
-    """The softmax of finite `row` (vocab,) / divisor; None where float32 does not reach."""
-    highest = float(row.amax())
-    shifted = row - highest
-    if divisor != 1.0:
-        shifted /= divisor
-    weights = shifted.exp()
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Passes this short take longer to hand out to threads than to do."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _of_shifted(
+    shifted: Tensor, weights: Tensor, highest: float, divisor: float
+) -> Distribution | None:
+    """The softmax of `shifted` (vocab,), at most 0, which is (logit − highest) / divisor; `weights` is
+    room to work in. None where it overflows."""
+    torch.exp(shifted, out=weights)
     mass, mean = float(weights.sum()), float(torch.dot(weights, shifted))
     if not (math.isfinite(mass) and math.isfinite(mean)):
         return None

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from decodecli.engine import exponentials
 from decodecli.engine.chain import Chain
 from decodecli.engine.exponentials import Exponentials
-from decodecli.engine.observe import Observation
-from decodecli.engine.sampler import Sampler
+from decodecli.engine.observe import Observation, highest_ids
+from decodecli.engine.sampler import Highest, Sampler
 from decodecli.errors import DecodeError
 from decodecli.settings import SamplingParams
 
@@ -122,7 +122,7 @@ def test_logits_that_are_not_finite_are_noticed(bad, filters):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
-@pytest.mark.parametrize("vocab", [500, 20_000])
+@pytest.mark.parametrize("vocab", [500, 20_000, 70_000])
 def test_noise_is_that_of_torchs_generator_all_of_it_or_some(seed, vocab):
     generator = torch.Generator().manual_seed(seed)
     noise = Exponentials(seed, vocab, CPU)
@@ -135,7 +135,38 @@ def test_noise_is_that_of_torchs_generator_all_of_it_or_some(seed, vocab):
             assert (noise.at(ids) == expected[0, ids].numpy()).all()
 
 
-def test_where_numpy_has_other_noise_torch_makes_it(monkeypatch):
-    monkeypatch.setattr(exponentials, "_numpy_agrees", lambda: False)
+def test_where_bits_give_other_noise_torch_makes_it(monkeypatch):
+    monkeypatch.setattr(exponentials, "_bits_give_it", lambda: False)
     expected = torch.empty(1, 20_000).exponential_(1, generator=torch.Generator().manual_seed(5))
     assert torch.equal(Exponentials(5, 20_000, CPU).all(), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    vocab=st.integers(20_000, 40_000),
+    count=st.integers(1, 70),
+    coarse=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_the_highest_logits_of_a_large_vocabulary_are_found(vocab, count, coarse, seed):
+    row = logits_like_a_models(vocab, 3, 0, seed)[0]
+    if coarse:
+        row = row.round()
+    top = Highest.of(row, count)
+    expected = row.topk(count).values
+    assert (top.logits == expected.numpy()).all()
+    assert (row.numpy()[top.ids] == top.logits).all()
+    assert len(set(top.ids.tolist())) == count
+    sure = [n for n in range(count + 1) if top.sure_of(n)]
+    for n in sure:
+        assert top.ids[:n].tolist() == highest_ids(row, count)[:n]
+
+
+def test_drawing_leaves_the_number_of_threads_as_it_was():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        Sampler(Chain(SamplingParams(top_p=0.9)), 10, str, 0)(torch.randn(1, 500))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
