@@ -53,7 +53,6 @@ class Exponentials:
         found: np.ndarray = self.all()[0].cpu().numpy()[ids]
         return found
 
-
     def _step_bits(self) -> Tensor:
         """The bits of this step; those of the next may already be on their way into the spare."""
         assert self._bits is not None

@@ -2,16 +2,16 @@
 
 The stages as they are written down in `stages` each look at the whole vocabulary; top-p even sorts it.
 But after a top-k or a top-p few tokens are left, and all of them are among the highest logits: one
-search for those and one sum over the vocabulary say everything. `Sampler` goes this way where the
-outcome is the same as the stages' own, and leaves the rest to them: other filters, penalties, and every
-step in which the rounding of their float32 sums could decide what a filter keeps.
+search for those and one sum over the vocabulary say everything. (In numpy: passes this short take torch
+longer to hand out to threads than to do.) `Sampler` goes this way where the outcome is the same as the
+stages' own, and leaves the rest to them: other filters, penalties, and every step in which the rounding
+of their float32 sums could decide what a filter keeps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,8 +50,11 @@ class Highest:
     @classmethod
     def of(cls, row: Tensor, count: int) -> Highest:
         """The `count` highest of `row` (vocab,)."""
-        found = _topk_by_chunks(row, count) or row.topk(min(count, len(row)))
-        values, ids = found[0].numpy(), found[1].numpy()
+        found = _by_chunks(row.numpy(), count)
+        if found is None:
+            top = row.topk(min(count, len(row)))
+            found = top.values.numpy(), top.indices.numpy()
+        values, ids = found
         if (values[1:] == values[:-1]).any():
             order = np.lexsort((ids, -values))
             values, ids = values[order], ids[order]
@@ -72,20 +75,20 @@ class _Kept:
     removed: np.ndarray
 
 
-def _topk_by_chunks(row: Tensor, count: int) -> tuple[Tensor, Tensor] | None:
+def _by_chunks(row: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray] | None:
     """The `count` highest of a long row, looked for only in the chunks whose own highest is among the
     `count` highest of those: a higher logit elsewhere would have made its chunk one of them."""
     chunks = len(row) // _CHUNK
     if chunks < 4 * count:
         return None
-    body = row[: chunks * _CHUNK].view(chunks, _CHUNK)
-    chosen = body.amax(1).topk(count).indices
-    inside = torch.cat((body[chosen].flatten(), row[chunks * _CHUNK :]))
-    values, places = inside.topk(count)
-    in_chunks = places < count * _CHUNK
-    chunk = chosen[torch.where(in_chunks, places // _CHUNK, 0)]
-    after = chunks * _CHUNK + places - count * _CHUNK
-    return values, torch.where(in_chunks, chunk * _CHUNK + places % _CHUNK, after)
+    body = row[: chunks * _CHUNK].reshape(chunks, _CHUNK)
+    chosen = np.argpartition(body.max(1), chunks - count)[chunks - count :]
+    rest = np.arange(chunks * _CHUNK, len(row))
+    ids = np.concatenate(((chosen[:, None] * _CHUNK + np.arange(_CHUNK)).ravel(), rest))
+    inside = row[ids]
+    best = np.argpartition(inside, len(inside) - count)[len(inside) - count :]
+    best = best[np.argsort(-inside[best], kind="stable")]
+    return inside[best], ids[best]
 
 
 class _Undecided(Exception):
@@ -119,7 +122,7 @@ class Sampler:
         self._quick = _QUICK.issuperset(chain.order) and chain.divisor >= _LEAST_TEMPERATURE
         self._filters = tuple(n for n in chain.order if n not in ("temperature", "greedy"))
         self._search = _SEARCH
-        self._space: tuple[Tensor, Tensor] | None = None
+        self._space: tuple[np.ndarray, np.ndarray] | None = None
 
     @torch.inference_mode()
     def __call__(
@@ -134,8 +137,7 @@ class Sampler:
         if self._noise is None and not self.chain.greedy:
             self._noise = Exponentials(self.seed, logits.shape[-1], logits.device)
         if self._quick and logits.device.type == "cpu":
-            with _one_thread():
-                seen = self._quickly(logits)
+            seen = self._quickly(logits)
             if seen is not None:
                 return torch.tensor([[seen.token_id]]), seen
         return self._by_the_stages(logits, ids, step)
@@ -167,14 +169,17 @@ class Sampler:
         """The softmax of finite `row` (vocab,), and at the temperature; None where float32 does not
         reach."""
         if self._space is None or len(self._space[0]) != len(row):
-            self._space = torch.empty_like(row), torch.empty_like(row)
+            self._space = np.empty(len(row), np.float32), np.empty(len(row), np.float32)
         shifted, weights = self._space
-        highest, divisor = float(row.amax()), self.chain.divisor
-        torch.sub(row, highest, out=shifted)
-        plain = _of_shifted(shifted, weights, highest, 1.0)
-        if divisor == 1.0 or plain is None:
-            return plain, plain
-        return plain, _of_shifted(shifted.div_(divisor), weights, highest, divisor)
+        logits, divisor = row.numpy(), self.chain.divisor
+        highest = float(logits.max())
+        with np.errstate(all="ignore"):  # what is not finite is noticed
+            np.subtract(logits, np.float32(highest), out=shifted)
+            plain = _of_shifted(shifted, weights, highest, 1.0)
+            if divisor == 1.0 or plain is None:
+                return plain, plain
+            np.divide(shifted, np.float32(divisor), out=shifted)
+            return plain, _of_shifted(shifted, weights, highest, divisor)
 
     def _unfiltered(
         self, logits: Tensor, plain: Distribution, tempered: Distribution
@@ -203,15 +208,15 @@ class Sampler:
 
     def _kept(self, row: Tensor) -> _Kept:
         """What the filters keep, looking at more and more of the highest logits until it is clear."""
-        wide, divisor, least = len(row), self.chain.divisor, self.count + 1
+        wide, least = len(row), self.count + 1
         if self._filters[0] == "top_k":
             search = max(least, min(self.chain.params.top_k, wide) + 8)
         else:
             search = max(least, self._search)
         total: float | None = None
         if self._filters[0] == "top_p":
-            scores = row if divisor == 1.0 else row / divisor
-            total = float((scores - scores.amax()).exp_().sum(dtype=torch.float64))
+            scores = self._scores(row.numpy())
+            total = float(np.exp(scores - scores.max()).sum(dtype=np.float64))
         while True:
             top = Highest.of(row, search)
             kept = self._keep(top, total) if top.sure_of(min(self.count, wide)) else None
@@ -266,8 +271,7 @@ class Sampler:
         """Logits over the temperature, in the float32 that the stages see."""
         if self.chain.divisor == 1.0:
             return logits
-        scores: np.ndarray = (torch.from_numpy(logits) / self.chain.divisor).numpy()
-        return scores
+        return logits / np.float32(self.chain.divisor)
 
     def _filtered(self, kept: _Kept, plain: Distribution, tempered: Distribution) -> Observation:
         """A draw from what the filters keep."""
@@ -290,27 +294,13 @@ class Sampler:
         return listed(rows, numbers, chain, self.piece, int(top.ids[index]))
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Passes this short take longer to hand out to threads than to do."""
-    threads = torch.get_num_threads()
-    if threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _of_shifted(
-    shifted: Tensor, weights: Tensor, highest: float, divisor: float
+    shifted: np.ndarray, weights: np.ndarray, highest: float, divisor: float
 ) -> Distribution | None:
     """The softmax of `shifted` (vocab,), at most 0, which is (logit − highest) / divisor; `weights` is
     room to work in. None where it overflows."""
-    torch.exp(shifted, out=weights)
-    mass, mean = float(weights.sum()), float(torch.dot(weights, shifted))
+    np.exp(shifted, out=weights)
+    mass, mean = float(weights.sum()), float(weights @ shifted)
     if not (math.isfinite(mass) and math.isfinite(mean)):
         return None
     log_sum = math.log(mass)

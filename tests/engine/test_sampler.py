@@ -160,13 +160,3 @@ def test_the_highest_logits_of_a_large_vocabulary_are_found(vocab, count, coarse
     sure = [n for n in range(count + 1) if top.sure_of(n)]
     for n in sure:
         assert top.ids[:n].tolist() == highest_ids(row, count)[:n]
-
-
-def test_drawing_leaves_the_number_of_threads_as_it_was():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        Sampler(Chain(SamplingParams(top_p=0.9)), 10, str, 0)(torch.randn(1, 500))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)
