@@ -12,6 +12,7 @@ The same code runs without a graph, on any device, which is how it is tested.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from decodecli.engine.observe import measure
 
 LEAD = 2  # steps under way while the host reads one
 _ROOM = 512  # tokens that a new cache has room for; a full one doubles, and is captured anew
+_WORTH = 8  # a capture costs some steps; it is not made for fewer than this
 _WARM_UP = 2  # runs before the capture, in which libraries make their workspaces
 
 
@@ -114,9 +116,11 @@ class Ahead:
     ) -> None:
         if chain.needs_history:
             raise Unknown(f"{chain.order[0]} looks back at the tokens")
+        if any(type(module).__name__ == "Linear8bitLt" for module in model.modules()):
+            raise Unknown("int8 layers ask the host about their outliers")
         self._plan: Plan = plan(model)
         self._chain, self._count, self._steps = chain, count, steps
-        device = logits.device
+        self._device = device = logits.device
         self._length = length
         self._kept = Fixed(cache, length, length + min(steps, _ROOM))
         self._angles = self._plan.angles and self._plan.angles(self._kept.capacity)
@@ -124,10 +128,11 @@ class Ahead:
         self._token = torch.zeros((1, 1), dtype=torch.long, device=device)
         self._first = self._choose(logits, self._noise)
         self._ring = [_slot(self._first) for _ in range(LEAD + 2)]
-        self._capture = device.type == "cuda" if capture is None else capture
+        self._capture = device.type == "cuda" and steps > _WORTH if capture is None else capture
         self.how = "a step at a time"
         self._run: Callable[[], Tensor] = self._one
-        self._prepare()
+        with self._here():
+            self._prepare()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """What `measure` gave for each step, on the host; at most `steps` of them."""
@@ -143,12 +148,18 @@ class Ahead:
     def _launch(self, number: int) -> None:
         """Start the forward pass after which step `number` is drawn."""
         place = self._length + number - 1
-        if place == self._kept.capacity:
-            capacity = 2 * place
-            self._kept.grow(place, capacity)
-            self._angles = self._plan.angles and self._plan.angles(capacity)
-            self._prepare()
-        self._send(number, self._run())
+        with self._here():
+            if place == self._kept.capacity:
+                capacity = 2 * place
+                self._kept.grow(place, capacity)
+                self._angles = self._plan.angles and self._plan.angles(capacity)
+                self._prepare()
+            numbers = self._run()
+        self._send(number, numbers)
+
+    def _here(self) -> AbstractContextManager[Any]:
+        """Streams, events and captures are of the current device: make it this one."""
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
 
     def _choose(self, logits: Tensor, noise: torch.Generator | None) -> Tensor:
         """Draw the next token from float32 `logits`; keeps it as the next input, measures the step."""
@@ -176,11 +187,13 @@ class Ahead:
         if not self._capture:
             return
         token, place = self._token.clone(), self._kept.place.clone()
+        stream = torch.cuda.current_stream()
+        spent = None if self._noise is None else self._noise.get_state()
         try:
             self._run, self.how = self._captured(place), "in a CUDA graph"
         except RuntimeError as error:  # an operation that cannot be captured
-            torch.cuda.synchronize()
-            self._run = self._one
+            self._recover(stream, spent)
+            self._run, self._capture = self._one, False
             self.how = f"a step at a time: {str(error).strip().splitlines()[0][:120]}"
         self._token.copy_(token)
         self._kept.place.copy_(place)
@@ -188,7 +201,7 @@ class Ahead:
     def _captured(self, place: Tensor) -> Callable[[], Tensor]:
         other = None
         if self._noise is not None:  # the run's own noise is not spent on warming up
-            other = torch.Generator(device=self._token.device).manual_seed(0)
+            other = torch.Generator(device=self._device).manual_seed(0)
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -199,7 +212,8 @@ class Ahead:
         graph = torch.cuda.CUDAGraph()
         if self._noise is not None:
             graph.register_generator_state(self._noise)
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        # A stream of its own: the one that `torch.cuda.graph` keeps belongs to the first device.
+        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
             numbers = self._one()
 
         def replayed() -> Tensor:
@@ -208,16 +222,29 @@ class Ahead:
 
         return replayed
 
+    def _recover(self, stream: Any, spent: Tensor | None) -> None:
+        """After a failed capture, which leaves its stream current and its generators capturing."""
+        torch.cuda.set_stream(stream)
+        torch.cuda.synchronize()
+        if spent is not None:
+            self._noise = torch.Generator(device=self._device)
+            self._noise.set_state(spent)
+        default = torch.cuda.default_generators[torch.cuda.current_device()]
+        fresh = torch.Generator(device=self._device).manual_seed(default.initial_seed())
+        default.graphsafe_set_state(fresh.graphsafe_get_state())
+
     @torch.inference_mode()
     def _send(self, number: int, numbers: Tensor) -> None:
         """Start the copy of a step's numbers to the host."""
         slot = self._ring[number % len(self._ring)]
         slot.numbers.copy_(numbers, non_blocking=True)
         if slot.event is not None:
-            slot.event.record()
+            slot.event.record(torch.cuda.current_stream(self._device))
 
 
 def _slot(like: Tensor) -> _Slot:
-    cuda = like.device.type == "cuda"
-    numbers = torch.empty(like.shape, dtype=like.dtype, pin_memory=cuda)
-    return _Slot(numbers, torch.cuda.Event() if cuda else None)
+    if like.device.type != "cuda":
+        return _Slot(torch.empty_like(like), None)
+    with torch.cuda.device(like.device):
+        pinned = torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
+        return _Slot(pinned, torch.cuda.Event())

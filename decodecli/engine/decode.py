@@ -165,6 +165,7 @@ class Decoding:
         self._room = None if self.lm.context is None else self.lm.context - len(start.ids)
         self.interrupted = False  # whether `interrupt` was called
         self.how = ""  # how the steps are run, once they are
+        self._ahead = False  # whether the device goes on while a step is read
         self._texts: list[str] = []
         self._tokens: list[int] = []
         self._logprobs = 0.0
@@ -190,7 +191,10 @@ class Decoding:
             yield step
             if self.finish_reason != "going":
                 return
-            began = time.perf_counter() - self._seconds  # a slow reader is not the model's fault
+            if (
+                not self._ahead
+            ):  # a slow reader is not the model's fault, unless it went on meanwhile
+                began = time.perf_counter() - self._seconds
 
     def _observations(self) -> Iterator[Observation]:
         """A token drawn and observed, and another, for as long as one is asked for."""
@@ -234,7 +238,9 @@ class Decoding:
         except Unknown as unknown:
             self.how = f"a step at a time: {unknown}"
             return None
-        self.how = ahead.how
+        self.how, self._ahead = ahead.how, True
+        if not self.shared:  # the run has a copy of its own
+            self.prefix.forward.forget()
         return ahead
 
     def _record(self, seen: Observation) -> Step:

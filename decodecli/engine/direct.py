@@ -127,7 +127,13 @@ def plan(model: Any) -> Plan:
     for module in model.modules():
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
             raise Unknown("something is hooked into it")
-    return _gpt2(model) if kind == "GPT2LMHeadModel" else _llama(model)
+    everywhere = nn.modules.module
+    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+        raise Unknown("something is hooked into all modules")
+    try:
+        return _gpt2(model) if kind == "GPT2LMHeadModel" else _llama(model)
+    except AttributeError as error:  # a part of it was replaced by another kind
+        raise Unknown(f"its parts are not as expected: {error}") from error
 
 
 def _llama(model: Any) -> Plan:
@@ -329,7 +335,7 @@ class DirectStep:
         layers = cache.layers
         self.plan = made
         self.kept = Growing(length, [x.keys for x in layers], [x.values for x in layers])
-        self._angles: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None = None
+        self._angles: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, token: Tensor) -> Tensor:
         """Logits (1, vocab), in the model's type, after `token` (1, 1)."""
@@ -343,8 +349,7 @@ class DirectStep:
         if self.plan.angles is None:
             return None
         if self._angles is None or place >= len(self._angles[0]):
-            cos, signed_sin = self.plan.angles(2 * place + _SPARE)
-            self._angles = cos.unbind(0), signed_sin.unbind(0)
+            self._angles = self.plan.angles(2 * place + _SPARE)
         return self._angles[0][place], self._angles[1][place]
 
     def fork(self) -> DirectStep:

@@ -10,12 +10,15 @@ of a large vocabulary's next step are taken aside while the model runs.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from decodecli.errors import DecodeError
 
 _MANTISSA = (1 << 53) - 1
 _LARGE = 65_536  # from here on, taking the bits aside is worth a thread
@@ -31,11 +34,10 @@ class Exponentials:
         self._bits: Tensor | None = None
         if device.type == "cpu" and _bits_give_it():
             self._bits = torch.empty(vocab, dtype=torch.int64)
-        self._aside: ThreadPoolExecutor | None = None
         self._next: Future[Tensor] | None = None
         if self._bits is not None and vocab >= _LARGE:
             self._spare = torch.empty_like(self._bits)
-            self._aside = ThreadPoolExecutor(1, "noise")
+            self._aside, self._process = ThreadPoolExecutor(1, "noise"), os.getpid()
             self._take_aside()
 
     @torch.inference_mode()
@@ -58,12 +60,16 @@ class Exponentials:
         assert self._bits is not None
         if self._next is None:
             return _drawn(self._bits, self._generator)
+        if self._process != os.getpid():  # a fork has the bits if they were ready, but no thread
+            raise DecodeError(
+                "a run was gone on with in a forked process",
+                "start it there, or use multiprocessing's start method spawn",
+            )
         self._bits, self._spare = self._next.result(), self._bits
         self._take_aside()
         return self._bits
 
     def _take_aside(self) -> None:
-        assert self._aside is not None
         self._next = self._aside.submit(_drawn, self._spare, self._generator)
 
 

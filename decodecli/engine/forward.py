@@ -70,11 +70,16 @@ class Forward:
         self._ids = torch.cat((self._ids, token.to(self.device)), dim=1)
         return self._run(self._ids)
 
+    def forget(self) -> None:
+        """Let go of the cache; nothing can be run from here any more."""
+        self._cache, self._direct, self._ids = {}, None, None
+
     def cache(self) -> Any:
-        """The cache of keys and values that the prompt left, of transformers' making.
+        """The cache of keys and values that the prompt left, of transformers' making; to be asked for
+        before the first step.
 
         Raises:
-            Unknown: there is none, or steps have changed it.
+            Unknown: there is none.
         """
         cache = self._cache.get("past_key_values")
         if cache is None or self._ids is None:

@@ -32,6 +32,7 @@ from decodecli.engine.observe import (
 
 _QUICK = frozenset(("temperature", "top_k", "top_p", "min_p", "greedy"))
 _LEAST_TEMPERATURE = 1e-20  # below, differences of logits overflow float32
+_LEAST_SHARE = 1e-30  # below, a share of a probability underflows float32
 # Nearer than this to a filter's edge, rounding may decide: a share of probability, a ratio.
 _MASS_MARGIN = 4e-6
 _RATIO_MARGIN = 1e-5
@@ -119,7 +120,11 @@ class Sampler:
         self.chain, self.count, self.piece, self.seed = chain, count, piece, seed
         self.exact_ties = exact_ties
         self._noise: Exponentials | None = None
-        self._quick = _QUICK.issuperset(chain.order) and chain.divisor >= _LEAST_TEMPERATURE
+        self._quick = (
+            _QUICK.issuperset(chain.order)
+            and chain.divisor >= _LEAST_TEMPERATURE
+            and not 0 < chain.params.min_p < _LEAST_SHARE
+        )
         self._filters = tuple(n for n in chain.order if n not in ("temperature", "greedy"))
         self._search = _SEARCH
         self._space: tuple[np.ndarray, np.ndarray] | None = None

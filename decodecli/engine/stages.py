@@ -114,6 +114,6 @@ def eta_cutoff(scores: Tensor, epsilon: float) -> Tensor:
     """
     probabilities = scores.softmax(-1)
     entropy = torch.distributions.Categorical(logits=scores, validate_args=False).entropy()
-    cutoff = torch.tensor(epsilon, device=scores.device)
+    cutoff = torch.full((), epsilon, device=scores.device)
     eta = torch.minimum(cutoff, cutoff.sqrt() * torch.exp(-entropy))[..., None]
     return (probabilities < eta) & (scores < scores.topk(1)[0][..., -1, None])

@@ -105,6 +105,40 @@ def test_a_decoding_that_runs_ahead_ends_at_the_same_eos(lm, monkeypatch) -> Non
         ]
 
 
+def test_int8_layers_are_refused() -> None:
+    class Linear8bitLt(torch.nn.Linear):
+        pass
+
+    model = network(CONFIGS["llama"])
+    model.model.layers[0].mlp.up_proj = Linear8bitLt(64, 96, bias=False)
+    with pytest.raises(Unknown, match="int8"):
+        ahead(model, SamplingParams(), 5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_failed_capture_leaves_single_steps_and_healthy_generators(monkeypatch) -> None:
+    model, params = network(CONFIGS["llama"]).cuda(), SamplingParams(temperature=1.3)
+    forward = Forward(model)
+    logits = forward.prefill(PROMPT)
+    expected = [
+        x[0]
+        for x in Ahead(model, forward.cache(), logits, 20, Chain(params), 5, 7, 30, capture=False)
+    ]
+    choose = Ahead._choose
+
+    def looking(self, logits, noise):
+        if torch.cuda.is_current_stream_capturing():
+            float(logits.sum())  # no capture survives this
+        return choose(self, logits, noise)
+
+    monkeypatch.setattr(Ahead, "_choose", looking)
+    run = Ahead(model, forward.cache(), logits, 20, Chain(params), 5, 7, 30)
+    assert run.how.startswith("a step at a time: ")
+    assert [x[0] for x in run] == expected
+    torch.rand(3, device="cuda")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", ["llama", "qwen3, wide heads", "mistral, window of 8", "gpt2"])

@@ -91,3 +91,16 @@ def test_a_model_in_training_mode_or_of_another_library_is_not_known() -> None:
 
     with pytest.raises(Unknown, match="OwnForCausalLM"):
         plan(OwnForCausalLM(CONFIGS["llama"]).eval())
+
+
+def test_a_model_with_a_part_replaced_or_hooks_everywhere_goes_its_own_way() -> None:
+    model = network(CONFIGS["llama"])
+    model.model.norm = torch.nn.RMSNorm(64)
+    with pytest.raises(Unknown, match="variance_epsilon"):
+        plan(model)
+    hook = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        with pytest.raises(Unknown, match="all modules"):
+            plan(network(CONFIGS["llama"]))
+    finally:
+        hook.remove()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -160,3 +162,26 @@ def test_the_highest_logits_of_a_large_vocabulary_are_found(vocab, count, coarse
     sure = [n for n in range(count + 1) if top.sure_of(n)]
     for n in sure:
         assert top.ids[:n].tolist() == highest_ids(row, count)[:n]
+
+
+def test_a_min_p_that_underflows_float32_removes_nothing_as_its_stage():
+    logits = logits_like_a_models(300, 60, 0, 1)
+    for ours, theirs in both(Chain(SamplingParams(min_p=1e-50)), logits, 10, 1):
+        check_same(ours, theirs)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_run_gone_on_with_after_a_fork_is_an_error_and_not_a_wait_for_ever():
+    noise = Exponentials(0, 70_000, CPU)
+    noise.all()
+    child = os.fork()
+    if not child:  # the child says by its exit code what happened
+        try:
+            signal.alarm(20)
+            noise.all()
+            noise.all()
+        except DecodeError:
+            os._exit(7)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
