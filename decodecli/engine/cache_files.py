@@ -28,6 +28,9 @@ from decodecli.errors import LoadError
 VARIABLE = "DECODECLI_CACHE"
 _OFF = ("off", "none", "no", "0", "false")
 _SUFFIX, _PART = ".safetensors", ".part"
+_OWN = re.compile(  # the names of entries, and of files on the way to be one
+    r".+-(?:nf4|fp4|int8)-[0-9a-f]{24}\.safetensors(?:\.\d+-[0-9a-f]{8}\.part)?"
+)
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 _STALE = 24 * 3600.0  # seconds after which a half-written file belongs to nobody
 _PIECE = 2**21  # bytes asked of the disk at once: for more, Linux fetches none of it
@@ -94,7 +97,8 @@ def entry_path(folder: Path, name: str, scheme: str, key: Mapping[str, Any]) -> 
 
 
 def entries() -> list[CacheEntry]:
-    """The files of the cache, the largest first. What cannot be read has an empty `about`."""
+    """The files of the cache, the largest first. What cannot be read has an empty `about`; what is not
+    named as this cache names its files is not of it."""
     folder, found = cache_folder(), []
     if folder is None or not folder.is_dir():
         return []
@@ -109,7 +113,7 @@ def entries() -> list[CacheEntry]:
 
 
 def clear() -> list[CacheEntry]:
-    """Remove every file of the cache; returns those that were removed.
+    """Remove every file of the cache, and no other of the folder; returns those that were removed.
 
     Raises:
         LoadError: a file cannot be removed.
@@ -127,7 +131,7 @@ def clear() -> list[CacheEntry]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.iterdir()) if path.suffix in (_SUFFIX, _PART))
+    return (path for path in sorted(folder.iterdir()) if _OWN.fullmatch(path.name))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -220,7 +224,7 @@ def read_ahead(paths: Iterable[Path]) -> None:
 
 def _sweep(folder: Path) -> None:
     """Remove what a process that was killed left behind."""
-    for part in folder.glob(f"*{_PART}"):
+    for part in _files(folder):
         with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > _STALE:
+            if part.suffix == _PART and time.time() - part.stat().st_mtime > _STALE:
                 part.unlink()

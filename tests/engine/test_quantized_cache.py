@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import decodecli
-from decodecli.engine import cache_files, quantized_cache
+from decodecli.engine import cache_files, quantized_cache, quantizing
 from decodecli.engine.checkpoint import find_checkpoint
 from decodecli.settings import LoadParams, SamplingParams
 
@@ -353,15 +353,33 @@ def test_an_entry_is_a_valid_safetensors_file_with_aligned_tensors(shapes, tmp_p
 def test_what_a_killed_process_left_is_swept_and_can_be_cleared(tmp_path):
     folder = cache_files.cache_folder()
     folder.mkdir(parents=True)
-    old, new = folder / "a.safetensors.1-a.part", folder / "b.safetensors.2-b.part"
+    entry = cache_files.entry_path(folder, "org/c", "nf4", {})
+    old, new = (entry.with_name(f"{entry.name}.{n}-0123abcd.part") for n in (1, 2))
     for part in (old, new):
         part.write_bytes(b"half")
     os.utime(old, (1, 1))
-    cache_files.write_entry(folder / "c.safetensors", {"about": {"name": "c"}}, stored(1))
+    cache_files.write_entry(entry, {"about": {"name": "c"}}, stored(1))
     assert not old.exists()
     assert new.exists()
-    assert {entry.path.name for entry in cache_files.clear()} == {"c.safetensors", new.name}
+    assert {entry.path.name for entry in cache_files.clear()} == {entry.name, new.name}
     assert cache_files.entries() == []
+
+
+def test_a_users_own_files_in_the_folder_are_neither_listed_nor_removed():
+    folder = cache_files.cache_folder()
+    folder.mkdir(parents=True)
+    mine = [
+        folder / name
+        for name in ("model.safetensors", "film.mkv.part", "my-nf4-model.safetensors", "x-nf4-0123")
+    ]
+    for path in mine:
+        path.write_bytes(b"mine")
+        os.utime(path, (1, 1))
+    for scheme in quantizing.SCHEMES:
+        entry = cache_files.entry_path(folder, "org/c", scheme, {})
+        cache_files.write_entry(entry, {"about": {}}, stored(1))
+    assert len(cached()) == len(cache_files.clear()) == len(quantizing.SCHEMES)
+    assert sorted(folder.iterdir()) == sorted(mine)
 
 
 def test_the_processor_is_told_as_bitsandbytes_sees_it():
