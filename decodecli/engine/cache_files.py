@@ -32,6 +32,7 @@ _OWN = re.compile(  # the names of entries, and of files on the way to be one
     r".+-(?:nf4|fp4|int8)-[0-9a-f]{24}\.safetensors(?:\.\d+-[0-9a-f]{8}\.part)?"
 )
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _STALE = 24 * 3600.0  # seconds after which a half-written file belongs to nobody
 _PIECE = 2**21  # bytes asked of the disk at once: for more, Linux fetches none of it
 _RESERVE = 256 * 2**20  # bytes of the disk that are left alone
@@ -156,7 +157,8 @@ def write_entry(
 ) -> None:
     """Write an entry so that it is there whole or not at all, whoever else writes it meanwhile.
 
-    The data goes to a file of its own, is flushed to the disk, and then takes the entry's name.
+    The data goes to a file of its own, is flushed to the disk, and then takes the entry's name. File
+    and folder are the user's alone, for the weights may be of a private checkpoint.
     Tensors of whole cache lines come first and begin on one.
 
     Raises:
@@ -168,14 +170,14 @@ def write_entry(
     )
     header = _header(metadata, ordered)
     size = len(header) + sum(tensor.data.nbytes for _, tensor in ordered)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _sweep(path.parent)
     free = shutil.disk_usage(path.parent).free
     if free < size + _RESERVE:
         raise OSError(0, f"{size / 2**30:.1f} GiB are needed and {free / 2**30:.1f} are free")
     part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_PART}")
     try:
-        with part.open("xb") as file:
+        with os.fdopen(os.open(part, _NEW, 0o600), "wb") as file:
             file.write(header)
             file.writelines(tensor.data for _, tensor in ordered)
             file.flush()

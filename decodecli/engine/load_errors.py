@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -20,6 +21,8 @@ _PACKAGES = {
     "fp8": "kernels", "mxfp4": "kernels", "vptq": "vptq", "spqr": "spqr_quant", "quark": "amd-quark",
 }  # fmt: skip
 
+_NO_MEMORY = ("can't allocate memory", "cannot allocate memory")
+
 
 def advice(checkpoint: Checkpoint, device: str, held: str, before: str = "") -> str:
     """What would fit where a model in the scheme `held` did not."""
@@ -34,10 +37,15 @@ def advice(checkpoint: Checkpoint, device: str, held: str, before: str = "") -> 
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, in PyTorch's words for each device."""
+    """Whether an exception says that memory ran out: in PyTorch's words for each device, or in the
+    system's, which PyTorch and safetensors pass on where a file cannot be mapped."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    said = str(error).lower()
+    mapping = "unable to mmap" in said and f"({errno.ENOMEM})" in said
+    return mapping or any(words in said for words in _NO_MEMORY)
 
 
 @contextlib.contextmanager

@@ -109,23 +109,41 @@ def restore(path: Path, empty: nn.Module, device: str) -> nn.Module:
 
     Raises:
         Unusable: the file is cut short, of another version, or does not fit the model.
+        OSError, RuntimeError: something else went wrong, and the file may be good.
+    """
+    metadata, headers = _described(path)
+    tensors = _mapped(path, headers, torch.device(device))
+    try:
+        _put_together(empty, tensors, metadata["plan"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unusable(str(error)) from error
+    return empty
+
+
+def _described(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an entry says of itself and of its tensors, whose places and sizes are as they must be.
+
+    Raises:
+        Unusable: it is no whole entry of this version.
+        OSError: it cannot be read.
     """
     try:
         metadata = read_metadata(path)
         headers = safetensors_header(path)
         if metadata["format"] != FORMAT:
             raise Unusable("of another version")
-        tensors = _mapped(path, headers, torch.device(device))
-        _put_together(empty, tensors, metadata["plan"])
-    except FileNotFoundError as error:
-        raise Unusable("cleared meanwhile") from error
-    except (LoadError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        for name, header in headers.items():
+            low, high = header["data_offsets"]
+            size = _TYPES[header["dtype"]].itemsize
+            if low < 0 or high - low != header["parameters"] * size:
+                raise Unusable(f"{name} is not of its shape")
+    except LoadError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
         raise Unusable(str(error)) from error
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unusable(str(error)) from error
-    return empty
+    return metadata, headers
 
 
 def _mapped(path: Path, headers: dict[str, Any], device: torch.device) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from decodecli.engine import quantized_cache
 from decodecli.engine.checkpoint import Checkpoint
+from decodecli.engine.load_errors import out_of_memory
 from decodecli.errors import LoadError
 
 SCHEMES = ("nf4", "fp4", "int8")
@@ -43,7 +44,13 @@ def kept_file(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> P
 
 
 def from_cache(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Any | None:
-    """The model as an earlier run quantized it; None where no usable file is kept."""
+    """The model as an earlier run quantized it; None where no usable file is kept.
+
+    A file that is not what it should be goes; one that only could not be read now stays.
+
+    Raises:
+        RuntimeError, OSError: memory ran out.
+    """
     path = kept_file(checkpoint, scheme, dtype, device)
     if path is None:
         return None
@@ -53,6 +60,10 @@ def from_cache(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> 
     except quantized_cache.Unusable:
         with contextlib.suppress(OSError):  # cut short, or not what it should be: made again
             path.unlink()
+        return None
+    except (OSError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
         return None
     _as_loaded(network, checkpoint, scheme, dtype)
     return network.eval()

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import decodecli
 from decodecli.engine import cache_files, quantized_cache, quantizing
 from decodecli.engine.checkpoint import find_checkpoint
+from decodecli.errors import LoadError
 from decodecli.settings import LoadParams, SamplingParams
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
@@ -42,6 +43,13 @@ def logits_of(lm) -> torch.Tensor:
 
 def cached() -> list[Path]:
     return [entry.path for entry in cache_files.entries()]
+
+
+def raising(problem: Exception):
+    def fail(*_, **__):
+        raise problem
+
+    return fail
 
 
 @contextlib.contextmanager
@@ -167,6 +175,60 @@ def test_a_file_that_is_no_entry_is_made_again(data, packable):
     path.write_bytes(data)
     assert torch.equal(logits_of(load(packable)), expected)
     assert len(path.read_bytes()) > 4096
+
+
+@pytest.mark.parametrize(
+    "problem", [OSError(5, "Input/output error"), RuntimeError("CUDA error: device busy")]
+)
+def test_a_good_file_that_cannot_be_read_now_stays(problem, packable, monkeypatch):
+    load(packable)
+    (path,) = cached()
+    given = (find_checkpoint(LoadParams(str(packable))), "nf4", "bfloat16", "cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(quantized_cache, "_mapped", raising(problem))
+        assert quantizing.from_cache(*given) is None
+    assert path.is_file()
+    assert quantizing.from_cache(*given) is not None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are for POSIX systems")
+def test_a_file_that_may_not_be_opened_now_stays(packable, monkeypatch):
+    load(packable)
+    (path,) = cached()
+    given = (find_checkpoint(LoadParams(str(packable))), "nf4", "bfloat16", "cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "open", raising(PermissionError(13, "Permission denied")))
+        with pytest.raises(PermissionError):
+            quantized_cache._described(path)
+    assert quantizing.from_cache(*given) is not None
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        RuntimeError("unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)"),
+        OSError(12, "Cannot allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+)
+def test_memory_that_runs_out_over_a_good_file_is_told_and_the_file_stays(
+    problem, packable, monkeypatch
+):
+    load(packable)
+    monkeypatch.setattr(quantized_cache, "_mapped", raising(problem))
+    with pytest.raises(LoadError, match="does not fit into the memory of cpu"):
+        load(packable)
+    assert len(cached()) == 1
+
+
+def test_a_tensor_that_is_not_of_its_shape_is_made_again(packable):
+    expected = logits_of(load(packable))
+    (path,) = cached()
+    path.write_bytes(path.read_bytes().replace(b'"shape": [128]', b'"shape": [127]', 1))
+    with pytest.raises(quantized_cache.Unusable, match="not of its shape"):
+        quantized_cache._described(path)
+    assert torch.equal(logits_of(load(packable)), expected)
+    quantized_cache._described(path)
 
 
 def test_an_entry_of_another_model_under_this_name_is_not_used(packable, tmp_path):
@@ -313,6 +375,18 @@ def test_writers_at_once_leave_one_whole_file(tmp_path):
     reader.join()
     assert problems == []
     assert [p.name for p in path.parent.iterdir()] == ["entry.safetensors"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are for POSIX systems")
+def test_an_entry_and_its_folder_are_the_users_alone(tmp_path):
+    path = tmp_path / "decodecli" / "quantized" / "entry.safetensors"
+    before = os.umask(0o022)
+    try:
+        cache_files.write_entry(path, {}, stored(1))
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
 _KINDS = {torch.uint8: "U8", torch.int8: "I8", torch.bfloat16: "BF16", torch.float32: "F32"}
