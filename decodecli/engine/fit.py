@@ -2,12 +2,14 @@
 
 Weights are counted tensor by tensor, as transformers and bitsandbytes hold them: embeddings, the
 output head, routers and the experts of a mixture stay in the type of computation, every other linear
-layer is quantized. The cache of keys and values is counted layer by layer, with grouped heads and
-sliding windows. What PyTorch itself and the work of a step take is an allowance, not a count.
+layer is quantized. The cache of keys and values is counted layer by layer, with grouped heads, and with
+sliding windows where transformers keeps it. What PyTorch itself and the work of a step take is an
+allowance, not a count.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Mapping
@@ -31,7 +33,16 @@ from decodecli.settings import BUILTIN, LoadParams
 SCHEMES = ("float32", "bfloat16", "int8", "nf4")
 USUAL_CONTEXT = 4096
 GIB = 2**30
+WRITTEN_OUT = ("llama", "mistral", "qwen2", "qwen3", "gpt2")  # as in `engine.direct`
 PYTORCH = GIB // 2  # bytes: the libraries and a CUDA context
+_GROUP = Path("/sys/fs/cgroup")
+_GROUPS = (  # of version 2 and of version 1: the limit, what is used, the cached files among it
+    ("memory.max", "memory.current", ("inactive_file", "active_file")),
+    (
+        "memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
+)  # fmt: skip
 _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _BLOCK, _OUTER_BLOCK = 64, 256  # weights to a scale, scales to a scale of theirs
 _TABLES = 16 * 4 + 256 * 4 + 4  # bytes a layer: both code tables and the offset
@@ -124,7 +135,8 @@ def find_headers(params: LoadParams, progress: Progress = lambda _: None) -> Hea
 
 
 def estimate(headers: Headers, memory: Memory, context: int | None = None) -> Fit:
-    """What a model needs in each scheme at a context of so many positions, of one sequence.
+    """What a model needs in each scheme at a context of so many positions, of one sequence; without
+    the schemes of bitsandbytes where that does not work.
 
     Args:
         context: None for 4096, or the model's own where that is less.
@@ -143,9 +155,10 @@ def estimate(headers: Headers, memory: Memory, context: int | None = None) -> Fi
     weights = _Weights(headers)
     own = headers.config.get("quantization_config")
     schemes = []
-    for scheme in (
-        (str(own.get("quant_method", "as stored")),) if isinstance(own, dict) else SCHEMES
-    ):
+    stored = (str(own.get("quant_method", "as stored")),) if isinstance(own, dict) else None
+    left_out = "" if stored else why_not_quantized(memory.device)
+    ours = tuple(scheme for scheme in SCHEMES if scheme in _SIZES or not left_out)
+    for scheme in stored or ours:
         held = weights.stored() if own else weights.bytes(scheme, packs(memory.device))
         size = _SIZES.get(scheme, 2)
         cache = kv_cache_bytes(config, positions, size)
@@ -154,8 +167,20 @@ def estimate(headers: Headers, memory: Memory, context: int | None = None) -> Fi
         schemes.append(SchemeFit(scheme, held, cache, working, left))
     return Fit(
         headers.name, weights.parameters, positions, longest, memory, tuple(schemes),
-        (*weights.assumed, *_cache_assumptions(config)),
+        (*weights.assumed, *_cache_assumptions(config), *([left_out] if left_out else [])),
     )  # fmt: skip
+
+
+def why_not_quantized(device: str) -> str:
+    """Why a model cannot be quantized on this device, or ""."""
+    if device == "mps":
+        return "no int8 and nf4: bitsandbytes does not work on mps"
+    return "" if has_bitsandbytes() else "no int8 and nf4: bitsandbytes is not installed"
+
+
+def has_bitsandbytes() -> bool:
+    """Whether bitsandbytes is installed; it is not imported."""
+    return importlib.util.find_spec("bitsandbytes") is not None
 
 
 def packs(device: str) -> bool:
@@ -237,8 +262,12 @@ def _ends(name: str, suffixes: tuple[str, ...]) -> bool:
 def kv_cache_bytes(config: Any, positions: int, size: int) -> int:
     """Keys and values of one sequence: for each layer, heads × width × positions, twice.
 
-    A layer with a sliding window keeps no more positions than that; a layer without attention keeps
-    a state of fixed size, which is not counted.
+    Where the engine's own steps go on from the prompt (`WRITTEN_OUT`), every layer keeps every
+    position, those with a sliding window too. Elsewhere transformers' cache is taken, in which such a
+    layer keeps no more positions than its window. A layer without attention keeps a state of fixed
+    size, which is not counted. Assumed: one cache of as many positions as the context; not counted are
+    the prompt's cache of transformers, which lives beside the engine's own while the prompt is moved
+    there or where several samples start from it, and the spare places of a cache that has just grown.
     """
     latent = getattr(config, "kv_lora_rank", None)
     if latent:  # one compressed row a position, whatever the number of heads
@@ -270,6 +299,8 @@ def _layers(config: Any) -> list[str]:
 
 
 def _kept(kind: str, config: Any, positions: int) -> int:
+    if getattr(config, "model_type", None) in WRITTEN_OUT:
+        return positions
     limit = {
         "sliding_attention": getattr(config, "sliding_window", None),
         "chunked_attention": getattr(config, "attention_chunk_size", None),
@@ -340,14 +371,26 @@ def device_memory(device: str) -> Memory:
 
     found = psutil.virtual_memory()
     free, total = found.available, found.total
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
+    for files in _GROUPS:
+        try:
+            limit, used = _limit_and_use(*files)
+        except (OSError, ValueError):  # no limit
+            continue
         free, total = min(free, limit - used), min(total, limit)
-    except (OSError, ValueError):  # no limit
-        pass
     return Memory("cpu", "this machine's memory", max(free, 0), total)
+
+
+def _limit_and_use(limit: str, used: str, cached: tuple[str, ...]) -> tuple[int, int]:
+    """A control group's limit and what it uses of it, in bytes; its cached files go when memory is
+    wanted, and do not count.
+
+    Raises:
+        OSError, ValueError: there is no limit.
+    """
+    most, taken = int((_GROUP / limit).read_text()), int((_GROUP / used).read_text())
+    lines = (_GROUP / used).with_name("memory.stat").read_text().splitlines()
+    parts = dict(line.split(maxsplit=1) for line in lines)
+    return most, max(taken - sum(int(parts.get(name, 0)) for name in cached), 0)
 
 
 def weight_bytes(headers: Headers, scheme: str, device: str) -> int:

@@ -33,7 +33,8 @@ def advice(checkpoint: Checkpoint, device: str, held: str, before: str = "") -> 
             memory = replace(memory, free=min(free, memory.total))
         return before + fit.what_fits(fit.Headers.of(checkpoint), memory, failed=held)
     except Exception:  # advice must not take the place of the error
-        return before + "try --quantize nf4, --dtype bfloat16, or a smaller model"
+        tried = "" if fit.why_not_quantized(device) else "--quantize nf4, "
+        return f"{before}try {tried}--dtype bfloat16, or a smaller model"
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ from decodecli.engine import quantizing
 from decodecli.engine.cache_files import read_ahead
 from decodecli.engine.checkpoint import Checkpoint, Progress, find_checkpoint
 from decodecli.engine.detokenize import piece_of
-from decodecli.engine.fit import Headers, weight_bytes
+from decodecli.engine.fit import Headers, has_bitsandbytes, weight_bytes
 from decodecli.engine.forward import input_device
 from decodecli.engine.load_errors import advice, explained, first_line
 from decodecli.engine.threads import choose_threads
@@ -153,6 +153,13 @@ def load(
             threads,
         )
     )
+    return _load(params, progress, verbose, auto_threads)
+
+
+def _load(
+    params: LoadParams, progress: Progress, verbose: bool, auto_threads: bool
+) -> LanguageModel:
+    """As `load`, of settings that are known."""
     start = time.perf_counter()
     place = choose_device(params.device)
     checkpoint = find_checkpoint(params, progress)
@@ -232,13 +239,13 @@ def choose_quantize(wanted: str, device: str, checkpoint: Checkpoint) -> str:
         return method
     if wanted == "auto":
         large = checkpoint.parameters >= BILLION
-        return "nf4" if large and device.startswith("cuda") and _has_bitsandbytes() else "none"
+        return "nf4" if large and device.startswith("cuda") and has_bitsandbytes() else "none"
     if wanted != "none":
         if device == "mps":
             raise LoadError(
                 f"--quantize {wanted} does not work on mps", "use --quantize none or --device cpu"
             )
-        if not _has_bitsandbytes():
+        if not has_bitsandbytes():
             raise LoadError(
                 f"--quantize {wanted} needs the package bitsandbytes, which is not installed",
                 "pip install bitsandbytes, or use --quantize none",
@@ -272,12 +279,6 @@ def _check_limits(params: LoadParams) -> None:
                 f"--max-memory {params.max_memory}: there is no CUDA device {device} here",
                 f"there are {torch.cuda.device_count()}; limit cpu, or leave it out",
             )
-
-
-def _has_bitsandbytes() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("bitsandbytes") is not None
 
 
 def _load_model(

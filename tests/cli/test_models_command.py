@@ -73,6 +73,20 @@ def test_what_cannot_fit_is_too_large(cli, tiny_folder, monkeypatch):
     assert out.count("too large") == 4
 
 
+def test_no_scheme_of_bitsandbytes_is_said_to_fit_on_mps(cli, tiny_folder, monkeypatch):
+    import torch
+
+    from decodecli.engine import fit
+
+    memory = fit.Memory("mps", "Metal", 2**40, 2**40)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(fit, "device_memory", lambda device: memory)
+    out = cli("models", "fit", tiny_folder, "--device", "mps").succeeded().out
+    assert [line.split()[0] for line in out.splitlines()[4:6]] == ["float32", "bfloat16"]
+    assert out.count("  fits") == 2
+    assert "no int8 and nf4" in out.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

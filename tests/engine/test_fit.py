@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import decodecli
-from decodecli.engine import fit, quantized_cache
+from decodecli.engine import direct, fit, load_errors, quantized_cache
 from decodecli.engine.checkpoint import find_checkpoint
 from decodecli.errors import LoadError, UsageError
 from decodecli.settings import LoadParams
@@ -74,9 +74,33 @@ def test_the_cache_is_told_as_transformers_keeps_it(positions, folder):
     held = sum(t.numel() * t.itemsize for layer in kept.layers for t in (layer.keys, layer.values))
     told = fit.estimate(headers(folder), LARGE, positions).schemes[0].kv_cache
     window = getattr(lm.model.config, "sliding_window", None)
+    if lm.model.config.model_type in fit.WRITTEN_OUT:  # the engine keeps what is outside, too
+        held = held * positions // min(positions, (window or positions + 1) - 1)
+        window = None
     # A full window keeps one position less than it is wide: the next token is the last of it.
     spare = 1 / (window or 1) if window and positions >= window else 0
     assert held <= told <= held * (1 + 2 * spare)
+
+
+@pytest.mark.parametrize("architecture", ["mistral", "qwen3", "gpt2"])
+def test_the_cache_is_told_as_the_engine_keeps_it_where_it_runs_the_steps(architecture, tmp_path):
+    network = tiny_network(architecture)
+    network.save_pretrained(tmp_path)
+    builtin_tokenizer().save_pretrained(tmp_path)
+    with torch.inference_mode():
+        cache = network(torch.ones((1, 40), dtype=torch.long)).past_key_values
+    kept = direct.DirectStep(direct.plan(network), cache, 40).fork().kept
+    places = [t[:, :, : kept.length] for t in (*kept._keys, *kept._values)]
+    held = sum(t.numel() * t.itemsize for t in places)
+    assert fit.estimate(headers(tmp_path), LARGE, 40).schemes[0].kv_cache == held
+
+
+def test_every_architecture_that_is_written_out_is_known():
+    import transformers
+
+    known = (*direct._LLAMAS, "GPT2LMHeadModel")
+    types = {getattr(transformers, name).config_class.model_type for name in known}
+    assert types == set(fit.WRITTEN_OUT)
 
 
 def test_layers_without_attention_keep_nothing_that_grows(tmp_path):
@@ -168,6 +192,47 @@ def test_a_configuration_that_nobody_knows_is_refused(tiny_folder):
     found = headers(tiny_folder)
     with pytest.raises(LoadError, match="cannot be understood"):
         fit.estimate(fit.Headers("q", {"model_type": "unheard-of"}, found.tensors), LARGE)
+
+
+@pytest.mark.parametrize(("device", "installed"), [("mps", True), ("cuda:0", False)])
+def test_what_bitsandbytes_cannot_do_is_neither_counted_nor_advised(
+    device, installed, tiny_folder, monkeypatch
+):
+    monkeypatch.setattr(fit, "has_bitsandbytes", lambda: installed)
+    found, memory = headers(tiny_folder), fit.Memory(device, "", 2**50, 2**50)
+    told = fit.estimate(found, memory)
+    assert [scheme.scheme for scheme in told.schemes] == ["float32", "bfloat16"]
+    assert any("bitsandbytes" in words for words in told.assumed)
+    smallest = min(scheme.total for scheme in told.schemes)
+    assert "bfloat16" in fit.what_fits(found, fit.Memory(device, "", smallest, smallest))
+    assert fit.what_fits(found, memory, failed="bfloat16").startswith("even bfloat16")
+    monkeypatch.setattr(fit, "device_memory", None)  # no memory can be told
+    said = load_errors.advice(find_checkpoint(LoadParams(str(tiny_folder))), device, "float32")
+    assert said == "try --dtype bfloat16, or a smaller model"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_control_groups_cached_files_count_as_free(version, tmp_path, monkeypatch):
+    total, group = 2**20, tmp_path if version == 2 else tmp_path / "memory"
+    group.mkdir(exist_ok=True)
+    names = ("memory.max", "memory.current", "")
+    if version == 1:
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+    (group / names[0]).write_text(f"{total}\n")
+    (group / names[1]).write_text(f"{total - 50_000}\n")
+    stat = f"anon 7\n{names[2]}inactive_file 300000\n{names[2]}active_file 20000\nfile 320000\n"
+    (group / "memory.stat").write_text(stat)
+    monkeypatch.setattr(fit, "_GROUP", tmp_path)
+    found = fit.device_memory("cpu")
+    assert (found.free, found.total) == (370_000, total)
+
+
+def test_without_a_control_groups_limit_the_machines_memory_counts(tmp_path, monkeypatch):
+    import psutil
+
+    (tmp_path / "memory.max").write_text("max\n")
+    monkeypatch.setattr(fit, "_GROUP", tmp_path)
+    assert fit.device_memory("cpu").total == psutil.virtual_memory().total
 
 
 def test_this_machines_memory_is_there():

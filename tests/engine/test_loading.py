@@ -64,7 +64,7 @@ def checkpoint(tmp_path, parameters: int, **config) -> Checkpoint:
 def test_auto_depends_on_size_device_and_what_is_stored(tmp_path, monkeypatch):
     small = checkpoint(tmp_path, 10_000_000, dtype="bfloat16")
     large = checkpoint(tmp_path, 7_000_000_000, torch_dtype="bfloat16")
-    monkeypatch.setattr(loading, "_has_bitsandbytes", lambda: True)
+    monkeypatch.setattr(loading, "has_bitsandbytes", lambda: True)
     assert loading.choose_quantize("auto", "cuda:0", large) == "nf4"
     assert loading.choose_quantize("auto", "cpu", large) == "none"
     assert loading.choose_quantize("auto", "cuda:0", small) == "none"
@@ -74,7 +74,7 @@ def test_auto_depends_on_size_device_and_what_is_stored(tmp_path, monkeypatch):
     assert loading.choose_dtype("float16", "nf4", large) == "float16"
     stored = checkpoint(tmp_path, 7_000_000_000, quantization_config={"quant_method": "gptq"})
     assert loading.choose_quantize("auto", "cuda:0", stored) == "gptq"
-    monkeypatch.setattr(loading, "_has_bitsandbytes", lambda: False)
+    monkeypatch.setattr(loading, "has_bitsandbytes", lambda: False)
     assert loading.choose_quantize("auto", "cuda:0", large) == "none"
 
 
