@@ -53,8 +53,12 @@ class Drawing:
             self._thread.start()
         self._queue.append(step)
         self._come.set()
-        while len(self._queue) >= self._room and self._problem is None:
-            time.sleep(self._interval)
+        try:
+            while len(self._queue) >= self._room and self._problem is None:
+                time.sleep(self._interval)
+        except BaseException:  # a second Ctrl-C: what still waits is given up
+            self._give_up()
+            raise
 
     def finish(self, summary: RunSummary) -> None:
         """As `TerminalView.finish`, when every step has been drawn."""
@@ -79,13 +83,18 @@ class Drawing:
             try:
                 while not self._ended.wait(0.1):  # not for long, so that Ctrl-C is heard everywhere
                     pass
-            except BaseException:  # a second Ctrl-C: what still waits is given up
-                self._over = True
-                self._queue.clear()
+            except BaseException:  # as in `step`
+                self._give_up()
                 raise
             self._thread = None
         self._tell()
         return not self._over
+
+    def _give_up(self) -> None:
+        self._over = True
+        self._queue.clear()
+        self._hurry.set()  # the thread ends once its write returns
+        self._come.set()
 
     def _tell(self) -> None:
         if self._problem is not None:

@@ -194,6 +194,39 @@ def test_an_interrupt_while_waiting_for_a_hanging_screen_gives_up_what_waits(
     assert not thread.is_alive()
 
 
+def test_an_interrupt_while_the_queue_is_full_is_the_last_that_is_needed(
+    terminal: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = drawing_on(terminal, room=3)
+    terminal.free.clear()
+    steps = some_steps(20)
+    view.step(steps[0])
+    until(lambda: not view._queue)  # the thread hangs in its write
+    view.step(steps[1])
+    view.step(steps[2])
+
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("decodecli.views.drawing.time.sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            view.step(steps[3])
+    thread = view._thread
+    ending = threading.Thread(target=view.finish, args=(made_up.summary(steps),), daemon=True)
+    ending.start()
+    ending.join(2)
+    waits = ending.is_alive()
+    view.close()
+    terminal.free.set()
+    for one in (ending, thread):
+        assert one is not None
+        one.join(10)
+        assert not one.is_alive()
+    assert not waits, "only one more Ctrl-C would end the run"
+    assert numbers(terminal) == [1]
+
+
 def test_several_runs_use_one_view(terminal: Slow) -> None:
     view = drawing_on(terminal)
     for _ in range(3):
