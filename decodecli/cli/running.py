@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
@@ -38,6 +41,7 @@ def run_command(text: str, is_default: bool, effective: Effective) -> None:
             )
     if is_default:
         shown.tell(f"no prompt was given; continuing {text!r}")
+    _check_apart(output)
     record = TraceFile(output.trace) if output.trace else None
     kept: list[_OnDisk] = [] if record is None else [record]
     try:
@@ -67,6 +71,22 @@ def _logits_file(output: OutputParams) -> LogitsFile | None:
     from decodecli.views.logits import LogitsFile
 
     return LogitsFile(output.save_logits, output.num_samples)
+
+
+def _check_apart(output: OutputParams) -> None:
+    """Refuse one file for both the trace and the logits, of any sample."""
+    if not output.trace or not output.save_logits:
+        return
+    trace, logits = (
+        Path(os.path.expanduser(given)).resolve() for given in (output.trace, output.save_logits)
+    )
+    own = re.fullmatch(re.escape(logits.stem) + r"-([1-9]\d*)\.npy", trace.name)
+    of_a_sample = own is not None and int(own[1]) <= output.num_samples and output.num_samples > 1
+    if trace == logits or (of_a_sample and trace.parent == logits.parent):
+        raise UsageError(
+            f"--save-logits {output.save_logits} and --trace {output.trace} would be one file",
+            "give them two names",
+        )
 
 
 def _with_seed(params: SamplingParams, samples: int) -> SamplingParams:

@@ -27,13 +27,15 @@ class LogitsFile:
     after. What a file held before is gone with the first row, not sooner.
 
     Raises:
-        UsageError: the folder is not there, or the path is one, or no file on a disk.
+        UsageError: the folder is not there, or the path is one, without a name, or no file on a disk.
         WriteError: the file cannot be opened.
     """
 
     def __init__(self, path: str, samples: int = 1) -> None:
         self.problem: WriteError | None = None
         self._given, self._samples = path, samples
+        if Path(path).name in ("", ".."):
+            raise UsageError(f"--save-logits {path!r} names no file", "give a file name")
         self._file: FileIO | None = None
         self.path, self._rows = self._path_of(1), 0
         self.start(1)

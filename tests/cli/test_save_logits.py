@@ -11,6 +11,9 @@ import time
 import numpy as np
 import pytest
 
+from decodecli.errors import UsageError
+from decodecli.views.logits import LogitsFile
+
 SHORT = ("--seed", "4", "-n", "5", "--quiet")
 
 
@@ -90,6 +93,28 @@ def test_a_folder_that_is_not_there_is_wrong_usage(cli, tmp_path):
 def test_a_folder_of_that_name_is_wrong_usage(cli, tmp_path):
     (tmp_path / "a.npy").mkdir()
     cli("generate", "Hi", "--save-logits", tmp_path / "a.npy").refused(2, "folder")
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", ".."])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_path_without_a_name_is_wrong_usage(name, samples):
+    with pytest.raises(UsageError, match="--save-logits"):
+        LogitsFile(name, samples)
+
+
+@pytest.mark.parametrize("trace", ["a.npy", "./x/../a.npy", "link"])
+def test_the_traces_own_file_is_refused(cli, tmp_path, trace):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "a.npy").write_bytes(b"before")
+    (tmp_path / "link").symlink_to("a.npy")
+    run = ("generate", "Hi", "--save-logits", tmp_path / "a.npy", "--trace", f"{tmp_path}/{trace}")
+    cli(*run).refused(2, "--save-logits", "--trace", "one file")
+    assert (tmp_path / "a.npy").read_bytes() == b"before"
+
+
+def test_the_file_of_a_sample_is_not_the_traces(cli, tmp_path):
+    run = ("generate", "Hi", "--save-logits", tmp_path / "a.npy", "--num-samples", "2")
+    cli(*run, "--trace", tmp_path / "a-2.npy").refused(2, "one file")
 
 
 def test_it_can_stand_in_a_file_of_options(cli, tiny_folder, toml, tmp_path):
