@@ -127,11 +127,19 @@ class _Peer:
 def write_gguf(path: Path, config: Any, head: str) -> Path:
     """A random Llama of this configuration: matrices in Q4_0, embeddings and output in `head`."""
     import gguf
-    import numpy as np
 
     writer = gguf.GGUFWriter(str(path), "llama")
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    keys_values = (config.num_key_value_heads or config.num_attention_heads) * size
+    _write_settings(writer, config, size)
+    _write_tensors(_Random(writer, head), config, size)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _write_settings(writer: Any, config: Any, size: int) -> None:
     writer.add_context_length(min(config.max_position_embeddings, 8192))
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -144,46 +152,65 @@ def write_gguf(path: Path, config: Any, head: str) -> Path:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("none")
-    random = np.random.default_rng(0)
 
-    def matrix(name: str, rows: int, columns: int) -> None:
+
+def _write_tensors(random: _Random, config: Any, size: int) -> None:
+    width, wide = config.hidden_size, config.intermediate_size
+    queries = config.num_attention_heads * size
+    keys_values = (config.num_key_value_heads or config.num_attention_heads) * size
+    random.exact("token_embd.weight", config.vocab_size, width)
+    random.norm("output_norm.weight", width, 3.0)
+    if not config.tie_word_embeddings:
+        random.exact("output.weight", config.vocab_size, width)
+    for layer in range(config.num_hidden_layers):
+        block = f"blk.{layer}"
+        random.norm(f"{block}.attn_norm.weight", width)
+        random.norm(f"{block}.ffn_norm.weight", width)
+        random.matrix(f"{block}.attn_q.weight", queries, width)
+        random.matrix(f"{block}.attn_k.weight", keys_values, width)
+        random.matrix(f"{block}.attn_v.weight", keys_values, width)
+        random.matrix(f"{block}.attn_output.weight", width, queries)
+        random.matrix(f"{block}.ffn_gate.weight", wide, width)
+        random.matrix(f"{block}.ffn_up.weight", wide, width)
+        random.matrix(f"{block}.ffn_down.weight", width, wide)
+
+
+class _Random:
+    """Random tensors for a GGUF file, the same each time; exact ones in the type `head`."""
+
+    def __init__(self, writer: Any, head: str) -> None:
+        import numpy as np
+
+        self._writer, self._head = writer, head
+        self._random = np.random.default_rng(0)
+
+    def matrix(self, name: str, rows: int, columns: int) -> None:
+        """In Q4_0."""
+        import gguf
+        import numpy as np
+
         blocks = rows * columns // _Q4_BLOCK
         data = np.resize(
-            random.integers(0, 256, (1 << 16, _Q4_BYTES), np.uint8), (blocks, _Q4_BYTES)
+            self._random.integers(0, 256, (1 << 16, _Q4_BYTES), np.uint8), (blocks, _Q4_BYTES)
         )
         data[:, :2] = np.array([0.005], np.float16).view(np.uint8)
         packed = data.reshape(rows, columns // _Q4_BLOCK * _Q4_BYTES)
-        writer.add_tensor(name, packed, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
+        self._writer.add_tensor(name, packed, raw_dtype=gguf.GGMLQuantizationType.Q4_0)
 
-    def exact(name: str, rows: int, columns: int) -> None:
-        values = np.resize(random.standard_normal(1 << 22, np.float32) * 0.02, (rows, columns))
-        if head == "f16":
-            writer.add_tensor(name, values.astype(np.float16))
+    def exact(self, name: str, rows: int, columns: int) -> None:
+        import gguf
+        import numpy as np
+
+        values = np.resize(
+            self._random.standard_normal(1 << 22, np.float32) * 0.02, (rows, columns)
+        )
+        if self._head == "f16":
+            self._writer.add_tensor(name, values.astype(np.float16))
             return
         halves = (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
-        writer.add_tensor(name, halves, raw_dtype=gguf.GGMLQuantizationType.BF16)
+        self._writer.add_tensor(name, halves, raw_dtype=gguf.GGMLQuantizationType.BF16)
 
-    def norm(name: str, scale: float = 1.0) -> None:
-        writer.add_tensor(name, np.full(config.hidden_size, scale, np.float32))
+    def norm(self, name: str, width: int, scale: float = 1.0) -> None:
+        import numpy as np
 
-    exact("token_embd.weight", config.vocab_size, config.hidden_size)
-    norm("output_norm.weight", 3.0)
-    if not config.tie_word_embeddings:
-        exact("output.weight", config.vocab_size, config.hidden_size)
-    queries = config.num_attention_heads * size
-    for layer in range(config.num_hidden_layers):
-        block = f"blk.{layer}"
-        norm(f"{block}.attn_norm.weight")
-        norm(f"{block}.ffn_norm.weight")
-        matrix(f"{block}.attn_q.weight", queries, config.hidden_size)
-        matrix(f"{block}.attn_k.weight", keys_values, config.hidden_size)
-        matrix(f"{block}.attn_v.weight", keys_values, config.hidden_size)
-        matrix(f"{block}.attn_output.weight", config.hidden_size, queries)
-        matrix(f"{block}.ffn_gate.weight", config.intermediate_size, config.hidden_size)
-        matrix(f"{block}.ffn_up.weight", config.intermediate_size, config.hidden_size)
-        matrix(f"{block}.ffn_down.weight", config.hidden_size, config.intermediate_size)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+        self._writer.add_tensor(name, np.full(width, scale, np.float32))
