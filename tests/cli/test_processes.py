@@ -92,7 +92,7 @@ def terminal(environment):
 
 @pytest.fixture
 def endless(scripted):
-    """A model that talks for a long time: no end of text in sight, a very long context."""
+    """A model with a very long context; among its likeliest tokens is no end of text."""
     return scripted(positions=200_000)
 
 
@@ -180,7 +180,9 @@ def test_control_c_at_a_terminal_ends_with_130_and_a_whole_trace(
     terminal, endless, tmp_path, read_trace
 ):
     trace = tmp_path / "trace.jsonl"
-    run = terminal("generate", "Hi", "-m", endless, "-n", "150000", "--trace", trace)
+    run = terminal(
+        "generate", "Hi", "-m", endless, "--top-k", "5", "-n", "150000", "--trace", trace
+    )
     run.read(until=lambda: steps_in(trace) >= 5)
     run.type(b"\x03")
     assert run.wait() == 130
@@ -202,7 +204,7 @@ def test_a_terminal_that_takes_nothing_does_not_hold_the_run(
     """Its buffers are full after a few steps; hundreds more come all the same, and all are shown
     when it is read again."""
     trace = tmp_path / "trace.jsonl"
-    run = terminal("generate", "Hi", "-m", endless, "-n", "500", "--trace", trace)
+    run = terminal("generate", "Hi", "-m", endless, "--top-k", "5", "-n", "500", "--trace", trace)
     end = time.monotonic() + 60
     while steps_in(trace) < 500:
         assert time.monotonic() < end
@@ -218,7 +220,9 @@ def test_a_second_interrupt_ends_a_run_whose_terminal_takes_nothing(
     terminal, endless, tmp_path, read_trace
 ):
     trace = tmp_path / "trace.jsonl"
-    run = terminal("generate", "Hi", "-m", endless, "-n", "150000", "--trace", trace)
+    run = terminal(
+        "generate", "Hi", "-m", endless, "--top-k", "5", "-n", "150000", "--trace", trace
+    )
     end = time.monotonic() + 60
     while steps_in(trace) < 300:
         assert time.monotonic() < end
