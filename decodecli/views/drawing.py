@@ -11,7 +11,7 @@ from decodecli.records import RunHeader, RunSummary, Step
 from decodecli.views.terminal import TerminalView
 
 UPDATES = 20  # a second, at most: each takes the interpreter from the run for a moment
-ROOM = 4000  # steps that may wait for a screen that is slower than the model
+ROOM = 1000  # steps that may wait for a screen that is slower than the model
 
 
 class Drawing:
