@@ -263,15 +263,18 @@ def fetch_snapshot(
         raise LoadError(
             f"no folder {name} here, and not in the local cache", "generate downloads it"
         )
-    offline = _why_offline(huggingface_hub.constants.ENDPOINT)
-    if offline:
-        raise LoadError(
-            f"no folder {name} here, not in the local cache, and {offline}",
-            "connect and run again, or use -m builtin or a model folder",
-        )
+    _check_online(name, "connect and run again, or use -m builtin or a model folder")
     progress(f"downloading {what}")
     with _download_explained(name, revision), _no_bars():
         return Path(huggingface_hub.snapshot_download(**arguments))
+
+
+def _check_online(name: str, hint: str) -> None:
+    import huggingface_hub
+
+    offline = _why_offline(huggingface_hub.constants.ENDPOINT)
+    if offline:
+        raise LoadError(f"no folder {name} here, not in the local cache, and {offline}", hint)
 
 
 def is_hub_name(name: str) -> bool:
@@ -290,12 +293,7 @@ def fetch_headers(
     import huggingface_hub
     from huggingface_hub import errors
 
-    offline = _why_offline(huggingface_hub.constants.ENDPOINT)
-    if offline:
-        raise LoadError(
-            f"no folder {params.model} here, not in the local cache, and {offline}",
-            "connect and run again, or give a model folder",
-        )
+    _check_online(params.model, "connect and run again, or give a model folder")
     progress(f"asking the hub about {params.model}")
     where: dict[str, Any] = {"repo_id": params.model, "revision": params.revision}
     with _download_explained(params.model, params.revision), _no_bars():

@@ -191,9 +191,8 @@ class Decoding:
             yield step
             if self.finish_reason != "going":
                 return
-            if (
-                not self._ahead
-            ):  # a slow reader is not the model's fault, unless it went on meanwhile
+            # A slow reader is not the model's fault, unless the device went on meanwhile.
+            if not self._ahead:
                 began = time.perf_counter() - self._seconds
 
     def _observations(self) -> Iterator[Observation]:

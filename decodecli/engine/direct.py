@@ -173,7 +173,7 @@ def _llama(model: Any) -> Plan:
     def angles(count: int) -> tuple[Tensor, Tensor]:
         embeddings = body.embed_tokens.weight
         cos, sin = body.rotary_emb(
-            torch.empty(0, dtype=_compute_dtype(model), device=embeddings.device),
+            embeddings.new_empty(0),
             torch.arange(count, device=embeddings.device)[None],
         )
         sign = torch.ones_like(sin[0])
@@ -218,11 +218,6 @@ def _gpt2(model: Any) -> Plan:
         norm=_layer_norm(body.ln_f),
         head=_map(model.lm_head),
     )
-
-
-def _compute_dtype(model: Any) -> torch.dtype:
-    dtype: torch.dtype = model.get_input_embeddings().weight.dtype
-    return dtype
 
 
 def _map(module: Any) -> Map:

@@ -129,15 +129,28 @@ def measure(logits: Tensor, filtered: Filtered, chain: Chain, chosen: Tensor, co
         if not chain.greedy:
             left = penalised.masked_fill(removed != 0, -torch.inf)
             final = _constants(left, chain.divisor)
-    above, level = row > row[token], row == row[token]
-    level = level & (torch.arange(row.shape[0], device=row.device) <= token)
-    shifted = (penalised - tempered[0]) / max(chain.divisor, SMALLEST_TEMPERATURE) - tempered[1]
-    mass = torch.where(above | level, shifted.exp(), 0.0).sum()[None]
+    rank, mass = rank_and_mass(row, penalised, token, tempered[0], tempered[1], chain.divisor)
     ids = torch.cat((_highest_ids(row, min(count, row.shape[0])), token))
     codes = torch.zeros_like(ids) if removed is None else removed[ids].long()
-    whole = torch.cat((token, kept, 1 + above.sum()[None], ids, codes)).int()
+    whole = torch.cat((token, kept, rank, ids, codes)).int()
     floats = torch.cat((plain, tempered, final, row.amin()[None], mass, row[ids], penalised[ids]))
     return torch.cat((whole, floats.view(torch.int32)))
+
+
+def rank_and_mass(
+    logits: Tensor,
+    penalised: Tensor,
+    token: Tensor,
+    highest: Tensor | float,
+    log_sum: Tensor | float,
+    divisor: float,
+) -> tuple[Tensor, Tensor]:
+    """The rank of `token` (1,) among all `logits` (vocab,), and the tempered probability of all tokens up
+    to and including it, each (1,); equal logits stand by id."""
+    above, level = logits > logits[token], logits == logits[token]
+    level = level & (torch.arange(logits.shape[0], device=logits.device) <= token)
+    shifted = (penalised - highest) / max(divisor, SMALLEST_TEMPERATURE) - log_sum
+    return 1 + above.sum()[None], torch.where(above | level, shifted.exp(), 0.0).sum()[None]
 
 
 def finished(

@@ -28,6 +28,7 @@ from decodecli.engine.observe import (
     Rows,
     listed,
     observe,
+    rank_and_mass,
 )
 
 _QUICK = frozenset(("temperature", "top_k", "top_p", "min_p", "greedy"))
@@ -203,7 +204,10 @@ class Sampler:
         values = top.logits[: self.count].tolist()
         place = None
         if token not in ids:
-            place = _place(row, token, tempered)
+            rank, mass = rank_and_mass(
+                row, row, torch.tensor([token]), tempered.highest, tempered.log_sum, divisor
+            )
+            place = int(rank), min(float(mass), 1.0)
             ids.append(token)
             values.append(float(row[token]))
         final = CERTAIN if self.chain.greedy else tempered
@@ -320,11 +324,3 @@ def _exact_distribution(shifted: np.ndarray, highest: float, divisor: float) -> 
     some = weights > 0
     entropy = log_sum - float(weights[some] @ shifted[some]) / mass
     return Distribution(highest, divisor, log_sum, max(entropy, 0.0))
-
-
-def _place(row: Tensor, token: int, tempered: Distribution) -> tuple[int, float]:
-    """The rank and the cumulative probability of a token that is not listed."""
-    above, level = row > row[token], row == row[token]
-    level[token + 1 :] = False
-    shifted = (row[above | level] - tempered.highest) / tempered.divisor
-    return 1 + int(above.sum()), min(float((shifted - tempered.log_sum).exp().sum()), 1.0)
