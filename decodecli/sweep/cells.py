@@ -1,0 +1,45 @@
+"""One cell of a sweep, and the prompt it starts from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from decodecli.settings import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A text to continue.
+
+    id: what names it in files and tables.
+    expect: a right answer contains one of these strings, or matches the pattern; None: no answer is
+        right or wrong.
+    task: the group of prompts it belongs to, or None.
+    """
+
+    text: str
+    id: str
+    expect: tuple[str, ...] | re.Pattern[str] | None = None
+    task: str | None = None
+
+    def answered_by(self, text: str) -> bool | None:
+        """Whether `text` holds what is expected; None when nothing is."""
+        if self.expect is None:
+            return None
+        if isinstance(self.expect, re.Pattern):
+            return self.expect.search(text) is not None
+        return any(expected in text for expected in self.expect)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One prompt at one setting with one seed.
+
+    index: its place in the grid. params: with an integer seed. bos: as for `prefill`.
+    """
+
+    index: int
+    prompt: Prompt
+    params: SamplingParams
+    bos: bool | None = None

@@ -1,0 +1,126 @@
+"""What a sweep leaves behind: a record a cell, and numbers with intervals a setting.
+
+Plain values only. A cell is one run: one prompt, one setting, one seed. A setting is every decoding
+value except the seed. The numbers are defined in docs/METRICS.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+# The numbers of a setting, in the order in which they are shown.
+METRICS = (
+    "mean_logprob",
+    "perplexity",
+    "mean_entropy",
+    "distinct_1",
+    "distinct_2",
+    "distinct_3",
+    "self_bleu_4",
+    "repetition_rate",
+    "zipf",
+    "identical",
+    "divergence_step",
+    "accuracy",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CellRecord:
+    """One finished cell: a line of `runs.jsonl`.
+
+    index: the cell's place in the grid.
+    prompt_id, task, prompt: of the prompt; `task` is None where none was given.
+    params: every effective decoding value, `seed` and `bos` among them.
+    finish_reason: "stop", "length", or "error", and then `error` says what.
+    mean_logprob, perplexity: of the tokens drawn, at temperature 1; None without tokens.
+    mean_entropy: of the distributions they were drawn from, at temperature 1, nats.
+    distinct_1 … distinct_3: different n-grams of token ids over all; None where there are none.
+    repeats: whether the text ends in a loop (Holtzman et al. 2019).
+    correct: whether the text holds what was expected; None when nothing was.
+    segments: what each token added to the text; joined, they are `text`.
+    logprobs: of each token, at temperature 1.
+    """
+
+    index: int
+    prompt_id: str
+    task: str | None
+    prompt: str
+    params: dict[str, Any]
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+    prompt_tokens: int
+    new_tokens: int
+    mean_logprob: float | None
+    perplexity: float | None
+    mean_entropy: float | None
+    distinct_1: float | None
+    distinct_2: float | None
+    distinct_3: float | None
+    repeats: bool
+    correct: bool | None
+    segments: tuple[str, ...]
+    logprobs: tuple[float, ...]
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: `{"type": "cell", "index": …}`."""
+        return {"type": "cell", **{f.name: getattr(self, f.name) for f in fields(self)}}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> CellRecord:
+        """The record that `as_dict` wrote; raises KeyError or TypeError for anything else."""
+        values = {f.name: found[f.name] for f in fields(cls)}
+        for name in ("token_ids", "segments", "logprobs"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number and its 95 % interval, from `count` observations; no interval where none can be had."""
+
+    value: float
+    low: float | None
+    high: float | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettingSummary:
+    """One setting over its prompts and seeds.
+
+    setting: the values of the axes that vary, seed and prompt aside, by name.
+    task: the prompts' task where prompts of several tasks were asked, else None.
+    cells: how many finished cells this is made of.
+    numbers: by the names in `METRICS`; a number that cannot be had is absent.
+    """
+
+    setting: dict[str, Any]
+    task: str | None
+    cells: int
+    numbers: dict[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSummary:
+    """A sweep in numbers.
+
+    name: of the model. axes: the values of each axis that varies, seed and prompt aside, in grid order.
+    cells, finished, failed: how many were asked for, are done, and ended in an error.
+    """
+
+    name: str
+    axes: dict[str, tuple[Any, ...]]
+    settings: tuple[SettingSummary, ...]
+    cells: int
+    finished: int
+    failed: int
+    prompts: int
+    seeds: tuple[int, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
