@@ -65,7 +65,7 @@ class TerminalView:
         self._show_text = show_text
         self._byte_level = byte_level
         self._style = Style(theme=Theme.of(console), encoding=console.encoding)
-        self._live = live and show_text and tables != "none" and _can_move_cursor(console)
+        self._live = live and show_text and tables != "none" and can_move_cursor(console)
         self._drawn = False  # whether the region may be on the screen
         self._header: RunHeader | None = None
         self._begin()
@@ -227,7 +227,7 @@ class TerminalView:
         self._console.file.flush()
 
 
-def _can_move_cursor(console: Console) -> bool:
+def can_move_cursor(console: Console) -> bool:
     """Whether this is a real terminal that takes escape sequences, and not a pipe told to be one."""
     isatty = getattr(console.file, "isatty", None)
     return (
