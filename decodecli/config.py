@@ -1,6 +1,6 @@
 """Where every value comes from: flag > environment > --config > --preset > user file > default.
 
-Keys are the options' names with underscores, in flat TOML; the environment spells them
+A sweep's grid file stands between the environment and --config. Keys are the options' names with underscores, in flat TOML; the environment spells them
 `DECODECLI_TOP_P`. The source of every effective value is kept. `greedy` is another way to write
 `temperature = 0` and counts as a value of `temperature`.
 """
@@ -102,8 +102,20 @@ class Effective:
             raise
 
 
-def resolve(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Effective:
+def resolve(
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+    *,
+    grid: Mapping[str, Any] | None = None,
+    expressions: bool = False,
+) -> Effective:
     """Merge the layers. A flag of None was not given.
+
+    Args:
+        grid: a sweep's grid file, a layer below the environment; its source is called "grid".
+        expressions: whether decoding values may be lists and expressions such as "0.2,0.7": flags and
+            variables are then left as they were written, for `sweep.grid.plan`, and `seeds` counts as
+            `seed`.
 
     Raises:
         UsageError: an unknown key or preset, a value of the wrong kind, a file that is not there.
