@@ -1,0 +1,458 @@
+"""The folder of a sweep: a line a cell in `runs.jsonl`, safe on the disk before anybody hears of it.
+
+A sweep may end at any moment. Lines are only ever appended, whole lines in one write, and synced; what
+a crash leaves of the last one is cut off at the next opening. A cell that failed is not finished: its
+line goes at the next opening, and the cell runs again.
+
+    DIR/sweep.toml    what was asked, and of what model and programs the cells are
+    DIR/runs.jsonl    a `CellRecord` a line, in the order in which they ended
+    DIR/traces/       000123.jsonl for cell 123, where steps are kept
+    DIR/.lock         held by the process that writes here
+
+Everything else there (tables, plots, a page) is made from these again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from decodecli.errors import DecodecliError, UsageError, WriteError
+from decodecli.records import to_json_line
+from decodecli.sweep import asked as a
+from decodecli.sweep.asked import Asked, Found
+from decodecli.sweep_reports import CellRecord
+
+RUNS, TRACES, LOCK = "runs.jsonl", "traces", ".lock"
+_EVERY = 0.05  # seconds from one sync to the next, at least
+_SHARE = 20  # and this many times what the last one took, so that syncing never costs more than 5 %
+_BINARY = getattr(os, "O_BINARY", 0)
+_PART = ".part"  # the end of a hidden file's name that is not yet whole
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A finished cell on its way to the disk."""
+
+    record: CellRecord
+    data: bytes
+
+
+class Store:
+    """A sweep's folder, open for writing by this process alone.
+
+    folder: where it is. notices: what the user should know. done: how many cells are finished.
+    """
+
+    def __init__(self, folder: Path, asked: Asked, lock: int, notices: Sequence[str]) -> None:
+        self.folder, self._asked, self._lock = folder, asked, lock
+        self.notices = tuple(notices)
+        self._finished = bytearray(len(asked.grid))  # a byte a cell: 100 kB for 100,000
+        self._waiting: list[_Line] = []
+        self._synced = -1e9
+        self._interval = _EVERY
+        self._file = -1
+        self._size = 0
+
+    @property
+    def done(self) -> int:
+        return sum(self._finished)
+
+    @property
+    def todo(self) -> list[int]:
+        """The cells that are not finished, in grid order."""
+        return [index for index, finished in enumerate(self._finished) if not finished]
+
+    def add(self, record: CellRecord, trace: Sequence[str] | None = None) -> None:
+        """Take a cell. It is safe once a `sync` has returned it.
+
+        Args:
+            trace: the lines of its trace, to be kept in a file of its own.
+
+        Raises:
+            WriteError: the trace could not be written.
+        """
+        if self._finished[record.index]:  # as when a lost worker's cell comes back after all
+            return
+        if trace is not None:
+            _write_whole(trace_path(self.folder, record.index), _lines(trace))
+        self._finished[record.index] = 1
+        self._waiting.append(_Line(record, _lines([to_json_line(record.as_dict())])))
+
+    def due(self) -> bool:
+        """Whether something waits, and the last sync is long enough ago for another."""
+        return bool(self._waiting) and time.monotonic() - self._synced >= self._interval
+
+    def sync(self) -> list[CellRecord]:
+        """Write what waits and wait until it is on the disk; returns those cells.
+
+        Raises:
+            WriteError: that failed. No part of a line stays, and nothing more is written.
+        """
+        lines, self._waiting = self._waiting, []
+        if not lines:
+            return []
+        if self._file < 0:
+            raise _not_written(self.folder / RUNS, OSError(errno.EBADF, "it is closed"))
+        start = time.monotonic()
+        try:
+            _write_all(self._file, b"".join(line.data for line in lines))
+            os.fsync(self._file)
+        except OSError as error:
+            self._take_back(lines)
+            raise _not_written(self.folder / RUNS, error) from error
+        self._size += sum(len(line.data) for line in lines)
+        self._synced = time.monotonic()
+        self._interval = max(_EVERY, _SHARE * (self._synced - start))
+        return [line.record for line in lines]
+
+    def _take_back(self, lines: Sequence[_Line]) -> None:
+        """After a write that failed: no line that nobody was told of, and no more writing."""
+        for line in lines:
+            self._finished[line.record.index] = 0
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file, self._size)
+            os.fsync(self._file)
+        self._close_file()
+
+    def check_model(self, facts: dict[str, Any]) -> None:
+        """Compare the model that was loaded with the one of the finished cells; note it if it is the
+        first.
+
+        Raises:
+            UsageError: it is another one.
+            WriteError: it could not be noted.
+        """
+        a.check_same_model(self._asked.model, facts, self.folder)
+        known = {**facts, **{k: v for k, v in self._asked.model.items() if v is not None}}
+        if known != dict(self._asked.model):
+            self._asked = replace(self._asked, model=known)
+            self._write_asked()
+
+    def note_rate(self, rate: float) -> None:
+        """Keep the tokens a second of this run, for the estimates of `--dry-run`."""
+        self._asked = replace(self._asked, rate=round(rate, 1))
+        self._write_asked()
+
+    def _write_asked(self) -> None:
+        _write_whole(self.folder / a.NAME, self._asked.as_toml().encode("utf-8"))
+
+    def records(self) -> Iterator[CellRecord]:
+        """The finished cells and those that failed, read from the disk one by one."""
+        return read_records(self.folder)
+
+    def close(self) -> None:
+        """Let go of the folder. What was not synced is not kept."""
+        self._close_file()
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, -1
+        if file >= 0:
+            with contextlib.suppress(OSError):
+                os.close(file)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def _open_runs(self) -> None:
+        """Read what is there, cut off what is torn, drop what failed, and open for appending."""
+        path = self.folder / RUNS
+        failed, end, torn = 0, 0, False
+        for line in _scan(path, len(self._finished)):
+            if line.record is None:
+                torn = True
+            elif line.record.error is not None:
+                failed += 1
+            else:
+                self._finished[line.record.index] = 1
+            end = end if torn else line.end
+        if failed:
+            _write_whole(path, (line.data for line in _scan(path) if line.is_finished))
+            cells = (
+                "1 cell that failed runs" if failed == 1 else f"{failed:,} cells that failed run"
+            )
+            self.notices += (f"{cells} again",)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o666)
+        if torn:
+            self.notices += (f"the end of {RUNS} was torn and is cut off; its cell runs again",)
+            if not failed:
+                os.ftruncate(self._file, end)
+                os.fsync(self._file)
+        self._size = os.fstat(self._file).st_size
+
+
+def open_store(folder: Path, asked: Asked) -> Store:
+    """Open a new folder for a sweep, or that of the same sweep to go on with it.
+
+    Raises:
+        UsageError: the folder cannot be used: it holds something else or another sweep's cells, lies in
+            another sweep's folder, is being written by another process, or cannot be written.
+        WriteError: there is no room.
+        DecodecliError: `runs.jsonl` is damaged.
+    """
+    look_into(folder, asked)
+    made = not folder.exists()
+    with contextlib.ExitStack() as undo:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if made:
+                undo.callback(_unmake, folder)
+            lock, notices = _take_lock(folder)
+            undo.callback(os.close, lock)
+            found = look_into(folder, asked)  # again, now that nobody else writes
+            if found is not None:
+                notices += a.told_differences(found, asked)
+                asked = asked.going_on(found)
+            store = Store(folder, asked, lock, notices)
+            undo.callback(store._close_file)
+            _remove_parts(folder)
+            if found is None:
+                store._write_asked()
+            store._open_runs()
+            _sync_folder(folder)
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        undo.pop_all()
+    return store
+
+
+def look_into(folder: Path, asked: Asked) -> Found | None:
+    """What a folder holds of this very sweep: None for a new or empty one. Nothing is changed.
+
+    Raises:
+        UsageError: it holds something else, or lies in another sweep's folder.
+        DecodecliError: it cannot be read.
+    """
+    if not folder.is_dir() and os.path.lexists(folder):
+        raise UsageError(f"--out {folder} is no folder", "give a folder that is new or empty")
+    for parent in folder.resolve().parents:
+        if os.path.isfile(parent / a.NAME) and os.path.isfile(parent / RUNS):
+            raise UsageError(
+                f"--out {folder} lies in the folder of another sweep, {parent}",
+                "give a folder of its own",
+            )
+    found = a.read_found(folder)
+    if found is None:
+        _check_empty(folder)
+        return None
+    a.check_same_grid(found, asked, folder)
+    a.check_same_model(found.model, asked.model, folder)
+    return found
+
+
+def _check_empty(folder: Path) -> None:
+    """Refuse a folder that holds anything but hidden files and what a sweep that was killed at once
+    leaves: an empty `runs.jsonl`."""
+    try:
+        held = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        other = [entry.name for entry in held if entry.name != RUNS or entry.stat().st_size > 0]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    if other:
+        raise UsageError(
+            f"--out {folder} holds other files ({sorted(other)[0]}) and no {a.NAME}",
+            "give a folder that is new, empty, or a sweep's",
+        )
+
+
+@dataclass(frozen=True)
+class _Scanned:
+    """A line of `runs.jsonl` as it stands there; no record for an end that is torn."""
+
+    record: CellRecord | None
+    data: bytes
+    end: int
+
+    @property
+    def is_finished(self) -> bool:
+        return self.record is not None and self.record.error is None
+
+
+def read_records(folder: Path) -> Iterator[CellRecord]:
+    """The cells of a sweep that ended, as they lie in its folder; a torn end is passed over.
+
+    Raises:
+        DecodecliError: a line is no cell.
+    """
+    seen: set[int] = set()
+    for line in _scan(folder / RUNS):
+        if line.record is not None and line.record.index not in seen:
+            seen.add(line.record.index)
+            yield line.record
+
+
+def _scan(path: Path, cells: int | None = None) -> Iterator[_Scanned]:
+    """Every line, the torn end last. A line is torn when it does not end, or holds the zeros that a
+    power failure leaves; what follows zeros was not synced either."""
+    end = 0
+    try:
+        with path.open("rb") as file:
+            for number, data in enumerate(file, start=1):
+                end += len(data)
+                if not data.endswith(b"\n") or b"\0" in data:
+                    yield _Scanned(None, data, end)
+                    return
+                yield _Scanned(_parsed(data, path, number, cells), data, end)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DecodecliError(
+            f"{path} cannot be read: {error.strerror}", "check the disk"
+        ) from error
+
+
+def _parsed(data: bytes, path: Path, number: int, cells: int | None) -> CellRecord:
+    try:
+        record = CellRecord.from_dict(json.loads(data))
+        if not isinstance(record.index, int) or record.index < 0:
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise DecodecliError(
+            f"{path}: line {number} is no cell of a sweep", "remove that line; its cell runs again"
+        ) from None
+    if cells is not None and record.index >= cells:
+        raise DecodecliError(
+            f"{path}: line {number} is cell {record.index}, but the grid has {cells}",
+            "remove that line",
+        )
+    return record
+
+
+def trace_path(folder: Path, index: int) -> Path:
+    """Where the trace of a cell lies."""
+    return folder / TRACES / f"{index:06}.jsonl"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file of a sweep's folder: it is there as a whole, or as it was before.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    _write_whole(path, text.encode("utf-8"))
+
+
+def _write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
+    try:
+        part.parent.mkdir(exist_ok=True)
+        with part.open("wb") as file:
+            file.writelines([data] if isinstance(data, bytes) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise _not_written(path, error) from error
+
+
+def _write_all(file: int, data: bytes) -> None:
+    """Write everything, in one call where the system takes it whole."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def _lines(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove what a process that was killed had not finished writing."""
+    for place in (folder, folder / TRACES):
+        for part in place.glob(f".*{_PART}"):
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+def _unmake(folder: Path) -> None:
+    """Take back a folder that was made for a sweep that did not begin."""
+    with contextlib.suppress(OSError):
+        for name in (LOCK, RUNS, a.NAME):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _take_lock(folder: Path) -> tuple[int, list[str]]:
+    """Hold `.lock` until it is closed or the process ends, however it ends; with what is to be said
+    where the file system has no locks.
+
+    Raises:
+        UsageError: another process holds it.
+        OSError: it cannot be made.
+    """
+    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
+    notices: list[str] = []
+    try:
+        _lock(file)
+    except (BlockingIOError, PermissionError):
+        holder = os.read(file, 100).decode("ascii", "replace").strip()
+        os.close(file)
+        raise UsageError(
+            f"another sweep is writing into {folder}" + (f" ({holder})" if holder else ""),
+            "wait for it, or give another --out",
+        ) from None
+    except OSError:
+        notices.append(f"{folder} cannot be locked: let one process alone write into it")
+    with contextlib.suppress(OSError):
+        os.ftruncate(file, 0)
+        os.write(file, f"process {os.getpid()}\n".encode())
+    return file, notices
+
+
+def _lock(file: int) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        import msvcrt
+
+        os.lseek(file, 2**20, os.SEEK_SET)  # beyond what is written there
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        finally:
+            os.lseek(file, 0, os.SEEK_SET)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make sure that the folder's new names are on the disk too, where that can be asked for."""
+    with contextlib.suppress(OSError):
+        file = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def _unusable(folder: Path, error: OSError) -> DecodecliError:
+    if error.errno in _NO_ROOM:
+        return _not_written(folder, error)
+    return UsageError(
+        f"--out {folder} cannot be used: {error.strerror}", "give a folder that can be written"
+    )
+
+
+def _not_written(path: Path, error: OSError) -> WriteError:
+    return WriteError(
+        f"cannot write {path}: {error.strerror}",
+        "make room and run the same command again: finished cells are kept",
+    )
