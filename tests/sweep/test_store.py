@@ -1,4 +1,4 @@
-"""The folder of a sweep: what is on the disk when, and what comes of a folder that is not as it should be."""
+"""The folder of a sweep: what is on the disk when, and what becomes of folders that are not right."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def record(index: int, **changed) -> CellRecord:
         index=index, prompt_id="p0", task=None, prompt="Once", params={"temperature": 1.0, "seed": index},
         text=f" upon\u2028 {index} ☃", token_ids=(3, index), finish_reason="length", prompt_tokens=2,
         new_tokens=2, mean_logprob=-1.5, perplexity=4.48, mean_entropy=2.0, distinct_1=1.0,
-        distinct_2=1.0, distinct_3=None, repeats=False, correct=None, segments=(" upon\u2028", f" {index} ☃"),
-        logprobs=(-1.0, -2.0),
+        distinct_2=1.0, distinct_3=None, repeats=False, correct=None,
+        segments=(" upon\u2028", f" {index} ☃"), logprobs=(-1.0, -2.0),
     )  # fmt: skip
     return replace(made, **changed)
 
@@ -167,7 +167,7 @@ def test_zeros_of_a_power_failure_are_cut_off(tmp_path):
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"nonsense\n", b"{}\n", b"[1]\n", b"\n", b"\xff\xfe\n", b'{"type":"cell","index":-1}\n', b"[" * 9999 + b"\n"],
+    [b"nonsense\n", b"{}\n", b"[1]\n", b"\n", b"\xff\xfe\n", b'{"index":-1}\n', b"[" * 9999 + b"\n"],
 )  # fmt: skip
 def test_a_line_that_is_no_cell_is_named(tmp_path, garbage):
     fill(tmp_path / "out", 0, 1)
@@ -230,7 +230,8 @@ def test_what_was_asked_is_a_toml_file_with_versions_and_model(tmp_path):
         store.note_rate(123.456)
     found = read_found(tmp_path / "out")
     assert found.values == {"model": "builtin", "temperature": 1.0, "top_k": 6}
-    assert found.model == {"name": "builtin", "weights": "ab\x7f\n", "dtype": "float32", "device": "cpu"}  # fmt: skip
+    known = {"name": "builtin", "dtype": "float32", "device": "cpu", "weights": "ab\x7f\n"}
+    assert found.model == known
     assert {"decodecli", "python", "torch", "transformers"} <= found.versions.keys()
     assert found.rate == 123.5
     assert found.about["started"].tzinfo is not None
@@ -267,7 +268,8 @@ def test_another_model_is_refused(tmp_path, before, now, said):
 
 
 def test_the_same_model_in_another_place_goes_on(tmp_path):
-    open_store(tmp_path / "out", asked(model={"name": "a", "weights": "1", "device": "cuda:0"})).close()  # fmt: skip
+    before = {"name": "a", "weights": "1", "device": "cuda:0"}
+    open_store(tmp_path / "out", asked(model=before)).close()
     with open_store(tmp_path / "out", asked(model={"name": "/b", "weights": "1"})) as store:
         store.check_model({"name": "/b", "weights": "1", "device": "cuda:3", "dtype": "float16"})
     assert read_found(tmp_path / "out").model["name"] == "a"
@@ -480,10 +482,11 @@ def test_a_limit_on_the_size_of_files_is_a_full_disk(tmp_path):
 def test_a_trace_lies_there_before_its_cell_does(tmp_path):
     folder = tmp_path / "out"
     with open_store(folder, asked(traces=True)) as store:
-        store.add(record(3), trace=['{"type":"run"}', '{"type":"summary","text":"☃"}'])
+        trace = ['{"type":"run"}', '{"type":"summary","text":"☃"}']
+        store.add(record(3), trace=trace)
         found = trace_path(folder, 3)
         assert found == folder / "traces" / "000003.jsonl"
-        assert found.read_text(encoding="utf-8").splitlines() == ['{"type":"run"}', '{"type":"summary","text":"☃"}']  # fmt: skip
+        assert found.read_text(encoding="utf-8").splitlines() == trace
         assert lines(folder) == []
         store.sync()
     assert list((folder / "traces").iterdir()) == [found]
@@ -532,7 +535,7 @@ def test_killed_at_any_moment_no_finished_cell_is_lost_and_none_is_there_twice(t
                     break
                 told.append(int(line))
             process.kill()
-        told += [int(line) for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]  # fmt: skip
+        told += [int(line) for line in process.stdout if line.endswith("\n")]
         process.wait()
     assert process.returncode == 0
     found = [line["index"] for line in lines(folder)]
@@ -558,7 +561,8 @@ def test_records_are_read_without_holding_them(tmp_path):
 
 
 def test_the_module_imports_nothing_heavy():
-    script = "import sys, decodecli.sweep.store; print({'torch', 'transformers', 'numpy'} & set(sys.modules))"
+    heavy = "{'torch', 'transformers', 'numpy'}"
+    script = f"import sys, decodecli.sweep.store; print({heavy} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"
     assert asked_module.versions()["decodecli"]
