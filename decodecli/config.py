@@ -1,8 +1,9 @@
 """Where every value comes from: flag > environment > --config > --preset > user file > default.
 
-A sweep's grid file stands between the environment and --config. Keys are the options' names with underscores, in flat TOML; the environment spells them
+Keys are the options' names with underscores, in flat TOML; the environment spells them
 `DECODECLI_TOP_P`. The source of every effective value is kept. `greedy` is another way to write
-`temperature = 0` and counts as a value of `temperature`.
+`temperature = 0` and counts as a value of `temperature`. A sweep's grid file is a layer between the
+environment and --config.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from decodecli.settings import (
 
 ENVIRONMENT = "DECODECLI_"
 _NOT_OPTIONS = {"DECODECLI_DEBUG", "DECODECLI_CACHE"}
-_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,34 @@ class OutputParams:
             )
 
 
+@dataclass(frozen=True)
+class SweepParams:
+    """How a sweep is run, and what is kept of it."""
+
+    batch_size: int = 16
+    exact: bool = False
+    traces: bool = False
+    engine: str = "local"
+    address: str | None = None
+    actors: int | None = None
+    plots: bool = True
+    out: str | None = None
+    show: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive("batch_size", self.batch_size, "16 is the default")
+        check_choice("engine", self.engine, ("local", "ray"))
+        if self.actors is not None:
+            check_positive("actors", self.actors, "leave it out for one a GPU")
+
+
+_OWNERS = (LoadParams, SamplingParams, OutputParams)
+_OF_SWEEPS = {item.name for item in fields(SweepParams)}
+
+
 def _kinds() -> dict[str, str]:
     found: dict[str, str] = {"greedy": "bool", "preset": "str", "config": "str"}
-    for owner in (LoadParams, SamplingParams, OutputParams):
+    for owner in (*_OWNERS, SweepParams):
         for item in fields(owner):
             kind = str(item.type).removesuffix(" | None")
             found[item.name] = "list" if kind.startswith("tuple") else kind
@@ -88,18 +114,27 @@ class Effective:
         """The values that say what to show."""
         return self._build(OutputParams)
 
+    def sweep(self) -> SweepParams:
+        """The values that say how to run a sweep; for `resolve(…, expressions=True)`."""
+        return self._build(SweepParams)
+
     def _build(self, owner: type) -> Any:
         own = {item.name: self.values[item.name] for item in fields(owner)}
         try:
             return owner(**own)
         except UsageError as error:
             for name, source in self.sources.items():
-                if source != "flag" and error.message.startswith(flag_name(name) + " "):
-                    origin = (
-                        f"{ENVIRONMENT}{name.upper()}" if source == "env" else f"the {source} file"
-                    )
-                    raise UsageError(f"{error.message} (from {origin})", error.hint) from None
+                if error.message.startswith(flag_name(name) + " "):
+                    raise from_source(error, name, source) from None
             raise
+
+
+def from_source(error: UsageError, name: str, source: str) -> UsageError:
+    """The error about an option's value, with where the value came from unless it was typed."""
+    if source in ("flag", "default"):
+        return error
+    origin = f"{ENVIRONMENT}{name.upper()}" if source == "env" else f"the {source} file"
+    return UsageError(f"{error.message} (from {origin})", error.hint)
 
 
 def resolve(
@@ -122,31 +157,44 @@ def resolve(
     """
     environ = os.environ if environ is None else environ
     given = {name: value for name, value in flags.items() if value is not None}
-    from_env, notices = _from_environment(environ)
+    from_env, notices = _from_environment(environ, expressions)
     user_file = user_config_path()
     user = read_toml(user_file, user_file.name) if user_file.is_file() else {}
     first = [("flag", given), ("env", from_env)]
     config_name = _first(first, "config")
     config = read_toml(_existing(config_name), str(config_name)) if config_name else {}
-    preset_name = _first([*first, ("config", config), ("user", user)], "preset")
+    if expressions:
+        first = [(source, _with_one_seed(layer)) for source, layer in first]
+    files = [*first, ("grid", dict(grid or {})), ("config", config)]
+    preset_name = _first([*files, ("user", user)], "preset")
     preset = read_preset(preset_name) if preset_name else {}
     preset = {name: value for name, value in preset.items() if name != "description"}
-    layers = [*first, ("config", config), ("preset", preset), ("user", user)]
+    layers = [*files, ("preset", preset), ("user", user)]
 
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    apart = {"greedy", "temperature"} | (set() if expressions else _OF_SWEEPS)
     for source, layer in reversed(layers):
         for name, value in layer.items():
-            if name not in ("greedy", "temperature"):
+            if name not in apart:
                 values[name], sources[name] = value, source
     temperature = _temperature(layers)
     if temperature is not None:
         values["temperature"], sources["temperature"] = temperature
-    for owner in (LoadParams, SamplingParams, OutputParams):
+    for owner in (*_OWNERS, SweepParams) if expressions else _OWNERS:
         for item in fields(owner):
             if item.name not in values:
                 values[item.name], sources[item.name] = item.default, "default"
     return Effective(values, sources, notices)
+
+
+def _with_one_seed(layer: dict[str, Any]) -> dict[str, Any]:
+    """The layer with `seeds`, which is another name of `seed`, called that."""
+    if "seeds" not in layer:
+        return layer
+    if "seed" in layer:
+        raise UsageError("--seed and --seeds are one axis, and both were given", "leave one out")
+    return {"seed" if name == "seeds" else name: value for name, value in layer.items()}
 
 
 def _first(layers: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> Any:
@@ -159,10 +207,11 @@ def _temperature(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[float
     taken_back = False
     for source, layer in layers:
         greedy, temperature = layer.get("greedy"), layer.get("temperature")
-        if greedy and temperature:
+        if greedy and temperature is not None and not _is_zero(temperature):
             where = "" if source == "flag" else f" in the {source} layer"
+            shown = f"{temperature:g}" if isinstance(temperature, int | float) else temperature
             raise UsageError(
-                f"--greedy and --temperature {temperature:g} contradict each other{where}",
+                f"--greedy and --temperature {shown} contradict each other{where}",
                 "greedy is temperature 0: give one of them",
             )
         if greedy and not taken_back:
@@ -173,15 +222,29 @@ def _temperature(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[float
     return None
 
 
-def _from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _is_zero(temperature: Any) -> bool:
+    """Whether it is 0, be it a number, an expression or an axis of one value."""
+    values = temperature if isinstance(temperature, list | tuple) else [temperature]
+    try:
+        return all(value == "greedy" or float(value) == 0 for value in values)
+    except (TypeError, ValueError):
+        return False
+
+
+def _from_environment(
+    environ: Mapping[str, str], expressions: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    as_written = {item.name for item in fields(SamplingParams)} - {"stop"} | {"bos", "seeds"}
     found: dict[str, Any] = {}
     notices: list[str] = []
     for variable, text in environ.items():
         if not variable.startswith(ENVIRONMENT) or variable in _NOT_OPTIONS:
             continue
         name = variable.removeprefix(ENVIRONMENT).lower()
-        if name not in KEYS:
-            near = _nearest(name, KEYS)
+        if expressions and name in as_written:
+            found |= {name: text} if text else {}
+        elif name not in KEYS:
+            near = nearest(name, KEYS)
             hint = f"; did you mean {ENVIRONMENT}{near.upper()}?" if near else ""
             notices.append(f"the environment's {variable} is no option of decodecli{hint}")
         elif text:
@@ -202,9 +265,9 @@ def _parse(name: str, text: str, variable: str) -> Any:
             f"{variable} must be {wanted}, got {text!r}", f"unset {variable}"
         ) from None
     if kind == "bool":
-        if text.lower() not in _TRUE + _FALSE:
+        if text.lower() not in TRUE + FALSE:
             raise UsageError(f"{variable} must be 1 or 0, got {text!r}", f"unset {variable}")
-        return text.lower() in _TRUE
+        return text.lower() in TRUE
     return (text,) if kind == "list" else text
 
 
@@ -228,14 +291,14 @@ def read_toml(path: Path, name: str, also: tuple[str, ...] = ()) -> dict[str, An
             values[key] = value
             continue
         if key not in KEYS or key == "config":
-            raise _unknown_key(key, name)
+            raise _unknown_key(key, name, {*KEYS, *also} - {"config"})
         values[key] = _checked(key, value, name)
     return values
 
 
-def _unknown_key(key: str, name: str) -> UsageError:
+def _unknown_key(key: str, name: str, known: set[str]) -> UsageError:
     spelt = key.replace("-", "_")
-    near = spelt if spelt in KEYS else _nearest(spelt, KEYS)
+    near = spelt if spelt in known else nearest(spelt, sorted(known))
     hint = f"did you mean {near}?" if near else "keys are the options' names with underscores"
     return UsageError(f"{name} has an unknown key: {key}", hint)
 
@@ -263,7 +326,8 @@ def _checked(key: str, value: Any, name: str) -> Any:
     return value
 
 
-def _nearest(name: str, known: Any) -> str | None:
+def nearest(name: str, known: Any) -> str | None:
+    """The known name that is most like this one, None where none is."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return found[0] if found else None
 
@@ -304,7 +368,7 @@ def read_preset(name: str) -> dict[str, Any]:
     """
     names = preset_names()
     if name not in names:
-        near = _nearest(name, names)
+        near = nearest(name, names)
         hint = f"did you mean {near}? " if near else ""
         raise UsageError(f"there is no preset {name!r}", f"{hint}presets are: {', '.join(names)}")
     path = configs_folder() / "presets" / f"{name}.toml"
