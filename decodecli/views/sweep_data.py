@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len
+
 from decodecli.sweep_reports import METRICS, Estimate, SettingSummary, SweepSummary
 from decodecli.views import numbers
 from decodecli.views.table import Style
@@ -163,7 +165,18 @@ def _unevenness(places: Sequence[float]) -> float:
     return statistics.pstdev(steps) / statistics.fmean(steps)
 
 
-_ASCII = str.maketrans("·→–…−‖─│", "->-~-|-|")  # the drawing's own signs, cell for cell
+def joined(parts: Sequence[str], width: int) -> list[str]:
+    """Parts with dots between, wrapped between parts."""
+    found: list[str] = []
+    for part in parts:
+        if found and cell_len(found[-1]) + 3 + cell_len(part) <= width:
+            found[-1] += f" · {part}"
+        else:
+            found.append(clip(part, width))
+    return found
+
+
+_ASCII = str.maketrans("·→–…−▸─│", "->-~->-|")  # the drawing's own signs, cell for cell
 
 
 def spelt(lines: Sequence[str], style: Style) -> list[str]:

@@ -21,6 +21,7 @@ from decodecli.views.sweep_data import (
     Metric,
     axis_name,
     facts,
+    joined,
     layout,
     lines,
     numeric,
@@ -58,7 +59,7 @@ def sweep_lines(summary: SweepSummary, style: Style, rows: int = ROWS) -> list[s
     """
     summary = _encodable(summary, style)
     dim = style.theme.dim
-    found = [*_joined(facts(summary), style.width), ""]
+    found = [*joined(facts(summary), style.width), ""]
     if not summary.settings:
         return spelt([*found, "no cell is finished"], style)
     columns = _columns(summary, style.width)
@@ -264,17 +265,6 @@ def sparkline(
         share = (sum(known) / len(known) - low) / (high - low) if high > low else 0.5
         drawn.append(signs[min(int(share * len(signs)), len(signs) - 1)])
     return "".join(drawn)
-
-
-def _joined(parts: Sequence[str], width: int) -> list[str]:
-    """Parts with dots between, wrapped between parts."""
-    found: list[str] = []
-    for part in parts:
-        if found and cell_len(found[-1]) + 3 + cell_len(part) <= width:
-            found[-1] += f" · {part}"
-        else:
-            found.append(clip(part, width))
-    return found
 
 
 def summary_csv(summary: SweepSummary) -> str:

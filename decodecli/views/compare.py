@@ -1,0 +1,225 @@
+"""Texts of a sweep's cells side by side: coloured by surprisal, the place marked where they part.
+
+What is compared stands in columns: settings of one prompt and seed, or seeds of one prompt and
+setting. Where columns would be too narrow the texts stand below one another, in the same colours.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from rich.cells import cell_len
+
+from decodecli.sweep_reports import CellRecord
+from decodecli.views.flow import RunningText
+from decodecli.views.numbers import count, decimal
+from decodecli.views.sweep_data import frozen, joined, setting_name, spelt
+from decodecli.views.table import Style
+from decodecli.views.theme import LEVELS, level
+from decodecli.views.visible import clip, one_line, safe_text
+
+MARK = "▸"  # in front of the first token that differs
+_NARROWEST, _WIDEST = 22, 72  # cells of a column
+_BETWEEN = " │ "
+_LABEL = 24  # cells of a label beside a text
+_FACT = 14  # cells of the longest usual fact: `first 12 alike`
+_PROMPT_ROWS = 3
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Texts that are compared: one prompt's, the first one being what the others are held against.
+
+    name: what they have in common. labels: what each is, one for each record.
+    """
+
+    name: str
+    prompt: str
+    records: tuple[CellRecord, ...]
+    labels: tuple[str, ...]
+
+
+def compare_lines(records: Sequence[CellRecord], style: Style, columns: str = "") -> list[str]:
+    """The texts of `records`, each line at most `style.width` cells.
+
+    Args:
+        records: finished cells in the order in which they are to stand.
+        columns: "settings" for texts of one prompt and seed, "seeds" for those of one prompt and
+            setting; "" takes settings where they differ.
+
+    A token's colour is its probability at temperature 1; `MARK` stands before the first token unlike
+    the first text's.
+    """
+    found: list[str] = []
+    prompt = None
+    for block in blocks(records, columns):
+        again, prompt = block.prompt == prompt, block.prompt
+        found += [*([""] if found else []), *_block_lines(block, again, style)]
+    if not found:
+        return ["no cell is finished"]
+    return spelt([*found, "", *_legend(style)], style)
+
+
+def blocks(records: Sequence[CellRecord], columns: str = "") -> list[Block]:
+    """What stands together, in the order of the records; the arguments are those of `compare_lines`."""
+    varying = _varying(records)
+    by_seed = columns == "seeds" or (columns != "settings" and not varying)
+    groups: dict[object, list[CellRecord]] = {}
+    for record in records:
+        shared = _setting(record, varying) if by_seed else record.params.get("seed")
+        key = frozen(shared) if isinstance(shared, dict) else shared
+        groups.setdefault((record.prompt_id, key), []).append(record)
+    found = []
+    for members in groups.values():
+        seed = f"seed {members[0].params.get('seed')}"
+        setting = setting_name(_setting(members[0], varying)) if varying else ""
+        parts = [members[0].prompt_id, setting if by_seed else seed]
+        labels = [
+            f"seed {r.params.get('seed')}" if by_seed else setting_name(_setting(r, varying))
+            for r in members
+        ]
+        name = one_line(" · ".join(part for part in parts if part))
+        found.append(Block(name, members[0].prompt, tuple(members), tuple(labels)))
+    return found
+
+
+def _varying(records: Sequence[CellRecord]) -> list[str]:
+    """The options of which the records have several values, seeds aside."""
+    names = dict.fromkeys(name for record in records for name in record.params)
+    values = {name: {frozen({name: r.params.get(name)}) for r in records} for name in names}
+    # `greedy` says again what temperature 0 says.
+    told = {"seed", *(["greedy"] if len(values.get("temperature", ())) > 1 else [])}
+    return [name for name in names if name not in told and len(values[name]) > 1]
+
+
+def _setting(record: CellRecord, varying: Iterable[str]) -> dict[str, object]:
+    return {name: record.params.get(name) for name in varying}
+
+
+def parting(first: CellRecord, other: CellRecord) -> int | None:
+    """The place of the first token at which `other` is unlike `first`, from 0; None for equal ones.
+
+    A text that ends where the other goes on parts from it there.
+    """
+    for place, (one, two) in enumerate(zip_longest(first.token_ids, other.token_ids)):
+        if one != two:
+            return place
+    return None
+
+
+def _block_lines(block: Block, again: bool, style: Style) -> list[str]:
+    """The block's name, its prompt unless it is seen just above, and the texts."""
+    name = clip(_plain(block.name, style), style.width)
+    lines = [style.theme.paint(style.theme.bold, name)]
+    lines += [] if again else _prompt_rows(block.prompt, style)
+    many = len(block.records)
+    width = (style.width - (many - 1) * len(_BETWEEN)) // many
+    if many > 1 and width >= _NARROWEST:
+        return [*lines, *_beside(block, min(width, _WIDEST), style)]
+    return [*lines, *_below(block, style)]
+
+
+def _prompt_rows(prompt: str, style: Style) -> list[str]:
+    """The end of the prompt, in a few rows."""
+    flow = RunningText(_PROMPT_ROWS)
+    flow.add(_plain(safe_text(prompt[-2000:]), style), style.theme.dim)
+    return flow.rows(style.width, style.theme.reset) or ["(empty prompt)"]
+
+
+def _beside(block: Block, width: int, style: Style) -> list[str]:
+    """Columns of equal width."""
+    theme, first = style.theme, block.records[0]
+    heads, texts = [], []
+    for record, label in zip(block.records, block.labels, strict=True):
+        facts = joined(_facts(first, record), width)
+        label = clip(_plain(label, style), width)
+        heads.append([theme.paint(theme.bold, label), *(theme.paint(theme.dim, f) for f in facts)])
+        texts.append(_text_rows(first, record, width, style))
+    bar = theme.paint(theme.dim, _BETWEEN)
+    return [
+        bar.join(_padded(row, width) for row in rows).rstrip()
+        for part in (heads, texts)
+        for rows in zip_longest(*part, fillvalue="")
+    ]
+
+
+def _below(block: Block, style: Style) -> list[str]:
+    """One text below the other, its label and facts to the left where there is room."""
+    theme, first = style.theme, block.records[0]
+    labels = [_plain(label, style) for label in block.labels]
+    widest = max(cell_len(label) for label in labels)
+    indent = max(widest, _FACT) + 2
+    beside = indent <= min(_LABEL + 2, style.width // 2)
+    indent = indent if beside else 2
+    lines: list[str] = []
+    for record, label in zip(block.records, labels, strict=True):
+        facts = _facts(first, record)
+        rows = _text_rows(first, record, max(style.width - indent, 1), style)
+        if beside:
+            gutter = [theme.paint(theme.bold, label)]
+            gutter += [theme.paint(theme.dim, clip(f, indent - 2)) for f in facts]
+            pairs = zip_longest(gutter, rows, fillvalue="")
+            lines += [f"{_padded(left, indent)}{row}".rstrip() for left, row in pairs]
+        else:
+            text = " · ".join([label, *facts])
+            lines.append(theme.paint(theme.bold, clip(text, style.width)))
+            lines += [f"  {row}".rstrip() for row in rows]
+    return lines
+
+
+def _facts(first: CellRecord, record: CellRecord) -> list[str]:
+    """How long it is like the first one, whether it is right, how likely it was."""
+    if record.error is not None:
+        return ["failed"]
+    facts = []
+    if record is not first:
+        place = parting(first, record)
+        facts = ["the same" if place is None else f"first {count(place)} alike"]
+    if record.correct is not None:
+        facts.append("right" if record.correct else "wrong")
+    if record.mean_logprob is not None:
+        facts.append(f"logprob {decimal(record.mean_logprob)}")
+    return facts
+
+
+def _text_rows(first: CellRecord, record: CellRecord, width: int, style: Style) -> list[str]:
+    """The text in its colours, wrapped, the mark where it parts."""
+    theme, flow = style.theme, RunningText()
+    place = None if record is first else parting(first, record)
+    for step, (text, logprob) in enumerate(zip(record.segments, record.logprobs, strict=False)):
+        if step == place:
+            flow.add(MARK, theme.accent)
+        flow.add(_plain(safe_text(text), style), theme.text[level(math.exp(logprob))])
+    if place is not None and place >= len(record.segments):
+        flow.add(MARK, theme.accent)
+    if record.error is not None or not record.token_ids:
+        flow.add(_plain(safe_text(record.error or "(no text)"), style), theme.dim)
+    return flow.rows(max(width, 1), theme.reset)
+
+
+def _legend(style: Style) -> list[str]:
+    """What the colours and the mark mean."""
+    theme = style.theme
+    mark = theme.paint(theme.accent, MARK) + " the first token unlike the first text's"
+    lines = [mark if cell_len(_ESCAPE.sub("", mark)) <= style.width else ""]
+    if len(set(theme.text)) > 2:
+        names = " ".join(theme.paint(c, n) for c, n in zip(theme.text, LEVELS, strict=True))
+        lines.append(f"{theme.paint(theme.dim, 'probability at T=1')} {names}")
+    elif any(theme.text):
+        lines.append(f"{theme.paint(theme.text[0], 'underlined')}: a probability below 20 % at T=1")
+    return [line for line in lines if line and cell_len(_ESCAPE.sub("", line)) <= style.width]
+
+
+def _padded(row: str, width: int) -> str:
+    """A row that may hold escape sequences, filled up to `width` cells."""
+    return row + " " * (width - cell_len(_ESCAPE.sub("", row)))
+
+
+def _plain(text: str, style: Style) -> str:
+    """Text from outside in characters that the stream can carry, before it is measured."""
+    return spelt([text], style)[0]
