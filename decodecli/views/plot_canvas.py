@@ -23,38 +23,37 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 SMALLEST = 5.0  # points of type
 PITCH = 0.1  # inches from one label to the next, at the least
-_HEADING = 0.5  # inches
+_HEADING, _EDGE = 0.5, 0.1  # inches
 _LABEL = 24  # cells
-_SIGNS = "…“”·→∞≥−▸"
+_SIGNS = "…“”·→∞≥−▸×–"
 
 
-class Canvas:
-    """A figure with its heading drawn, and the labels as its fonts can spell them."""
+class Sheet:
+    """A figure with its heading drawn, in fonts that can spell the heading and `texts`.
 
-    def __init__(self, shown: Picture, size: tuple[float, float]) -> None:
+    title, subtitle: the heading's two lines. texts: whatever else is to be written on it.
+    """
+
+    def __init__(
+        self, size: tuple[float, float], title: str, subtitle: str, texts: Sequence[str] = ()
+    ) -> None:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        self.shown, self.width, self.height = shown, size[0], size[1]
-        head = title(shown.report, int(size[0] * 11)), subtitle(shown.report, int(size[0] * 13))
-        fonts = fonts_for((*shown.labels, *head, _SIGNS))
+        self.width, self.height = size
+        fonts = fonts_for((*texts, title, subtitle, _SIGNS))
+        self.spell = fonts.spell
         matplotlib.rcParams["font.family"] = list(fonts.families)
-        self.labels = [
-            ("▸ " if shown.is_target(row) else "") + clip(fonts.spell(label), _LABEL)
-            for row, label in zip(shown.rows, shown.labels, strict=True)
-        ]
         self.figure: Figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(self.figure)
-        left = 0.1 / size[0]
-        heading = min(_HEADING / size[1], 0.4)
         engine: Any = self.figure.get_layout_engine()
-        engine.set(rect=(0, 0, 1, 1 - heading))
-        for text, below, points, colour in ((head[0], 0.09, 10.5, INK), (head[1], 0.31, 8, QUIET)):
+        engine.set(rect=(0, 0, 1, 1 - min(_HEADING / self.height, 0.4)))
+        for text, below, points, colour in ((title, 0.09, 10.5, INK), (subtitle, 0.31, 8, QUIET)):
             self.figure.text(
-                left,
-                1 - below / size[1],
-                self.fitted(fonts.spell(text), points, size[0] - 0.2),
+                _EDGE / self.width,
+                1 - below / self.height,
+                self.fitted(self.spell(text), points, self.width - 2 * _EDGE),
                 fontsize=points,
                 color=colour,
                 va="top",
@@ -112,6 +111,19 @@ class Canvas:
             handlelength=3.2,
             labelspacing=0.3 if points > 6 else 0.12,
         )
+
+
+class Canvas(Sheet):
+    """A sheet for a picture of a distribution, with the labels of its rows."""
+
+    def __init__(self, shown: Picture, size: tuple[float, float]) -> None:
+        head = title(shown.report, int(size[0] * 11)), subtitle(shown.report, int(size[0] * 13))
+        super().__init__(size, *head, shown.labels)
+        self.shown = shown
+        self.labels = [
+            ("▸ " if shown.is_target(row) else "") + clip(self.spell(label), _LABEL)
+            for row, label in zip(shown.rows, shown.labels, strict=True)
+        ]
 
 
 def axes_inches(axes: Axes) -> tuple[float, float]:

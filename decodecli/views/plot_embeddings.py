@@ -17,10 +17,9 @@ from decodecli.views.plot_canvas import (
     QUIET,
     SMALLEST,
     TOKENS,
-    Canvas,
+    Sheet,
     axes_inches,
 )
-from decodecli.views.plot_fonts import fonts_for
 from decodecli.views.table import Style
 from decodecli.views.visible import clip, one_line
 
@@ -35,7 +34,6 @@ _WIDEST = 9.0
 _BESIDE = 2.0  # inches for names, scale and heading
 _OWN = "0.93"  # the diagonal, which says nothing
 _SCATTER = (6.4, 5.4)
-_HEADING, _EDGE = 0.5, 0.1  # inches
 _ASIDE = 3.5  # points from a point to its name
 
 
@@ -106,41 +104,22 @@ def _enough(report: EmbedReport, kind: str, size: tuple[float, float]) -> tuple[
     return max(size[0], least if kind == "heatmap" else 2 * least), max(size[1], least)
 
 
-class _Canvas(Canvas):
+class _Canvas(Sheet):
     """A figure with the matrix as its heading, and names as its fonts can spell them."""
 
     def __init__(self, report: EmbedReport, size: tuple[float, float]) -> None:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        self.report, (self.width, self.height) = report, size
         matrix, style = report.matrix, Style(byte_level=report.byte_level)
         names = [clip(label(word, style), _LABEL) for word in report.words]
         groups = [clip(one_line(name), _LEGEND) for name in report.groups]
-        head = (
-            f"{len(names)} vectors of {one_line(report.model)}'s {matrix.kind} embeddings",
+        title = f"{len(names)} vectors of {one_line(report.model)}'s {matrix.kind} embeddings"
+        subtitle = (
             f"{one_line(matrix.name)} · {numbers.count(matrix.rows)} × "
-            f"{numbers.count(matrix.columns)} · {matrix.dtype}",
+            f"{numbers.count(matrix.columns)} · {matrix.dtype}"
         )
-        fonts = fonts_for((*names, *groups, *head, "…·−×"))
-        matplotlib.rcParams["font.family"] = list(fonts.families)
-        self.labels = [fonts.spell(name) for name in names]
-        self.groups = [fonts.spell(name) for name in groups]
-        self.figure: Figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(self.figure)
-        engine: Any = self.figure.get_layout_engine()
-        engine.set(rect=(0, 0, 1, 1 - min(_HEADING / self.height, 0.4)))
-        for text, below, points, colour in ((head[0], 0.09, 10.5, INK), (head[1], 0.31, 8, QUIET)):
-            self.figure.text(
-                _EDGE / self.width,
-                1 - below / self.height,
-                self.fitted(fonts.spell(text), points, self.width - 2 * _EDGE),
-                fontsize=points,
-                color=colour,
-                va="top",
-                in_layout=False,
-            )
+        super().__init__(size, title, subtitle, (*names, *groups))
+        self.report = report
+        self.labels = [self.spell(name) for name in names]
+        self.groups = [self.spell(name) for name in groups]
 
     def colour(self, place: int) -> str:
         """Of the group of a vector."""
