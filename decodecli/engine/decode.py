@@ -98,7 +98,7 @@ def prefill(lm: LanguageModel, prompt: str | Sequence[int], bos: bool | None = N
     _check_ids(lm, ids)
     start = time.perf_counter()
     forward = Forward(lm.model)
-    with _memory(lm):
+    with memory(lm):
         logits = forward.prefill(ids)
     return Prefix(lm, text, tuple(ids), logits, forward, time.perf_counter() - start)
 
@@ -177,7 +177,7 @@ class Decoding:
 
     def __iter__(self) -> Iterator[Step]:
         try:
-            with _memory(self.lm):
+            with memory(self.lm):
                 yield from self._steps()
         except Exception:
             self.finish_reason = "error"
@@ -186,7 +186,7 @@ class Decoding:
     def _steps(self) -> Iterator[Step]:
         began = time.perf_counter()
         for seen in self._observations():
-            step = self._record(seen)
+            step = self.take(seen)
             self._seconds = time.perf_counter() - began
             yield step
             if self.finish_reason != "going":
@@ -242,22 +242,34 @@ class Decoding:
             self.prefix.forward.forget()
         return ahead
 
-    def _record(self, seen: Observation) -> Step:
-        index, token_id = len(self._tokens), seen.token_id
+    @property
+    def over(self) -> bool:
+        """Whether the last token that was taken ended the run."""
+        return self.finish_reason in ("stop", "length")
+
+    def take(self, seen: Observation) -> Step:
+        """The next step, from its observation. Iterating does this; so does whoever runs the steps of
+        many decodings together."""
+        index = len(self._tokens)
+        text = self.add(seen.token_id, seen.logprob)
+        return Step(
+            index=index,
+            position=len(self.prefix.ids) + index,
+            text=text,
+            token=self.lm.piece(seen.token_id),
+            **{name: getattr(seen, name) for name in _SEEN},
+        )
+
+    def add(self, token_id: int, logprob: float) -> str:
+        """Count one token in, as `take` does, where no record of the step is wanted; its text."""
         self._tokens.append(token_id)
-        self._logprobs += seen.logprob
+        self._logprobs += logprob
         text = self._stream.push(token_id)
         self.finish_reason = self._ending(token_id)
         if self.finish_reason != "going":
             text += self._stream.finish()
         self._texts.append(text)
-        return Step(
-            index=index,
-            position=len(self.prefix.ids) + index,
-            text=text,
-            token=self.lm.piece(token_id),
-            **{name: getattr(seen, name) for name in _SEEN},
-        )
+        return text
 
     def _ending(self, token_id: int) -> str:
         if self._stream.stopped or token_id in self.lm.eos_ids:
@@ -365,7 +377,7 @@ def library_versions() -> dict[str, str]:
     }
 
 
-class _memory:
+class memory:
     """Say what to do when memory runs out."""
 
     def __init__(self, lm: LanguageModel) -> None:

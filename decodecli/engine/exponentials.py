@@ -44,15 +44,26 @@ class Exponentials:
     def all(self) -> Tensor:
         """The step's noise, (1, vocab) float32; valid until the next step's."""
         if self._bits is not None:
-            return _exponential(self._step_bits())[None]
+            return exponential(self._step_bits())[None]
         return self._noise.exponential_(1, generator=self._generator)
 
     @torch.inference_mode()
     def at(self, ids: np.ndarray) -> np.ndarray:
         """The step's noise of the tokens `ids`, float32, and of no others."""
         if self._bits is not None:
-            return _exponential(self._step_bits()[torch.from_numpy(ids)]).numpy()
+            return exponential(self._step_bits()[torch.from_numpy(ids)]).numpy()
         found: np.ndarray = self.all()[0].cpu().numpy()[ids]
+        return found
+
+    @property
+    def has_bits(self) -> bool:
+        """Whether a step's noise can be had as bits."""
+        return self._bits is not None
+
+    @torch.inference_mode()
+    def bits(self) -> np.ndarray:
+        """The step's bits, (vocab,) int64, until the next step's; `exponential` makes noise of them."""
+        found: np.ndarray = self._step_bits().numpy()
         return found
 
     def _step_bits(self) -> Tensor:
@@ -78,7 +89,13 @@ def _drawn(bits: Tensor, generator: torch.Generator) -> Tensor:
     return bits.random_(-(2**63), None, generator=generator)
 
 
-def _exponential(bits: Tensor) -> Tensor:
+def uniform(bits: np.ndarray) -> np.ndarray:
+    """What `exponential` takes the logarithm of: float64 in [0, 1), the same or less."""
+    found: np.ndarray = (bits & _MANTISSA) * 2.0**-53
+    return found
+
+
+def exponential(bits: Tensor) -> Tensor:
     """float32 exponentials of 64 bits each, 53 of which make a uniform in [0, 1)."""
     return (bits & _MANTISSA).double().mul_(-(2.0**-53)).log1p_().neg_().float()
 
@@ -88,4 +105,4 @@ def _bits_give_it() -> bool:
     """Whether the noise made of bits is torch's own, to the last one."""
     expected = torch.empty(256).exponential_(1, generator=torch.Generator().manual_seed(7))
     bits = _drawn(torch.empty(256, dtype=torch.int64), torch.Generator().manual_seed(7))
-    return torch.equal(_exponential(bits), expected)
+    return torch.equal(exponential(bits), expected)

@@ -28,6 +28,11 @@ def choose_threads(parameters: int, asked: int | None) -> int | None:
         return asked
     if os.environ.get("OMP_NUM_THREADS", "").strip():
         return None
+    return threads_for(parameters)
+
+
+def threads_for(parameters: int) -> int:
+    """Threads by the model's size alone."""
     return 1 if parameters < ONE_THREAD_BELOW else usable_cores()
 
 
