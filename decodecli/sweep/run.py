@@ -69,7 +69,7 @@ def run_cells(
             try:
                 prefix = prompts.prefilled(cell)
             except PromptError as error:
-                refused.append(Outcome(_refused(cell, error)))
+                refused.append(Outcome(failed_cell(cell, str(error))))
             else:
                 yield Job(cell, prefix, cell.params, {"bos": cell.bos})
 
@@ -122,8 +122,8 @@ def _record(done: Done) -> CellRecord:
     )
 
 
-def _refused(cell: Cell, error: PromptError) -> CellRecord:
-    """The record of a cell whose prompt the model does not take."""
+def failed_cell(cell: Cell, error: str) -> CellRecord:
+    """The record of a cell that could not be begun, or whose beginning is lost."""
     return CellRecord(
         index=cell.index,
         prompt_id=cell.prompt.id,
@@ -142,7 +142,7 @@ def _refused(cell: Cell, error: PromptError) -> CellRecord:
         correct=None,
         segments=(),
         logprobs=(),
-        error=str(error),
+        error=error,
     )
 
 
