@@ -1,0 +1,471 @@
+"""A grid over a Ray cluster: a worker per GPU or per core, cells as work, outcomes as they end.
+
+`dispatch` says who works on what and `placement` where workers are; here is the cluster itself. A
+worker is asked for one exchange after another: further cells go in, what has ended comes out. Nothing
+is kept on the cluster, so that whatever happens to a worker, its machine, or the answer on its way, is
+one case: the exchange fails, the worker is given up, and its unfinished cells go to others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NoReturn
+
+import decodecli
+from decodecli.engine.threads import usable_cores
+from decodecli.errors import DecodecliError, LoadError
+from decodecli.records import ModelInfo
+from decodecli.settings import LoadParams
+from decodecli.sweep.dispatch import Dispatch
+from decodecli.sweep.grid import Grid
+from decodecli.sweep.placement import Machine, Seat, Staff, choose_kind, offers, seats
+from decodecli.sweep.ray_worker import Model, Options, Problem, Report, Worker, load_model, survey
+from decodecli.sweep.run import Outcome, failed_cell
+
+LOOK = 1.0  # seconds between two looks at the cluster
+PAUSE = 0.25  # the longest that a worker keeps news of drawn tokens to itself, seconds
+STARTING = 60.0  # a worker that is not ready after so long may be waiting for room, seconds
+PATIENCE = 600.0  # how long to wait for a machine while there is none, seconds
+_DEATHS = 10  # of workers without a cell finished in between, beside two for each that there is
+_STORE = 80_000_000  # bytes of shared memory for a cluster of our own: outcomes are small
+
+
+def run_on_ray(
+    load: LoadParams,
+    grid: Grid,
+    todo: Sequence[int],
+    *,
+    address: str | None = None,
+    actors: int | None = None,
+    batch_size: int = 16,
+    exact: bool = False,
+    traces: bool = False,
+    candidates: int = 10,
+    on_tokens: Callable[[int], None] | None = None,
+    notice: Callable[[str], None] | None = None,
+    on_model: Callable[[ModelInfo], None] | None = None,
+    make: Callable[[LoadParams, Options], Model] = load_model,
+) -> Iterator[Outcome]:
+    """Run the cells `todo` of the grid on a Ray cluster; outcomes come as cells end, each once.
+
+    A dead worker or machine costs only its unfinished cells, which run again elsewhere; a cell whose
+    worker dies three times is given up, with an error. Machines that join are used. Leaving the
+    iterator, Ctrl-C included, ends the workers.
+
+    Args:
+        address: None for a cluster on this machine that ends with the run, "auto" for the one that
+            this machine is part of, else the address of its head.
+        actors: how many workers, asked of an autoscaler too; None for one on each GPU, or where
+            there is none on each physical core (small models) or machine, as many as there are.
+        on_tokens: called with how many tokens have been drawn since the last call.
+        notice: called with a line on what the user should know.
+        on_model: called once, before the first outcome, with what the first worker has loaded.
+        make: what loads the model on a worker; goes there by value.
+
+    Raises:
+        LoadError: Ray is not installed, or no machine of the cluster can load the model.
+        DecodecliError: there is no such cluster, or none of its machines can have a worker.
+    """
+    ray = _import_ray()
+    options = Options(batch_size, exact, traces, candidates)
+    place = replace(load, model=_absolute(load.model), threads=load.threads or _asked_threads())
+    cpus = actors and max(os.cpu_count() or 1, actors * (place.threads or usable_cores()))
+    with _connected(ray, address, cpus) as own:
+        cluster = _Cluster(ray, place, grid, options, make, actors, own)
+        cluster.tell = notice or cluster.tell
+        cluster.on_tokens = on_tokens or cluster.on_tokens
+        if on_model is not None:
+            cluster.on_model = lambda info: on_model(replace(info, name=load.model))
+        try:
+            yield from cluster.run(todo)
+        finally:
+            cluster.close()
+
+
+@dataclass(eq=False)
+class _Actor:
+    """A worker as the driver knows it."""
+
+    handle: Any
+    machine: Machine
+    since: float
+    ready: bool = False
+
+
+class _Cluster:
+    """The workers, what they have been asked, and what to do with the answers."""
+
+    def __init__(
+        self,
+        ray: Any,
+        load: LoadParams,
+        grid: Grid,
+        options: Options,
+        make: Callable[[LoadParams, Options], Model],
+        actors: int | None,
+        own: bool,
+    ) -> None:
+        self.ray, self.load, self.grid, self.options = ray, load, grid, options
+        self.wanted, self.own = actors, own
+        self.tell: Callable[[str], None] = lambda line: None
+        self.on_tokens: Callable[[int], None] = lambda count: None
+        self.on_model: Callable[[ModelInfo], None] = lambda info: None
+        self.staff = Staff(actors)
+        self.kind: str | None = None
+        self.machines: dict[str, Machine] = {}
+        self.seats: dict[str, Seat] = {}
+        self.actors: set[_Actor] = set()
+        self.answers: dict[Any, Callable[[Any], Iterator[Outcome]]] = {}  # asked for, by their refs
+        self.problem: Problem | None = None
+        self.versions: dict[str, str] | None = None
+        self.deaths = 0  # of workers, since a cell was last finished
+        self._looked = -LOOK
+        self._idle_since: float | None = None
+        self._given = (ray.put(grid), options, make)  # to every worker
+        self._worker = ray.remote(max_restarts=0, max_task_retries=0)(Worker)
+
+    def run(self, todo: Sequence[int]) -> Iterator[Outcome]:
+        """The outcomes of these cells."""
+        per_prompt = max(1, len(self.grid) // len(self.grid.prompts))  # prompts are outermost
+        self.dispatch = Dispatch(
+            todo, lambda index: index // per_prompt, batch_size=self.options.batch_size
+        )
+        while self.dispatch.unfinished:
+            if time.monotonic() - self._looked >= LOOK:
+                self._look()
+                self._hire()
+                self._check_idle()
+                self._looked = time.monotonic()
+            for ref in self._answered():
+                yield from self.answers.pop(ref)(ref)
+
+    def close(self) -> None:
+        """End every worker."""
+        for actor in self.actors:
+            with contextlib.suppress(Exception):
+                self.ray.kill(actor.handle)
+        if self.wanted is not None and not self.own:
+            self._demand(0)
+
+    # --- Machines -------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Note machines that have come and gone."""
+        found = {
+            node["NodeID"]: Machine(
+                node["NodeID"],
+                node["NodeManagerHostname"] or node["NodeManagerAddress"],
+                node["Resources"].get("CPU", 0),
+                node["Resources"].get("GPU", 0),
+            )
+            for node in self.ray.nodes()
+            if node["Alive"]
+        }
+        for gone in self.machines.keys() - found.keys():
+            self.staff.withdraw(gone)
+            del self.machines[gone]
+        if self.kind is None:
+            self.kind = choose_kind(self.load.device, found.values())
+            if self.kind is None:
+                return
+            # The name of one GPU means nothing elsewhere: a worker sees its own alone.
+            self.load = replace(self.load, device=self.kind)
+        for machine in found.values():
+            if machine.id not in self.machines and offers(machine, self.kind):
+                self.machines[machine.id] = machine
+                ask = self._pinned(self.ray.remote(survey), machine, num_cpus=0, max_retries=0)
+                self.answers[ask(self.load)] = partial(self._surveyed, machine)
+
+    def _surveyed(self, machine: Machine, ref: Any) -> Iterator[Outcome]:
+        try:
+            found = self.ray.get(ref)
+        except Exception as error:  # of Ray, or of a package that is not there
+            found = Problem(_cause(error), "install decodecli on every machine of the cluster")
+        if isinstance(found, Problem):
+            self._leave_out(machine, found)
+        elif found.version != decodecli.__version__:
+            wrong = f"it has decodecli {found.version}, not {decodecli.__version__}"
+            self._leave_out(machine, Problem(wrong, "install the same version everywhere"))
+        elif machine.id in self.machines:
+            asked = self.wanted is not None
+            room, seat = seats(
+                machine, self.kind or "cpu", found.cores, found.threads, logical=asked
+            )
+            self.seats[machine.id] = seat
+            self.staff.offer(machine.id, room)
+            self._demand(self.wanted, seat)
+            self._hire()
+        return iter(())
+
+    def _leave_out(self, machine: Machine, problem: Problem) -> None:
+        self.staff.withdraw(machine.id)
+        if machine.id in self.machines:  # else it is gone, and that was it
+            self.problem = problem
+            self.tell(f"{machine.name} gets no workers: {problem.message}")
+
+    def _demand(self, count: int | None, seat: Seat | None = None) -> None:
+        """Tell an autoscaler, if there is one, what to make room for; 0 to take that back."""
+        if self.own or count is None:
+            return
+        from ray.autoscaler.sdk import request_resources
+
+        each = {"GPU": seat.gpus} if seat and seat.gpus else {"CPU": seat.cpus if seat else 1}
+        with contextlib.suppress(Exception):  # a wish
+            request_resources(bundles=[each] * count)
+
+    def _check_idle(self) -> None:
+        """Give up where no worker is to be expected any more."""
+        if self.actors or self.answers:
+            self._idle_since = None
+            return
+        now = time.monotonic()
+        if self._idle_since is None:
+            self._idle_since = now
+            if self.machines or self.own:
+                self._give_up()
+            self.tell(f"waiting for a machine with a {'GPU' if self.kind == 'cuda' else 'CPU'}")
+            self._demand(self.wanted, Seat(1, float(self.kind == "cuda"), None))
+        elif now - self._idle_since > PATIENCE or self.machines:
+            self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        if self.problem is not None:
+            raise LoadError(self.problem.message, self.problem.hint)
+        if self.machines:
+            raise LoadError(
+                "the workers died while they loaded the model",
+                "is there enough memory? --actors starts fewer of them",
+            )
+        lacking = "GPU" if self.kind == "cuda" else "CPU"
+        raise DecodecliError(
+            f"no machine of the Ray cluster offers a {lacking}",
+            "add one to the cluster, or use --device cpu" if lacking == "GPU" else "add one to it",
+        )
+
+    # --- Workers --------------------------------------------------------------------------------
+
+    def _hire(self) -> None:
+        """Start the workers that there is room for."""
+        for name in self.staff.openings():
+            machine, seat = self.machines[name], self.seats[name]
+            load = self.load if seat.threads is None else replace(self.load, threads=seat.threads)
+            start = self._pinned(self._worker, machine, num_cpus=seat.cpus, num_gpus=seat.gpus)
+            actor = _Actor(start(load, *self._given), machine, time.monotonic())
+            self.actors.add(actor)
+            self.staff.started(name)
+            self.answers[actor.handle.ready.remote()] = partial(self._started, actor)
+
+    def _started(self, actor: _Actor, ref: Any) -> Iterator[Outcome]:
+        try:
+            model = self.ray.get(ref)
+        except self.ray.exceptions.RayError:
+            model = Problem("")
+        if isinstance(model, Problem):
+            self._end(actor)
+            if model.message:
+                self._leave_out(actor.machine, model)
+            return
+        actor.ready = True
+        self.staff.ready(actor.machine.id)
+        self._note_model(model, actor.machine)
+        yield from self._ask(actor)
+
+    def _note_model(self, model: Model, machine: Machine) -> None:
+        if self.versions is None:
+            self.versions = model.versions
+            for line in model.notices:
+                self.tell(line)
+            if model.info is not None:
+                self.on_model(model.info)
+        for name, version in model.versions.items():
+            if version != self.versions.get(name):
+                self.tell(
+                    f"{machine.name} has {name} {version}, others {self.versions.get(name)}: "
+                    "its cells may differ from those run elsewhere"
+                )
+
+    def _ask(self, actor: _Actor) -> Iterator[Outcome]:
+        """Hand over further cells, and ask for what has ended."""
+        soon = time.monotonic() - STARTING
+        among = sum(each.ready or each.since > soon for each in self.actors)
+        cells = self.dispatch.take(actor, among)
+        ref = actor.handle.exchange.remote(cells, PAUSE * max(1.0, len(self.actors) / 50))
+        self.answers[ref] = partial(self._reported, actor)
+        return iter(())
+
+    def _reported(self, actor: _Actor, ref: Any) -> Iterator[Outcome]:
+        try:
+            report: Report = self.ray.get(ref)
+        except self.ray.exceptions.RayError:
+            yield from self._lose(actor, f"a worker on {actor.machine.name} died")
+            return
+        if report.tokens:
+            self.on_tokens(report.tokens)
+        for outcome in report.outcomes:
+            self.deaths = 0
+            if self.dispatch.done(outcome.record.index):
+                yield outcome
+        if report.trouble is not None:
+            yield from self._lose(actor, f"{actor.machine.name}: {report.trouble}")
+        elif self.dispatch.unfinished:
+            yield from self._ask(actor)
+
+    def _lose(self, actor: _Actor, why: str) -> Iterator[Outcome]:
+        """Give a worker up; its cells go to others, and those that were lost too often are failed."""
+        held = len(self.dispatch.held(actor))
+        given_up = self.dispatch.lost(actor)
+        self._end(actor)
+        again = held - len(given_up)
+        self.tell(f"{why}; {again} unfinished cell{'' if again == 1 else 's'} will run again")
+        for index in given_up:
+            times = self.dispatch.tries
+            yield Outcome(failed_cell(self.grid[index], f"given up after {times} tries: {why}"))
+        self.deaths += 1
+        if self.deaths > _DEATHS + 2 * len(self.actors):
+            raise DecodecliError(
+                f"{self.deaths} workers one after another died without finishing a cell; {why}",
+                "is there enough memory? --batch-size takes fewer rows at once",
+            )
+
+    def _end(self, actor: _Actor) -> None:
+        self.actors.discard(actor)
+        if not self.staff.ended(actor.machine.id, was_ready=actor.ready):
+            self.tell(f"{actor.machine.name} gets no more workers: they die while they load")
+        with contextlib.suppress(Exception):
+            self.ray.kill(actor.handle)
+
+    # --- Ray ------------------------------------------------------------------------------------
+
+    def _pinned(self, remote: Any, machine: Machine, **options: Any) -> Callable[..., Any]:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        there = NodeAffinitySchedulingStrategy(machine.id, soft=False)
+        return remote.options(scheduling_strategy=there, **options).remote
+
+    def _answered(self) -> list[Any]:
+        """The refs that can be read now; waits a little for the first."""
+        if not self.answers:
+            time.sleep(LOOK / 4)
+            return []
+        refs = list(self.answers)
+        ready, _ = self.ray.wait(refs, num_returns=1, timeout=LOOK)
+        if ready and len(refs) > 1:
+            ready, _ = self.ray.wait(refs, num_returns=len(refs), timeout=0)
+        return ready
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise LoadError("--engine ray needs Ray", "pip install 'decodecli[ray]'") from error
+    return ray
+
+
+@contextlib.contextmanager
+def _connected(ray: Any, address: str | None, cpus: int | None) -> Iterator[bool]:
+    """Be part of a cluster, a new one where no address is given; whether it is new.
+
+    A program that is part of one already stays so. Ray says nothing on either stream.
+    """
+    with _quiet(ray):
+        if ray.is_initialized():
+            yield False
+            return
+        folder = None
+        try:
+            if address is None:
+                # Below a short path, as those of sockets must be, and removed in the end.
+                folder = tempfile.mkdtemp(
+                    prefix="decodecli-ray-", dir="/tmp" if os.path.isdir("/tmp") else None
+                )
+            _connect(ray, address, cpus, folder)
+            yield address is None
+        finally:
+            ray.shutdown()
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect(ray: Any, address: str | None, cpus: int | None, folder: str | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    on_term = signal.getsignal(signal.SIGTERM)  # Ray puts its own there
+    try:
+        if address is not None:
+            ray.init(address=address, **quiet)
+            return
+        with _environment(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0"):
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=_STORE,
+                _temp_dir=folder,
+                **quiet,
+            )
+    except Exception as error:  # each way of not being there has its own
+        if address is None:
+            raise DecodecliError(
+                f"Ray does not start: {_cause(error)}", "--engine local does without"
+            ) from error
+        raise DecodecliError(
+            f"no Ray cluster at {address}: {_cause(error)}"
+            if address != "auto"
+            else "this machine is part of no Ray cluster",
+            "start one with ray start --head, or leave --address out to use this machine alone",
+        ) from error
+    finally:
+        with contextlib.suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGTERM, on_term)
+
+
+@contextlib.contextmanager
+def _quiet(ray: Any) -> Iterator[None]:
+    """Keep Ray from printing what its daemons say, such as the death of a worker."""
+    printing = ray._private.worker
+    before = getattr(printing, "_worker_logs_enabled", True)
+    printing._worker_logs_enabled = False
+    try:
+        yield
+    finally:
+        printing._worker_logs_enabled = before
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Have these in the environment for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _cause(error: BaseException) -> str:
+    """An error in a line: the innermost cause, which is the last line of Ray's long ones."""
+    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
+
+
+def _absolute(model: str) -> str:
+    """A folder's path as other processes can find it; a hub name or what is not here as it is."""
+    local = os.path.expanduser(model)
+    return os.path.abspath(local) if os.path.isdir(local) else model
+
+
+def _asked_threads() -> int | None:
+    """`OMP_NUM_THREADS` of this process; on a worker Ray sets it, to another end."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").strip()
+    return int(asked) if asked.isdecimal() and int(asked) else None
