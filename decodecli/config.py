@@ -178,7 +178,7 @@ def resolve(
         for name, value in layer.items():
             if name not in apart:
                 values[name], sources[name] = value, source
-    temperature = _temperature(layers)
+    temperature = temperature_of(layers)
     if temperature is not None:
         values["temperature"], sources["temperature"] = temperature
     for owner in (*_OWNERS, SweepParams) if expressions else _OWNERS:
@@ -201,7 +201,7 @@ def _first(layers: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> Any:
     return next((layer[name] for _, layer in layers if layer.get(name)), None)
 
 
-def _temperature(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[float, str] | None:
+def temperature_of(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[float, str] | None:
     """The effective temperature and its source: `greedy` is another way to write 0, and a false
     `greedy` takes back a true one of a lower layer."""
     taken_back = False

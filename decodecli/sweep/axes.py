@@ -31,7 +31,7 @@ MOST_VALUES = 1_000_000
 _HINT = "write a,b,c or lo..hi or lo:hi:step or log:lo:hi:n"
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
-_LARGEST = 308  # powers of ten that a float can hold
+_SMALLEST, _LARGEST = -324, 308  # powers of ten that a float can hold
 _HIT = Decimal("1e-9")  # steps by which the last one may miss hi
 
 
@@ -185,7 +185,7 @@ def _number(name: str, text: str, word: str) -> Decimal:
     if KEYS[name] == "int" and not _WHOLE.fullmatch(text):
         raise UsageError(f"{flag_name(name)} must be an integer, got {shortened(text)}", _HINT)
     number = Decimal(text)
-    if number and abs(number.adjusted()) > _LARGEST:
+    if number and not _SMALLEST <= number.adjusted() <= _LARGEST:
         raise UsageError(f"{flag_name(name)} {shortened(text)} is beyond all bounds", _HINT)
     return number
 

@@ -23,7 +23,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from decodecli.config import KEYS, configs_folder, from_source, nearest, read_toml
+from decodecli.config import KEYS, configs_folder, from_source, nearest, read_toml, temperature_of
 from decodecli.errors import UsageError
 from decodecli.settings import SamplingParams
 from decodecli.sweep.axes import AXES, parse_axis, shortened, unknown_axis
@@ -170,8 +170,10 @@ def _prompt_lines(prompts: Sequence[Prompt]) -> Iterator[str]:
 
 
 def _axis(name: str, values: tuple[Any, ...]) -> str:
-    if name == "seed" and len(values) > 2 and values == tuple(range(values[0], values[-1] + 1)):
-        return f'"{values[0]}..{values[-1]}"'
+    if name == "seed" and len(values) > 2:
+        run = range(values[0], values[0] + len(values))
+        if values == tuple(run):
+            return f'"{run[0]}..{run[-1]}"'
     found = ["auto" if value is None else value for value in values]
     return _spelt(found[0] if len(found) == 1 else found)
 
@@ -239,6 +241,9 @@ def _decoding_values(values: Mapping[str, Any]) -> dict[str, Any]:
     neutral = SamplingParams()
     found = {name: getattr(neutral, name, None) for name in AXES}
     found |= {name: value for name, value in values.items() if name in found}
+    temperature = temperature_of([("flag", values)])
+    if temperature is not None:
+        found["temperature"] = temperature[0]
     if values.get("seeds") is not None:
         if values.get("seed") is not None:
             raise UsageError(
@@ -378,7 +383,8 @@ def _grid_path(name: str | Path) -> Path:
     if os.path.isfile(path):  # unlike Path's, never raises
         return path
     if path.suffix == ".toml" or os.sep in text:
-        raise UsageError(f"--grid {text}: there is no such file", _shipped())
+        what = "it is no file" if os.path.exists(path) else "there is no such file"
+        raise UsageError(f"--grid {text}: {what}", _shipped())
     near = nearest(text, names)
     raise UsageError(
         f"there is no grid {shortened(text)}",
@@ -420,11 +426,12 @@ def _prompts_of(value: Any, path: Path) -> tuple[Prompt, ...]:
 
 def _groups_of(value: Any) -> tuple[tuple[str, ...], ...]:
     """Zip groups: a list of lists of names, or one list."""
-    groups = [value] if value and all(isinstance(item, str) for item in value) else value
-    fits = isinstance(groups, list) and all(
-        isinstance(group, list) and all(isinstance(name, str) for name in group) for group in groups
-    )
-    if not fits:
+
+    def names(group: Any) -> bool:
+        return isinstance(group, list) and all(isinstance(name, str) for name in group)
+
+    groups = [value] if value and names(value) else value
+    if not isinstance(groups, list) or not all(map(names, groups)):
         raise UsageError(f"zip must be lists of names, got {shortened(value)}", _ZIP_HINT)
     spelt = [[name.replace("-", "_") for name in group] for group in groups]
     return tuple(_checked_groups(spelt))

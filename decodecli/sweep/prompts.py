@@ -15,9 +15,8 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from decodecli.config import nearest
 from decodecli.errors import PromptError, UsageError
@@ -29,8 +28,7 @@ _EXAMPLE = 'write lines like {"prompt": "The capital of Japan is", "expect": "To
 _EXPECT = 'expect is a string, a list of strings, or {"regex": "…"}'
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """A prompt as it was given, before it has an id. where: for messages."""
 
     text: str
@@ -116,7 +114,7 @@ def _read(path: str | Path) -> list[Given]:
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         why = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"--prompts {path} cannot be read: {why}", "give a text or JSONL file"
+            f"the prompt file {path} cannot be read: {why}", "give a text or JSONL file"
         ) from None
     return _parsed(data, file.name)
 
@@ -151,7 +149,7 @@ def _lines(data: bytes, name: str) -> list[str]:
 
 def _from_json(line: str, where: str) -> Given:
     try:
-        found = json.loads(line, object_pairs_hook=_without_repeats)
+        found = _JSON.decode(line)
     except json.JSONDecodeError as error:
         raise UsageError(
             f"{where} is not JSON: {error.msg} (column {error.colno})", _EXAMPLE
@@ -170,6 +168,9 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise UsageError(f"the key {_short(key)} stands twice", "give each key once")
         found[key] = value
     return found
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_without_repeats)
 
 
 def prompt_from(found: Any, where: str) -> Given:
