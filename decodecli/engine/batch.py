@@ -109,17 +109,14 @@ class Batch:
             for job in jobs:
                 yield self._alone(job)
             return
-        rows = _Rows(self)
         with memory(self.lm):
-            waiting = iter(jobs)
-            while rows.fill(waiting):
-                for row in rows.step():
-                    if row.sampler.doubtful:
-                        self.again += 1
-                        self.on_tokens(-len(row.logprobs))
-                        yield self._alone(row.job)
-                    else:
-                        yield row.done()
+            for row in _Rows(self).run(iter(jobs)):
+                if row.sampler.doubtful:
+                    self.again += 1
+                    self.on_tokens(-len(row.logprobs))
+                    yield self._alone(row.job)
+                else:
+                    yield row.done()
 
     def _alone(self, job: Job) -> Done:
         row = _Row(job, self)
@@ -152,6 +149,7 @@ class _Row:
         self.entropies: list[float] = []
         self.steps: list[Step] = []
         self.error: DecodecliError | None = None
+        self.logits = self.chosen = job.prefix.logits  # (1, vocab), and the token drawn, (1, 1)
         self.ids: Tensor | None = None
         if chain.needs_history:
             self.ids = torch.tensor([job.prefix.ids], device=job.prefix.logits.device)
@@ -164,6 +162,7 @@ class _Row:
         else:
             step = self.decoding.take(drawn)
             self.note(step.text, step.logprob, step.entropy, step)
+        self.chosen = chosen
         if self.ids is not None:
             self.ids = torch.cat((self.ids, chosen), dim=1)
 
@@ -202,75 +201,83 @@ class _Rows:
         self.forward = Together(batch.lm.model, batch.size)
         self.draws = None if batch.candidates is not None else Draws()
         self.rows: list[_Row] = []
-        self.logits = torch.empty(0)  # (rows, vocab), not yet drawn from
+
+    def run(self, waiting: Iterator[Job]) -> Iterator[_Row]:
+        """Every job's row when it has ended, or is doubtful. A token is drawn in every row, in those
+        that take the place of ended ones too, before all go through the model."""
+        drawing = self._fill(waiting)
+        while self.rows:
+            while drawing:
+                self._draw(drawing)
+                for row in drawing:
+                    if row.ended:
+                        self._take_out(row)
+                        yield row
+                drawing = self._fill(waiting)
+            self._pass()
+            drawing = list(self.rows)
 
     @torch.inference_mode()
-    def fill(self, waiting: Iterator[Job]) -> bool:
-        """Start jobs in all free rows; returns whether there is anything to do."""
-        fresh: list[Tensor] = []
+    def _fill(self, waiting: Iterator[Job]) -> list[_Row]:
+        """Start jobs in all free rows."""
+        started: list[_Row] = []
         while len(self.rows) < self.batch.size:
             job = next(waiting, None)
             if job is None:
                 break
             self.forward.put(len(self.rows), job.prefix.forward.cache(), len(job.prefix.ids))
-            self.rows.append(_Row(job, self.batch))
-            fresh.append(job.prefix.logits)
-        if fresh:
-            before = [self.logits] if len(self.rows) > len(fresh) else []
-            self.logits = torch.cat((*before, *fresh))
-        return bool(self.rows)
+            started.append(_Row(job, self.batch))
+            self.rows.append(started[-1])
+        return started
+
+    def _take_out(self, row: _Row) -> None:
+        """End a row; the last one moves there."""
+        number = self.rows.index(row)
+        self.forward.drop(number)
+        last = self.rows.pop()
+        if last is not row:
+            self.rows[number] = last
 
     @torch.inference_mode()
-    def step(self) -> list[_Row]:
-        """Draw a token in every row, then run those that go on through the model; returns those that
-        have ended, or are doubtful."""
-        chosen = self._draw()
-        ended = [number for number, row in enumerate(self.rows) if row.ended]
-        left = [self.rows[number] for number in ended]
-        self.batch.on_tokens(sum(not (row.sampler.doubtful or row.error) for row in self.rows))
-        places = list(range(len(self.rows)))
-        for number in reversed(ended):  # the last row takes the place of one that ends
-            self.forward.drop(number)
-            for rows in (self.rows, places):
-                last = rows.pop()
-                if number < len(rows):
-                    rows[number] = last  # type: ignore[call-overload]
+    def _pass(self) -> None:
         if self.rows:
-            self.logits = self.forward(chosen[places])
-        return left
+            logits = self.forward(torch.cat([row.chosen for row in self.rows]))
+            for row, own in zip(self.rows, logits.split(1), strict=True):
+                row.logits = own
 
-    def _draw(self) -> Tensor:
-        """A token for every row, which has taken it; (rows, 1)."""
-        if self.logits.device.type != "cpu":
-            return self._draw_there()
-        samplers = [row.sampler for row in self.rows]
-        shared = self.draws(samplers, self.logits) if self.draws else [None] * len(samplers)
-        chosen = torch.zeros((len(samplers), 1), dtype=torch.long)
-        for number, (row, drawn) in enumerate(zip(self.rows, shared, strict=True)):
+    @torch.inference_mode()
+    def _draw(self, rows: list[_Row]) -> None:
+        """A token in each of `rows`, unless it is doubtful or fails."""
+        if rows[0].logits.device.type == "cpu":
+            self._draw_here(rows)
+        else:
+            self._draw_there(rows)
+        self.batch.on_tokens(sum(not (row.sampler.doubtful or row.error) for row in rows))
+
+    def _draw_here(self, rows: list[_Row]) -> None:
+        shared: list[Any] = [None] * len(rows)
+        if self.draws is not None:
+            logits = torch.cat([row.logits for row in rows])
+            shared = list(self.draws([row.sampler for row in rows], logits))
+        for row, drawn in zip(rows, shared, strict=True):
             if drawn is not None:
-                row.sampler.doubtful, seen = drawn.doubtful, drawn
-                token = torch.tensor([[drawn.token_id]])
+                row.sampler.doubtful = drawn.doubtful
+                chosen = torch.tensor([[drawn.token_id]])
             else:
                 try:
-                    logits = self.logits[number : number + 1]
-                    token, seen = row.sampler(logits, row.ids, len(row.logprobs))
+                    chosen, drawn = row.sampler(row.logits, row.ids, len(row.logprobs))
                 except DecodeError as error:
                     row.error = error
                     continue
             if not row.sampler.doubtful:
-                row.take(seen, token)
-                chosen[number] = token
-        return chosen
+                row.take(drawn, chosen)
 
-    def _draw_there(self) -> Tensor:
-        """The same on a device that works on while nobody waits: the host looks once, at the end."""
-        launched = [
-            row.sampler.launch(self.logits[number : number + 1], row.ids)
-            for number, row in enumerate(self.rows)
-        ]
+    def _draw_there(self, rows: list[_Row]) -> None:
+        """On a device that works on while nobody waits: the host looks once, at the end."""
+        launched = [row.sampler.launch(row.logits, row.ids) for row in rows]
         measured = torch.stack([found for _, found in launched]).cpu().numpy()
-        for row, (token, _), found in zip(self.rows, launched, measured, strict=True):
-            sampler, vocab = row.sampler, self.logits.shape[-1]
+        for row, (chosen, _), found in zip(rows, launched, measured, strict=True):
+            sampler, vocab = row.sampler, row.logits.shape[-1]
             try:
                 seen = finished(
                     found, sampler.chain, sampler.count, vocab, sampler.piece, len(row.logprobs)
@@ -278,5 +285,4 @@ class _Rows:
             except DecodeError as error:
                 row.error = error
             else:
-                row.take(seen, token)
-        return torch.cat([token for token, _ in launched])
+                row.take(seen, chosen)

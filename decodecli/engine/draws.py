@@ -77,12 +77,13 @@ class Draws:
             return found
         scores = logits.numpy()
         highest = scores.max(1, keepdims=True)
-        shifted = scores - highest
-        weights = np.exp(shifted)
-        mass = weights.sum(1, keepdims=True)
-        mean = np.einsum("ij,ij->i", weights, shifted)[:, None] / mass
-        log_sum = np.log(mass)
-        entropy = np.maximum(log_sum - mean, 0)
+        with np.errstate(all="ignore"):  # what is not finite is noticed
+            shifted = scores - highest
+            weights = np.exp(shifted)
+            mass = weights.sum(1, keepdims=True)
+            mean = np.einsum("ij,ij->i", weights, shifted)[:, None] / mass
+            log_sum = np.log(mass)
+            entropy = np.maximum(log_sum - mean, 0)
         fine = np.isfinite(entropy[:, 0])
         rows = [r for r, sampler in enumerate(samplers) if able[r] and fine[r]]
         for row, token, doubtful in self._tokens(samplers, logits, shifted, rows):

@@ -57,6 +57,8 @@ class Together:
             have = min(layer.keys.shape[2], length)
             for ours, given in ((self._keys, layer.keys), (self._values, layer.values)):
                 ours[number][row, :, length - have : length] = given[0, :, -have:]
+                # What another row left may not be a number, and masked places count 0 times.
+                ours[number][row, :, length:] = 0
         self.lengths[row : row + 1] = [length]
 
     @torch.inference_mode()
@@ -66,7 +68,7 @@ class Together:
         if row != last:
             length = self.lengths[last]
             for tensor in (*self._keys, *self._values):
-                tensor[row, :, :length] = tensor[last, :, :length]
+                tensor[row] = tensor[last]
             self.lengths[row] = length
         del self.lengths[last]
 
@@ -121,7 +123,6 @@ class Together:
         return cos[self._places][:, None, None], sin[self._places][:, None, None]
 
     def _room(self, like: Tensor, length: int) -> Tensor:
-        # Zeros: a masked place is multiplied by 0, and what is left in memory may not be a number.
         groups, size = like.shape[1], like.shape[3]
         return like.new_zeros((self.size, groups, length + _SPARE, size))
 
