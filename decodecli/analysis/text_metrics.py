@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
@@ -65,7 +66,8 @@ def distinct(token_ids: Sequence[int], n: int) -> float | None:
     """distinct-n of one sequence: its different n-grams over all its n-grams.
 
     Range (0, 1]: 1 when no n-gram comes twice. None when it is shorter than n. Falls with length, so
-    only texts of about the same length compare. Li et al. 2016, arXiv 1510.03055.
+    only texts of about the same length compare. Li et al. 2016, arXiv 1510.03055, who divide by the
+    tokens; by the n-grams, as is usual since, a text without repetition has 1 for every n.
 
     Raises:
         ValueError: n is below 1.
@@ -111,7 +113,7 @@ def words(text: str) -> list[str]:
 
     mteval-v13a, the default tokenizer of sacrebleu ("13a"; Post 2018, arXiv 1804.08771), after every
     character of a script without spaces (Han, kana, bopomofo, Thai, Lao, Khmer, Burmese, Tibetan) and
-    every full-width mark has been set apart, as sacrebleu's "zh" does it for Chinese.
+    every full-width character has been set apart, as sacrebleu's "zh" does it for Chinese.
     """
     line = _UNSPACED.sub(r" \g<0> ", text).rstrip()
     line = line.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
@@ -144,10 +146,13 @@ def self_bleu_scores(texts: Sequence[str]) -> list[float]:
     """
     if len(texts) < 2:
         return []
-    tokenized = {text: words(text) for text in texts}
-    found = [tokenized[text] for text in texts]
+    vocabulary: dict[str, int] = {}
+    found = [
+        array("i", (vocabulary.setdefault(word, len(vocabulary)) for word in words(text)))
+        for text in texts
+    ]
     lengths = [len(some) for some in found]
-    matches = _matches(found)
+    matches = _matches(found, len(vocabulary))
     nearest = _nearest_lengths(lengths)
     return [
         _bleu(matched, length, reference)
@@ -158,9 +163,9 @@ def self_bleu_scores(texts: Sequence[str]) -> list[float]:
 def zipf(sequences: Iterable[Sequence[int]]) -> float | None:
     """Zipf coefficient: the slope, its sign turned, of log frequency over log rank of the tokens.
 
-    By least squares over the 5,000 most frequent tokens of all sequences together. About 1 in human
-    text; lower when rare tokens are frequent, 0 when every token comes equally often. None with fewer
-    than two different tokens. Holtzman et al. 2019, arXiv 1904.09751, after Zipf 1949.
+    By least squares over the 5,000 most frequent tokens of all sequences together. From 0, when every
+    token comes equally often, upwards; it grows with the number of tokens. None with fewer than two
+    different tokens. Holtzman et al. 2019, arXiv 1904.09751, after Zipf 1949.
     """
     return _zipf_slope(np.bincount(_frequencies(_joined(sequences))[1]))
 
@@ -225,15 +230,12 @@ def _ngrams(sequence: Sequence[Any], n: int) -> Iterable[tuple[Any, ...]]:
     return zip(*(sequence[start:] for start in range(n)), strict=False)
 
 
-def _matches(found: Sequence[Sequence[str]]) -> list[list[int]]:
-    """For each list of words, how many of its 1- to 4-grams the others have: (texts, 4)."""
-    vocabulary: dict[str, int] = {}
-    ids = np.array(
-        [vocabulary.setdefault(word, len(vocabulary)) for some in found for word in some]
-    )
+def _matches(found: Sequence[Sequence[int]], vocabulary: int) -> list[list[int]]:
+    """For each list of word numbers, how many of its 1- to 4-grams the others have: (texts, 4)."""
+    ids = _joined(found)
     lengths = np.array([len(some) for some in found])
     owner = np.repeat(np.arange(len(found)), lengths)
-    left = np.concatenate([np.arange(length, 0, -1) for length in lengths])  # words to the end
+    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(ids.size)  # words to the text's end
     gram, columns = ids, []
     start = np.arange(ids.size)
     for order in range(1, _ORDERS + 1):
@@ -241,7 +243,7 @@ def _matches(found: Sequence[Sequence[str]]) -> list[list[int]]:
             # An n-gram's number: that of the (n − 1)-gram and its next word, made small again.
             longer = left[start] >= order
             start = start[longer]
-            pairs = gram[longer] * len(vocabulary) + ids[start + order - 1]
+            pairs = gram[longer] * vocabulary + ids[start + order - 1]
             gram = np.unique(pairs, return_inverse=True)[1]
         columns.append(_clipped(gram, owner[start], len(found)))
     return np.stack(columns, axis=1).tolist()
