@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from decodecli.cli.bench import bench
+from decodecli.cli.compare import compare
 from decodecli.cli.embed import embed
 from decodecli.cli.generate import generate
 from decodecli.cli.info import info
@@ -14,6 +15,7 @@ from decodecli.cli.options import Version
 from decodecli.cli.presets import presets
 from decodecli.cli.softmax import softmax
 from decodecli.cli.streams import guarded
+from decodecli.cli.sweep import sweep
 from decodecli.cli.tokenize import tokenize
 
 app = typer.Typer(
@@ -39,6 +41,9 @@ def decodecli(version: Version = None) -> None:
     """
 
 
-for _command in (generate, inspect_logits, softmax, tokenize, embed, presets, info, bench):
+for _command in (
+    *(generate, inspect_logits, sweep, compare, softmax, tokenize, embed),
+    *(presets, info, bench),
+):
     app.command()(guarded(_command))
 app.add_typer(models, name="models")

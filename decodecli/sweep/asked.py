@@ -164,7 +164,7 @@ def check_same_grid(found: Found, asked: Asked, folder: Path) -> None:
     said = f" ({', '.join(other[:5])}{', …' if len(other) > 5 else ''})" if other else ""
     raise UsageError(
         f"{folder} holds a sweep of another grid{said}",
-        f"give another --out, or go on with that one: decodecli sweep --grid {folder / NAME}",
+        f"give another --out, or go on with that one: decodecli sweep --out {folder}",
     )
 
 

@@ -50,11 +50,11 @@ class _Line:
 class Store:
     """A sweep's folder, open for writing by this process alone.
 
-    folder: where it is. notices: what the user should know. done: how many cells are finished.
+    folder, asked: where it is, and what was asked. notices: what the user should know.
     """
 
     def __init__(self, folder: Path, asked: Asked, lock: int, notices: Sequence[str]) -> None:
-        self.folder, self._asked, self._lock = folder, asked, lock
+        self.folder, self.asked, self._lock = folder, asked, lock
         self.notices = tuple(notices)
         self._finished = bytearray(len(asked.grid))  # a byte a cell: 100 kB for 100,000
         self._waiting: list[_Line] = []
@@ -65,6 +65,7 @@ class Store:
 
     @property
     def done(self) -> int:
+        """How many cells are finished, or have failed in this run."""
         return sum(self._finished)
 
     @property
@@ -132,19 +133,19 @@ class Store:
             UsageError: it is another one.
             WriteError: it could not be noted.
         """
-        a.check_same_model(self._asked.model, facts, self.folder)
-        known = {**facts, **{k: v for k, v in self._asked.model.items() if v is not None}}
-        if known != dict(self._asked.model):
-            self._asked = replace(self._asked, model=known)
+        a.check_same_model(self.asked.model, facts, self.folder)
+        known = {**facts, **{k: v for k, v in self.asked.model.items() if v is not None}}
+        if known != dict(self.asked.model):
+            self.asked = replace(self.asked, model=known)
             self._write_asked()
 
     def note_rate(self, rate: float) -> None:
         """Keep the tokens a second of this run, for the estimates of `--dry-run`."""
-        self._asked = replace(self._asked, rate=round(rate, 1))
+        self.asked = replace(self.asked, rate=round(rate, 1))
         self._write_asked()
 
     def _write_asked(self) -> None:
-        _write_whole(self.folder / a.NAME, self._asked.as_toml().encode("utf-8"))
+        _write_whole(self.folder / a.NAME, self.asked.as_toml().encode("utf-8"))
 
     def records(self) -> Iterator[CellRecord]:
         """The finished cells and those that failed, read from the disk one by one."""

@@ -1,0 +1,71 @@
+"""What is made of a sweep's finished cells: the table, and the files beside `runs.jsonl`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from decodecli.cli import streams
+from decodecli.cli.compare import MOST_SHOWN
+from decodecli.cli.sweep_plan import Plan
+from decodecli.sweep.asked import read_found
+from decodecli.sweep.store import RUNS, read_records, write_whole
+from decodecli.sweep.summary import summarise
+from decodecli.sweep_reports import SweepSummary
+
+
+def summary_of(plan: Plan, folder: Path) -> SweepSummary:
+    """The numbers of the cells that are in the folder."""
+    found = read_found(folder)
+    name = str(found.model.get("name", plan.load.model)) if found else plan.load.model
+    grid = plan.grid
+    records = read_records(folder)
+    return summarise(name, grid.varying, grid.seeds, len(grid.prompts), len(grid), records)
+
+
+def write_numbers(plan: Plan, folder: Path) -> SweepSummary:
+    """`summary.csv` and `summary.md`, of what is there.
+
+    Raises:
+        WriteError: they could not be written.
+    """
+    from decodecli.views.sweep_table import summary_csv, summary_markdown
+
+    summary = summary_of(plan, folder)
+    write_whole(folder / "summary.csv", summary_csv(summary))
+    write_whole(folder / "summary.md", summary_markdown(summary))
+    return summary
+
+
+def write_results(plan: Plan, folder: Path) -> None:
+    """Everything that is made of the cells, and the table on standard output unless that has lines."""
+    summary = write_numbers(plan, folder)
+    made = [RUNS, "summary.csv", "summary.md"]
+    if plan.draws:
+        from decodecli.views.sweep_plots import draw_sweep
+
+        if draw_sweep(summary, folder / "plots"):
+            made.append("plots/")
+    if plan.output.format == "text":
+        _print(plan, folder, summary)
+    if not plan.output.quiet:
+        streams.tell(f"Results in {folder}: {', '.join(made)}")
+
+
+def _print(plan: Plan, folder: Path, summary: SweepSummary) -> None:
+    from decodecli.cli.reporting import style_of, write_lines
+    from decodecli.views.sweep_table import sweep_lines
+
+    style = style_of(sys.stdout)
+    write_lines(sweep_lines(summary, style), style)
+    if plan.how.show:
+        from decodecli.cli.compare import chosen_cells, show_texts
+
+        streams.write_stdout("\n")
+        records, count = chosen_cells(folder, (), {}, MOST_SHOWN)
+        show_texts(records, "")
+        if count > len(records) and not plan.output.quiet:
+            streams.tell(
+                f"Note: {len(records):,} of {count:,} cells are shown; for others, decodecli compare"
+                f" {folder}"
+            )

@@ -1,0 +1,366 @@
+"""What `sweep` does: the plan, one loaded model, cells as they end, and the results in their places."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+from decodecli.cli import streams
+from decodecli.cli.running import loading_line
+from decodecli.cli.sweep_plan import Plan, Typed, plan_lines, planned
+from decodecli.cli.sweep_results import write_numbers, write_results
+from decodecli.errors import DecodecliError, LoadError
+from decodecli.noise import library_noise
+from decodecli.records import to_json_line
+from decodecli.sweep.asked import Asked, weights_fingerprint
+from decodecli.sweep.rates import recall, remember
+from decodecli.sweep.store import Store, look_into, open_store, read_records
+from decodecli.sweep_reports import CellRecord
+
+if TYPE_CHECKING:
+    from decodecli.engine.loading import LanguageModel
+    from decodecli.sweep.run import Outcome
+
+_TELLING = 500  # tokens from which on a rate says something
+
+
+def sweep_command(typed: Typed) -> None:
+    """Everything that `sweep` does."""
+    plan = planned(typed)
+    shown = _Notices(plan.output.quiet)
+    asked = Asked(plan.grid, plan.options, _facts_before(plan), plan.how.exact, plan.how.traces)
+    found = None if plan.folder is None else look_into(plan.folder, asked)
+    shown.tell_all(plan.notices)
+    if typed.dry_run:
+        _show_plan(plan, (found.rate if found else None) or recall(_rate_key(plan, asked)))
+        return
+    if plan.how.engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise LoadError("--engine ray needs Ray", "pip install 'decodecli[ray]'")
+    with library_noise(plan.output.verbose):
+        if plan.folder is None:
+            _run(plan, _Passing(len(plan.grid)), _loaded(plan, shown), shown)
+        elif found is not None:
+            _go_on(plan, asked, shown)
+        else:
+            _begin(plan, asked, shown)
+
+
+def _begin(plan: Plan, asked: Asked, shown: _Notices) -> None:
+    """Load first: a model that cannot be loaded leaves no folder."""
+    assert plan.folder is not None
+    lm = _loaded(plan, shown)
+    with open_store(plan.folder, asked) as store:
+        shown.tell_all(store.notices)
+        if plan.how.out is None:
+            shown.tell(f"results go to {plan.folder}")
+        _run(plan, store, lm, shown)
+
+
+def _go_on(plan: Plan, asked: Asked, shown: _Notices) -> None:
+    """Look first: where all cells are done no model is needed."""
+    assert plan.folder is not None
+    with open_store(plan.folder, asked) as store:
+        shown.tell_all(store.notices)
+        cells = len(plan.grid)
+        if store.done == cells:
+            shown.tell(f"all {cells:,} cells are done; their results are made again")
+            write_results(plan, store.folder)
+            return
+        if store.done:
+            shown.tell(f"{store.done:,} of {cells:,} cells are done; going on")
+        _run(plan, store, _loaded(plan, shown), shown)
+
+
+def _facts_before(plan: Plan) -> dict[str, Any]:
+    """What can be known of the model without loading it; nothing is downloaded."""
+    from decodecli.engine.checkpoint import find_checkpoint
+
+    found: dict[str, Any] = {"name": plan.load.model, "revision": plan.load.revision}
+    with contextlib.suppress(DecodecliError, OSError):
+        checkpoint = find_checkpoint(plan.load, download=False)
+        found |= {"revision": checkpoint.revision, "weights": weights_fingerprint(checkpoint)}
+    return found
+
+
+def _rate_key(plan: Plan, asked: Asked) -> str:
+    """What the speed depends on, on this machine."""
+    load, how = plan.load, plan.how
+    words = [asked.model.get("weights", load.model), load.device, load.dtype, load.quantize]
+    words += [how.batch_size, how.exact, how.traces, how.engine, how.address, how.actors]
+    return " ".join(map(str, words))
+
+
+def _loaded(plan: Plan, shown: _Notices) -> LanguageModel | None:
+    """The model; None where a cluster loads it."""
+    if plan.how.engine == "ray":
+        return None
+    with loading_line(plan.load.model, plan.output) as progress:
+        from decodecli.engine.loading import load
+
+        lm = load(plan.load, progress=progress, verbose=plan.output.verbose, auto_threads=True)
+    shown.tell_all(lm.notices)
+    return lm
+
+
+class _Kept(Protocol):
+    """Where finished cells go: a `Store`, or nowhere."""
+
+    @property
+    def done(self) -> int: ...
+    @property
+    def todo(self) -> list[int]: ...
+    def add(self, record: CellRecord, trace: Sequence[str] | None = None) -> None: ...
+    def due(self) -> bool: ...
+    def sync(self) -> list[CellRecord]: ...
+    def check_model(self, facts: dict[str, Any]) -> None: ...
+
+
+class _Passing:
+    """Cells that are shown and not kept."""
+
+    def __init__(self, cells: int) -> None:
+        self.todo = list(range(cells))
+        self.done = 0
+        self._waiting: list[CellRecord] = []
+
+    def add(self, record: CellRecord, trace: Sequence[str] | None = None) -> None:
+        self._waiting.append(record)
+
+    def due(self) -> bool:
+        return bool(self._waiting)
+
+    def check_model(self, facts: dict[str, Any]) -> None:
+        pass
+
+    def sync(self) -> list[CellRecord]:
+        found, self._waiting = self._waiting, []
+        self.done += len(found)
+        return found
+
+
+def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: _Notices) -> None:
+    """Run the cells that are not done; what ends it early, if anything does, finds every finished cell
+    kept, and says how to go on."""
+    if lm is not None:
+        kept.check_model(_facts(lm))
+    running = _Running(plan, kept, shown)
+    try:
+        running.run(lm)
+    except BaseException as error:
+        if isinstance(kept, Store) and not isinstance(error, BrokenPipeError):
+            if isinstance(error, KeyboardInterrupt):
+                with contextlib.suppress(DecodecliError, KeyboardInterrupt):
+                    write_numbers(plan, kept.folder)
+            of = f"{kept.done - len(running.failed):,} of {len(plan.grid):,} cells are kept"
+            shown.tell(f"{of}; to go on: {plan.again}")
+        raise
+    shown.tell(running.pace)
+    if isinstance(kept, Store):
+        kept.note_rate(running.rate)
+        if running.tokens >= _TELLING:
+            remember(_rate_key(plan, kept.asked), running.rate)
+        write_results(plan, kept.folder)
+    if running.failed:
+        first = running.failed[0]
+        count = len(running.failed)
+        raise DecodecliError(
+            f"{count:,} cell{'' if count == 1 else 's'} failed; cell {first.index}: {first.error}",
+            f"to try again: {plan.again}" if isinstance(kept, Store) else "the others are whole",
+        )
+
+
+def _facts(lm: LanguageModel) -> dict[str, Any]:
+    found = asdict(lm.info)
+    if lm.checkpoint is not None:
+        found["weights"] = weights_fingerprint(lm.checkpoint)
+    return found
+
+
+class _Running:
+    """Cells on their way from an engine to the disk, to the screen, and to standard output.
+
+    failed: the cells that ended in an error.
+    """
+
+    def __init__(self, plan: Plan, kept: _Kept, shown: _Notices) -> None:
+        self._plan, self._kept, self._shown = plan, kept, shown
+        self._lines = plan.output.format == "jsonl"
+        self._over = streams.is_terminal(sys.stdout)  # lines would run into the progress
+        self._progress = _progress(plan, kept.done)
+        self._interrupts = _Interrupts()
+        self.tokens, self._start = 0, time.monotonic()
+        self.failed: list[CellRecord] = []
+        self.pace, self.rate = "", 0.0
+
+    def run(self, lm: LanguageModel | None) -> None:
+        """Run everything that is not done."""
+        with self._interrupts, contextlib.closing(self._progress):
+            outcomes = self._outcomes(lm)
+            try:
+                for outcome in outcomes:
+                    with self._interrupts.held():
+                        self._kept.add(outcome.record, outcome.trace)
+                    self._settle()
+            finally:
+                self._settle(at_once=True)
+                close = getattr(outcomes, "close", None)  # what it holds, and whom it employs
+                if close is not None:
+                    close()
+            self.rate = self.tokens / max(time.monotonic() - self._start, 1e-9)
+            self.pace = self._progress.pace()
+
+    def _outcomes(self, lm: LanguageModel | None) -> Iterator[Outcome]:
+        plan, todo = self._plan, self._kept.todo
+        if lm is None:
+            from decodecli.sweep.ray_engine import run_on_ray
+
+            return run_on_ray(
+                plan.load,
+                plan.grid,
+                todo,
+                address=plan.how.address,
+                actors=plan.how.actors,
+                batch_size=plan.how.batch_size,
+                exact=plan.how.exact,
+                traces=plan.how.traces,
+                candidates=plan.output.candidates,
+                on_tokens=self._on_tokens,
+                notice=self._tell,
+                on_model=lambda info: self._kept.check_model(asdict(info)),
+            )
+        from decodecli.sweep.run import run_cells
+
+        return run_cells(
+            lm,
+            (plan.grid[index] for index in todo),
+            batch_size=plan.how.batch_size,
+            exact=plan.how.exact,
+            traces=plan.how.traces,
+            candidates=plan.output.candidates,
+            on_tokens=self._on_tokens,
+        )
+
+    def _tell(self, line: str) -> None:
+        self._progress.close()
+        self._shown.tell(line)
+
+    def _on_tokens(self, more: int) -> None:
+        self._progress.tokens(more)
+        self._settle()  # between two cells that take long, those that ended are not left waiting
+
+    def _settle(self, at_once: bool = False) -> None:
+        """Sync what is due, and only then say that it is finished."""
+        if not at_once and not self._kept.due():
+            return
+        with self._interrupts.held():
+            for record in self._kept.sync():
+                self.tokens += record.new_tokens
+                if record.error is not None:
+                    self.failed.append(record)
+                self._progress.cell(record)
+                if self._lines:
+                    if self._over:
+                        self._progress.close()
+                    streams.write_stdout(to_json_line(record.as_dict()) + "\n")
+
+
+class _Interrupts:
+    """Ctrl-C, put off while a cell is on its way to disk and standard output; a second one is not."""
+
+    def __init__(self) -> None:
+        self._holding = self._wanted = False
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        with contextlib.suppress(ValueError):  # not the main thread
+            self._before = signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def __exit__(self, *_: Any) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _on_interrupt(self, number: int, frame: Any) -> None:
+        if not self._holding or self._wanted:
+            raise KeyboardInterrupt
+        self._wanted = True
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Put a Ctrl-C off until the end of the block."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+        if self._wanted:
+            self._wanted = False
+            raise KeyboardInterrupt
+
+
+class _Progress(Protocol):
+    def tokens(self, more: int) -> None: ...
+    def cell(self, record: CellRecord) -> None: ...
+    def pace(self) -> str: ...
+    def close(self) -> None: ...
+
+
+def _progress(plan: Plan, done: int) -> _Progress:
+    from rich.console import Console
+
+    from decodecli.views.sweep_progress import SweepProgress
+
+    stream = _Nowhere() if plan.output.quiet else sys.stderr
+    return SweepProgress(Console(file=stream), len(plan.grid), done)  # type: ignore[arg-type]
+
+
+class _Nowhere:
+    """A stream for what nobody wants to see."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return False
+
+
+def _show_plan(plan: Plan, rate: float | None) -> None:
+    """The cells and an estimate on standard output; as JSON lines, every cell."""
+    if plan.output.format == "jsonl":
+        for cell in plan.grid:
+            params = cell.params.as_dict() | {"bos": cell.bos}
+            line = {"type": "planned", "index": cell.index, "prompt_id": cell.prompt.id}
+            line |= {"task": cell.prompt.task, "prompt": cell.prompt.text, "params": params}
+            streams.write_stdout(to_json_line(line) + "\n")
+        return
+    from decodecli.cli.reporting import style_of, write_lines
+    from decodecli.views.sweep_data import spelt
+
+    done = 0
+    if plan.folder is not None:
+        done = sum(record.error is None for record in read_records(plan.folder))
+    style = style_of(sys.stdout)
+    write_lines(spelt(plan_lines(plan, done, rate), style), style)
+
+
+class _Notices:
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def tell(self, message: str) -> None:
+        if not self.quiet:
+            streams.tell(f"Note: {message}")
+
+    def tell_all(self, messages: Sequence[str]) -> None:
+        for message in messages:
+            self.tell(message)

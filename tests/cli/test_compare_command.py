@@ -1,0 +1,119 @@
+"""`decodecli compare`: which cells of a folder are shown, and how the command behaves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def runs(cli, here):
+    """A sweep of two prompts, three temperatures, two nuclei and two seeds in the folder `runs`."""
+    words = ("sweep", "Once", "The cat", "-t", "0,0.7,1.4", "--top-p", "0.5,1", "--seeds", "0,1")
+    cli(*words, "-n", "4", "--no-plots", "--out", "runs", "--quiet").succeeded()
+    return here / "runs"
+
+
+def shown(result) -> list[dict]:
+    blocks = json.loads(result.succeeded().out)["blocks"]
+    return [cell for block in blocks for cell in block["cells"]]
+
+
+def test_all_cells_are_compared_by_prompt_and_seed(cli, runs):
+    found = json.loads(cli("compare", "runs", "--format", "json").succeeded().out)["blocks"]
+    assert len(found) == 4
+    assert [block["prompt"] for block in found] == ["Once", "Once", "The cat", "The cat"]
+    assert all(len(block["cells"]) == 6 for block in found)
+    assert found[0]["cells"][0]["label"] == "T 0 · top_p 0.5"
+    assert found[0]["cells"][1]["parts_at"] is None, "greedy at either top-p"
+
+
+def test_conditions_choose_cells(cli, runs):
+    chosen = shown(
+        cli(
+            *("compare", "runs", "--prompt", "p1", "--at", "temperature=0.7,1.4"),
+            *("--at", "top-p=1.0", "--seed", "1", "--format", "json"),
+        )
+    )
+    assert [(c["prompt_id"], c["params"]["temperature"], c["params"]["top_p"]) for c in chosen] == [
+        ("p1", 0.7, 1.0),
+        ("p1", 1.4, 1.0),
+    ]
+    assert {c["params"]["seed"] for c in chosen} == {1}
+
+
+def test_columns_may_be_seeds(cli, runs):
+    words = ("compare", "runs", "--at", "temperature=1.4", "--columns", "seeds")
+    found = json.loads(cli(*words, "--format", "json").succeeded().out)["blocks"]
+    assert [cell["label"] for cell in found[0]["cells"]] == ["seed 0", "seed 1"]
+
+
+def test_the_text_is_plain_off_a_terminal(cli, runs):
+    result = cli("compare", "runs", "--prompt", "p0", "--seed", "0").succeeded()
+    assert "\x1b" not in result.out
+    assert "p0 · seed 0" in result.out
+    assert "T 1.4" in result.out
+    assert result.err == ""
+
+
+def test_a_large_sweep_is_shown_in_part(cli, runs):
+    result = cli("compare", "runs", "--limit", "3", "--format", "json")
+    assert {cell["index"] for cell in shown(result)} == {0, 1, 2}
+    assert "3 of 24 cells are shown" in result.err
+    assert len(shown(cli("compare", "runs", "--limit", "0", "--format", "json"))) == 24
+
+
+def test_a_sweep_that_still_runs_can_be_looked_at(cli, runs):
+    with (runs / "runs.jsonl").open("ab") as file:
+        file.write(b'{"type":"cell","ind')
+    assert len(shown(cli("compare", "runs", "--format", "json"))) == 24
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nowhere",), "is not there"),
+        (("empty",), "no folder of a sweep"),
+        (("runs", "--at", "warmth=1"), "warmth"),
+        (("runs", "--at", "temperature"), "no value"),
+        (("runs", "--at", "temperature=hot"), "hot"),
+        (("runs", "--at", "temperature=0.3"), "temperature is 0.0, 0.7, 1.4"),
+        (("runs", "--prompt", "p9"), "prompts are p0, p1"),
+        (("runs", "--seed", "9"), "seed is 0, 1"),
+        (("runs", "--limit", "-1"), "limit"),
+        (("runs", "--columns", "rows"), "columns"),
+        (("runs", "--format", "csv"), "format"),
+    ],
+)
+def test_wrong_usage_is_told(cli, runs, words, said):
+    (runs.parent / "empty").mkdir()
+    cli("compare", *words).refused(2, said)
+
+
+def test_a_sweep_without_finished_cells_is_told(cli, runs):
+    (runs / "runs.jsonl").write_bytes(b"")
+    cli("compare", "runs").refused(1, "no finished cell")
+
+
+def test_a_damaged_file_is_told_with_its_line(cli, runs):
+    (runs / "runs.jsonl").write_bytes(b"nonsense\n")
+    cli("compare", "runs").refused(1, "line 1")
+
+
+def test_nothing_heavy_is_imported(runs):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "decodecli", "compare", "runs"],
+        capture_output=True, text=True, timeout=60, cwd=runs.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-500:]
+    names = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not {"torch", "transformers", "numpy"} & names

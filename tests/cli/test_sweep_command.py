@@ -1,0 +1,655 @@
+"""`decodecli sweep`: cells on standard output and in a folder, going on, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from decodecli.sweep import store as store_module
+
+TINY = ("-n", "4", "--no-plots")
+
+
+def cells(folder: Path) -> list[dict]:
+    data = (folder / "runs.jsonl").read_bytes()
+    assert data == b"" or data.endswith(b"\n")
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def of(records: list[dict]) -> list[tuple]:
+    return [
+        (r["index"], r["params"]["temperature"], r["params"]["seed"], tuple(r["token_ids"]))
+        for r in sorted(records, key=lambda r: r["index"])
+    ]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# ── What comes out ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_lines_on_standard_output_are_the_cells_and_nothing_is_written(cli, here):
+    result = cli(
+        "sweep", "Once", "The cat", "-t", "0,1.0", "--seeds", "0..2", *TINY, "--format", "jsonl"
+    )
+    records = result.succeeded().records
+    assert sorted(r["index"] for r in records) == list(range(12))
+    assert {r["prompt"] for r in records} == {"Once", "The cat"}
+    assert all(len(r["token_ids"]) == 4 and r["type"] == "cell" for r in records)
+    assert "".join(records[0]["segments"]) == records[0]["text"]
+    assert list(here.iterdir()) == []
+
+
+def test_the_cells_are_those_of_generate(cli, here):
+    swept = cli(
+        "sweep",
+        "Once",
+        "-t",
+        "0.5,1.4",
+        "--top-p",
+        "0.9",
+        "--seeds",
+        "3,4",
+        *TINY,
+        "--format",
+        "jsonl",
+    )
+    for record in swept.succeeded().records:
+        params = record["params"]
+        alone = cli(
+            "generate",
+            "Once",
+            "-n",
+            4,
+            "-t",
+            params["temperature"],
+            "--top-p",
+            "0.9",
+            "--seed",
+            params["seed"],
+            "--format",
+            "jsonl",
+        )
+        assert alone.summary["token_ids"] == record["token_ids"]
+        assert alone.summary["text"] == record["text"]
+
+
+def test_off_a_terminal_the_table_is_plain_text_and_the_folder_is_named(cli, here):
+    result = cli("sweep", "Once", "-t", "0.5,1.0", "--seeds", "0,1", *TINY).succeeded()
+    (folder,) = here.iterdir()
+    assert folder.name.startswith("sweep-2")
+    assert folder.name in result.err
+    assert "\x1b" not in result.out
+    assert "2 settings" in result.out
+    assert len(cells(folder)) == 4
+    assert {"runs.jsonl", "summary.csv", "summary.md", "sweep.toml"} <= {
+        p.name for p in folder.iterdir()
+    }
+    assert "perplexity" in (folder / "summary.csv").read_text()
+
+
+def test_lines_and_a_folder_go_together(cli, here):
+    result = cli("sweep", "Once", "--seeds", "0,1", *TINY, "--format", "jsonl", "--out", "out")
+    assert sorted(result.succeeded().out.splitlines()) == sorted(
+        (here / "out" / "runs.jsonl").read_text().splitlines()
+    )
+    assert (here / "out" / "summary.md").exists()
+
+
+def test_quiet_says_nothing_on_stderr(cli, here):
+    result = cli("sweep", "Once", *TINY, "--quiet", "--out", "out").succeeded()
+    assert result.err == ""
+    assert "cell" in result.out
+
+
+def test_traces_are_the_traces_of_generate(cli, here):
+    cli(
+        "sweep", "Once", "--seeds", "5,6", *TINY, "--traces", "--candidates", 3, "--out", "out"
+    ).succeeded()
+    kept = sorted((here / "out" / "traces").iterdir())
+    assert [path.name for path in kept] == ["000000.jsonl", "000001.jsonl"]
+    lines = [json.loads(line) for line in kept[1].read_text().splitlines()]
+    alone = cli("generate", "Once", "-n", 4, "--seed", 6, "--candidates", 3, "--format", "jsonl")
+    assert [line["type"] for line in lines] == ["run", *["step"] * 4, "summary"]
+    assert [s["token_id"] for s in lines[1:-1]] == [s["token_id"] for s in alone.steps]
+    assert [c["token_id"] for c in lines[1]["candidates"]] == [
+        c["token_id"] for c in alone.steps[0]["candidates"]
+    ]
+
+
+def test_plots_are_drawn_unless_they_are_not_wanted(cli, here):
+    pytest.importorskip("matplotlib")
+    cli("sweep", "Once", "-t", "0.5,1,1.5", "-n", 4, "--seeds", "0,1", "--out", "out").succeeded()
+    assert any((here / "out" / "plots").iterdir())
+    cli("sweep", "Once", "-t", "0.5,1", *TINY, "--out", "bare").succeeded()
+    assert not (here / "bare" / "plots").exists()
+
+
+def test_show_puts_the_texts_side_by_side(cli, here):
+    result = cli("sweep", "Once", "-t", "0,1.4", "--seed", "1", *TINY, "--show", "--out", "out")
+    text = result.succeeded().out
+    assert "T 0" in text
+    assert "T 1.4" in text
+    assert cells(here / "out")[0]["text"].split()[0] in text
+
+
+def test_prompts_come_from_files_standard_input_or_the_default(cli, here):
+    (here / "two.txt").write_text("Once\nThe cat\n")
+    (here / "one.txt").write_text("Two lines\nof one\n")
+
+    def prompts(*words, **more):
+        result = cli("sweep", *words, "--seed", "0", *TINY, "--format", "jsonl", **more)
+        return [r["prompt"] for r in sorted(result.succeeded().records, key=lambda r: r["index"])]
+
+    assert prompts("--prompts", "two.txt") == ["Once", "The cat"]
+    assert prompts("First", "--prompts", "two.txt") == ["First", "Once", "The cat"]
+    assert prompts("--file", "one.txt") == ["Two lines\nof one"]
+    assert prompts(stdin=b"From a pipe\n") == ["From a pipe"]
+    assert prompts("First", "-", stdin=b"From a pipe\n") == ["First", "From a pipe"]
+    assert prompts() == ["Once upon a time,"]
+
+
+def test_a_grid_file_gives_axes_prompts_and_model(cli, here, tiny_folder):
+    (here / "grid.toml").write_text(
+        f'model = "{tiny_folder}"\nprompts = ["Once", "Two"]\ntemperature = "0.5:1.5:0.5"\n'
+        "top_p = [0.2, 0.9, 1.0]\nzip = [['temperature', 'top_p']]\nseeds = '0..1'\nmax_new_tokens = 3\n"
+    )
+    result = cli("sweep", "--grid", "grid.toml", "--no-plots", "--format", "jsonl").succeeded()
+    settings = {(r["params"]["temperature"], r["params"]["top_p"]) for r in result.records}
+    assert settings == {(0.5, 0.2), (1.0, 0.9), (1.5, 1.0)}
+    assert len(result.records) == 12
+    over = cli("sweep", "--grid", "grid.toml", "--seed", "7", "Mine", "--format", "jsonl")
+    assert {(r["prompt"], r["params"]["seed"]) for r in over.succeeded().records} == {("Mine", 7)}
+
+
+def test_bos_is_an_axis(cli, here):
+    result = cli("sweep", "Once", "--bos", "on,off", "--seed", 0, *TINY, "--format", "jsonl")
+    by_bos = {r["params"]["bos"]: r["prompt_tokens"] for r in result.succeeded().records}
+    assert by_bos[True] == by_bos[False] + 1
+    one = cli("sweep", "Once", "--no-bos", "--seed", 0, *TINY, "--format", "jsonl").succeeded()
+    assert [r["params"]["bos"] for r in one.records] == [False]
+    cli("sweep", "Once", "--no-bos", "--bos", "on").refused(2, "--no-bos")
+
+
+# ── Going on ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_same_command_goes_on_where_it_was(cli, here, monkeypatch):
+    command = ("sweep", "Once", "-t", "0.5,1.0,1.5", "--seeds", "0..3", *TINY, "--out", "out")
+    cli(*command).succeeded()
+    whole = cells(here / "out")
+    lines = (here / "out" / "runs.jsonl").read_bytes().splitlines(keepends=True)
+    (here / "out" / "runs.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:30])
+    result = cli(*command).succeeded()
+    assert "5 of 12 cells are done; going on" in result.err
+    assert "torn" in result.err
+    again = cells(here / "out")
+    assert again[:5] == whole[:5]
+    assert of(again) == of(whole)
+
+
+def test_a_finished_sweep_loads_no_model_and_makes_its_summary_again(cli, here, monkeypatch):
+    command = ("sweep", "Once", "--seeds", "0..3", *TINY, "--out", "out")
+    first = cli(*command).succeeded()
+    (here / "out" / "summary.md").unlink()
+    before = (here / "out" / "runs.jsonl").read_bytes()
+    monkeypatch.setattr("decodecli.cli.sweeping._loaded", None)
+    result = cli(*command).succeeded()
+    assert "all 4 cells are done" in result.err
+    assert result.out == first.out
+    assert (here / "out" / "summary.md").exists()
+    assert (here / "out" / "runs.jsonl").read_bytes() == before
+
+
+def test_a_folder_alone_is_enough_to_go_on(cli, here):
+    (here / "prompts.txt").write_text("Once\nTwo\n")
+    cli("sweep", "--prompts", "prompts.txt", "-t", "0.5,1.0", *TINY, "--out", "out").succeeded()
+    (here / "prompts.txt").unlink()
+    whole = (here / "out" / "runs.jsonl").read_bytes()
+    (here / "out" / "runs.jsonl").write_bytes(whole.splitlines(keepends=True)[0])
+    cli("sweep", "--out", "out", "--no-plots").succeeded()
+    assert len(cells(here / "out")) == 4
+    assert len({r["params"]["seed"] for r in cells(here / "out")}) == 1
+
+
+def test_a_seed_that_was_drawn_is_drawn_once(cli, here):
+    command = ("sweep", "Once", "-t", "0.5,1.0", *TINY, "--out", "out")
+    first = cli(*command).succeeded()
+    assert "no seed was given" in first.err
+    assert "all 2 cells are done" in cli(*command).succeeded().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (("-t", "0.5"), "temperature"),
+        (("--top-p", "0.9"), "top_p"),
+        (("--seeds", "0..2"), "seed"),
+        (("Another",), "prompts"),
+    ],
+)
+def test_a_folder_of_another_grid_is_refused_with_what_differs(cli, here, changed, said):
+    words = ("sweep", "Once", "--seeds", "0,1", *TINY, "--out", "out")
+    cli(*words).succeeded()
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in (here / "out").iterdir())
+    replaced = (
+        tuple(w for w in words if w not in ("--seeds", "0,1")) if "--seeds" in changed else words
+    )
+    cli(*replaced, *changed).refused(2, "another grid", said, "decodecli sweep --out out")
+    assert sorted((p.name, p.stat().st_mtime_ns) for p in (here / "out").iterdir()) == before
+
+
+def test_a_folder_of_another_model_is_refused_before_it_is_loaded(
+    cli, here, tiny_folder, monkeypatch
+):
+    cli("sweep", "Once", "--seed", 0, *TINY, "--out", "out").succeeded()
+    monkeypatch.setattr("decodecli.cli.sweeping._loaded", None)
+    words = ("sweep", "Once", "--seed", 0, *TINY, "--out", "out", "-m", tiny_folder)
+    cli(*words).refused(2, "model builtin")
+
+
+def test_another_number_type_is_another_sweep(cli, here):
+    words = ("sweep", "Once", *TINY, "--seeds", "0..1", "--out", "out")
+    cli(*words, "--dtype", "float32").succeeded()
+    lines = (here / "out" / "runs.jsonl").read_bytes().splitlines(keepends=True)
+    (here / "out" / "runs.jsonl").write_bytes(lines[0])
+    result = cli(*words, "--dtype", "bfloat16")
+    assert result.code == 2
+    assert "dtype float32" in result.err
+    cli(*words).succeeded()  # auto becomes float32 here
+    assert len(cells(here / "out")) == 2
+
+
+# ── What goes wrong ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-t", "warm"), "temperature"),
+        (("-t", "1..2:3"), "temperature"),
+        (("-t", "0.2,-1"), "temperature"),
+        (("--top-p", "0.5:1.5:0.5"), "top-p"),
+        (("--seeds", "4..0"), "seed"),
+        (("--seeds", "0..3", "--seed", "1"), "seed"),
+        (("--zip", "temperature,warmth"), "warmth"),
+        (("--zip", "temperature,top-p", "-t", "1,2", "--top-p", "0.1,0.2,0.3"), "zip"),
+        (("--grid", "nothing-like-that"), "grid"),
+        (("--prompts", "nowhere.txt"), "nowhere.txt"),
+        (("--prompts", "bad.jsonl"), "line 2"),
+        (("--batch-size", "0"), "batch-size"),
+        (("--engine", "moon"), "engine"),
+        (("--actors", "2"), "--engine ray"),
+        (("--format", "csv"), "format"),
+        (("--format", "jsonl", "--show"), "--show"),
+        (("--format", "jsonl", "--traces"), "--traces"),
+        (("--out", "full"), "thesis.tex"),
+        (("--out", "bad.jsonl"), "no folder"),
+        (("--out", "bad.jsonl/below"), "--out"),
+        (("--out", ""), "--out"),
+        (("--device", "tpu"), "device"),
+        (("--preset", "warm"), "preset"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
+)
+def test_wrong_usage_starts_nothing_and_makes_no_folder(cli, here, words, said, monkeypatch):
+    (here / "bad.jsonl").write_text('{"prompt": "Once"}\n{"promt": "Once"}\n')
+    (here / "full").mkdir()
+    (here / "full" / "thesis.tex").touch()
+    monkeypatch.setattr("decodecli.cli.sweeping._loaded", None)
+    given = words if "--prompts" in words else ("Once", *words)
+    out = () if "--out" in words or "jsonl" in words else ("--out", "new")
+    cli("sweep", *given, *out, "--quiet").refused(2, said)
+    assert sorted(path.name for path in here.rglob("*")) == ["bad.jsonl", "full", "thesis.tex"]
+
+
+def test_nothing_heavy_is_imported_for_wrong_usage_a_dry_run_or_a_finished_sweep(cli, here):
+    cli("sweep", "Once", "--seed", 0, *TINY, "--out", "out").succeeded()
+    for words, code in (
+        (("Once", "-t", "warm"), 2),
+        (("Once", "--out", "out"), 2),
+        (("Once", "-t", "0:2:0.1", "--dry-run"), 0),
+        (("--out", "out", "--no-plots"), 0),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "decodecli", "sweep", *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == code, done.stderr[-500:]
+        heavy = [
+            line
+            for line in done.stderr.splitlines()
+            if line.endswith(("| torch", "| transformers"))
+        ]
+        assert heavy == [], words
+
+
+def test_a_model_that_is_not_there_leaves_no_folder(cli, here):
+    cli("sweep", "Once", "--seed", 0, "-m", "./nowhere", "--out", "out").refused(1, "nowhere")
+    assert list(here.iterdir()) == []
+
+
+def test_a_cell_that_fails_leaves_the_others_and_ends_with_1(cli, here, tiny_folder):
+    """A prompt longer than the context of 128."""
+    words = (
+        "sweep",
+        "Once",
+        "word " * 300,
+        "-m",
+        tiny_folder,
+        "--seeds",
+        "0,1",
+        *TINY,
+        "--out",
+        "out",
+    )
+    result = cli(*words)
+    assert result.code == 1
+    assert "2 cells failed" in result.err
+    assert "to try again: decodecli sweep --out out" in result.err
+    finished = [r for r in cells(here / "out") if r["error"] is None]
+    assert len(finished) == 2
+    assert len(cells(here / "out")) == 4
+    again = cli(*words)
+    assert again.code == 1
+    assert "2 of 4 cells are done; going on" in again.err
+    assert sorted(r["index"] for r in cells(here / "out")) == [0, 1, 2, 3]
+
+
+def test_a_full_disk_keeps_finished_cells_and_says_how_to_go_on(cli, here, monkeypatch):
+    write, left = os.write, [3]
+
+    def full(file: int, data: bytes) -> int:
+        if bytes(data).startswith(b'{"type":"cell"'):
+            left[0] -= 1
+            if left[0] < 0:
+                write(file, bytes(data)[:100])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, data)
+
+    words = ("sweep", "Once", "--seeds", "0..11", "-b", "1", *TINY, "--out", "out")
+    monkeypatch.setattr(store_module, "_EVERY", 0.0)
+    monkeypatch.setattr(store_module, "_SHARE", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        result = cli(*words)
+    assert result.code == 1
+    assert "No space left on device" in result.err
+    assert "3 of 12 cells are kept; to go on: decodecli sweep --out out" in result.err
+    assert "Traceback" not in result.err
+    assert len(cells(here / "out")) == 3
+    cli(*words).succeeded()
+    assert sorted(r["index"] for r in cells(here / "out")) == list(range(12))
+
+
+def test_a_full_disk_before_anything_began_leaves_nothing(cli, here, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        cli("sweep", "Once", "--seed", 0, *TINY, "--out", "out", "--quiet").refused(1, "No space")
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="a superuser may write anywhere")
+def test_a_folder_without_permission_is_refused(cli, here):
+    (here / "locked").mkdir(mode=0o500)
+    cli("sweep", "Once", "--out", "locked/out", "--quiet").refused(2, "Permission denied")
+
+
+def test_the_first_ctrl_c_keeps_finished_cells_and_says_how_to_go_on(cli, here, monkeypatch):
+    from decodecli.sweep import run
+
+    real = run.run_cells
+
+    def interrupted(*args, **more):
+        for number, outcome in enumerate(real(*args, **more)):
+            yield outcome
+            if number == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(run, "run_cells", interrupted)
+    words = ("sweep", "Once", "--seeds", "0..11", *TINY, "--out", "out", "-b", "2")
+    result = cli(*words)
+    assert result.code == 130
+    assert (
+        "5 of 12 cells are kept; to go on: decodecli sweep --out out --batch-size 2 --no-plots"
+        in result.err
+    )
+    assert "Interrupted" in result.err
+    assert len(cells(here / "out")) == 5
+    assert (here / "out" / "summary.csv").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert "5 of 12 cells are done" in cli(*words).succeeded().err
+
+
+def test_a_ctrl_c_in_the_middle_of_a_write_waits_for_its_end(cli, here, monkeypatch):
+    sync, sent = os.fsync, []
+
+    def interrupted(file: int) -> None:
+        runs = Path("out/runs.jsonl")
+        if not sent and runs.exists() and runs.stat().st_size:
+            sent.append(file)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+        sync(file)
+
+    words = ("sweep", "Once", "--seeds", "0..11", *TINY, "--out", "out", "--format", "jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupted)
+        result = cli(*words)
+    assert result.code == 130
+    assert result.out.splitlines() == (here / "out" / "runs.jsonl").read_text().splitlines()
+
+
+def test_a_reader_that_has_gone_ends_the_run_quietly(cli, here, misbehaving):
+    def gone() -> None:
+        raise BrokenPipeError
+
+    words = (
+        "sweep",
+        "Once",
+        "--seeds",
+        "0..11",
+        "-b",
+        "1",
+        *TINY,
+        "--out",
+        "out",
+        "--format",
+        "jsonl",
+    )
+    result = cli(*words, stdout=misbehaving(gone, after=1))
+    assert result.code == 0
+    assert "Error" not in result.err
+    assert 1 <= len(cells(here / "out")) < 12
+    first = len(cells(here / "out"))
+    assert len(cli(*words).succeeded().records) == 12 - first
+    assert sorted(r["index"] for r in cells(here / "out")) == list(range(12))
+
+
+def test_ray_that_is_not_installed_is_told(cli, here, monkeypatch):
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n, *a: None if n == "ray" else real(n, *a)
+    )
+    result = cli("sweep", "Once", "--seed", 0, "--engine", "ray", "--out", "out", "--quiet")
+    result.refused(1, "pip install 'decodecli[ray]'")
+    assert list(here.iterdir()) == []
+
+
+# ── A dry run ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_dry_run_shows_cells_and_tokens_and_makes_nothing(cli, here):
+    words = ("sweep", "Once", "Two", "-t", "0:1.4:0.2", "--top-p", "0.2,0.9", "--seeds", "0..9")
+    result = cli(*words, "-n", "10", "--dry-run").succeeded()
+    assert "2 prompts × 16 settings × 10 seeds = 320 cells" in result.out
+    assert "at most 3,200 tokens" in result.out
+    assert "p1 · T 1.4 · top_p 0.9 · seed 9" in result.out
+    assert list(here.iterdir()) == []
+    lines = cli(*words, "--dry-run", "--format", "jsonl").succeeded().records
+    assert len(lines) == 320
+    assert lines[-1]["params"]["temperature"] == 1.4
+
+
+def test_a_dry_run_of_a_sweep_that_ran_says_how_long(cli, here):
+    words = ("sweep", "Once", "--seeds", "0..2", *TINY, "--out", "out")
+    cli(*words).succeeded()
+    result = cli(*words, "--dry-run").succeeded()
+    assert "3 of 3 cells are done" in result.out
+    assert "tokens/s, as measured before" in result.out
+
+
+def test_a_hundred_thousand_cells_are_planned_at_once(cli, here):
+    start = time.process_time()
+    words = ("Once", "Two", "-t", "0.01:5:0.01", "--seeds", "0..99", "--dry-run")
+    assert "= 100,000 cells" in cli("sweep", *words).succeeded().out
+    assert time.process_time() - start < 3
+
+
+# ── The real program ───────────────────────────────────────────────────────────────────────────
+
+
+def killed_and_resumed(
+    folder: Path, count: int, kills: int, environment: dict, chance
+) -> list[int]:
+    """Run a sweep of `count` cells, killed `kills` times at any moment, to its end; the exit codes."""
+    words = [
+        "sweep",
+        "Once upon a time",
+        "-t",
+        "0.2,0.7,1.0,1.4",
+        "--seeds",
+        f"0..{count // 4 - 1}",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "decodecli",
+        *words,
+        "-n",
+        "24",
+        "-b",
+        "4",
+        "--no-plots",
+        "--quiet",
+        "--out",
+        str(folder),
+    ]
+    codes = []
+    for _ in range(kills):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        runs, before = (
+            folder / "runs.jsonl",
+            folder.exists() and (folder / "runs.jsonl").stat().st_size,
+        )
+        deadline = time.monotonic() + 60
+        if chance.random() < 0.8:  # most kills while cells are written, some before
+            while process.poll() is None and time.monotonic() < deadline:
+                if runs.exists() and runs.stat().st_size != before:
+                    break
+                time.sleep(0.002)
+        time.sleep(chance.random() * 0.15)
+        process.kill()
+        codes.append(process.wait())
+        if runs.exists():
+            seen = [json.loads(line)["index"] for line in runs.read_bytes().split(b"\n")[:-1]]
+            assert len(seen) == len(set(seen))
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    return codes
+
+
+@pytest.fixture
+def environment():
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.mark.parametrize(
+    ("count", "kills"), [(40, 1), pytest.param(400, 20, marks=pytest.mark.slow)]
+)
+def test_killed_at_any_moment_it_goes_on_with_every_cell_exactly_once(
+    cli, here, environment, count, kills
+):
+    import random
+
+    codes = killed_and_resumed(here / "out", count, kills, environment, random.Random(count))
+    assert -signal.SIGKILL in codes
+    found = cells(here / "out")
+    assert sorted(r["index"] for r in found) == list(range(count))
+    whole = cli(
+        "sweep",
+        "Once upon a time",
+        "-t",
+        "0.2,0.7,1.0,1.4",
+        "--seeds",
+        f"0..{count // 4 - 1}",
+        "-n",
+        "24",
+        "--format",
+        "jsonl",
+        "--quiet",
+    )
+    assert of(found) == of(whole.succeeded().records)
+
+
+def test_ctrl_c_in_the_real_program_and_two_processes_in_one_folder(here, environment):
+    command = [
+        sys.executable,
+        "-m",
+        "decodecli",
+        "sweep",
+        "Once",
+        "--seeds",
+        "0..999",
+        "--out",
+        "out",
+        "--no-plots",
+    ]
+    process = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    runs = here / "out" / "runs.jsonl"
+    deadline = time.monotonic() + 60
+    while not (runs.exists() and runs.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    second = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert second.returncode == 2
+    assert f"another sweep is writing into out (process {process.pid})" in second.stderr
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "cells are kept; to go on: decodecli sweep --out out --no-plots" in err
+    assert out == ""
+    done = len(cells(here / "out"))
+    assert 0 < done < 1000
+    assert f"{done} of 1,000 cells are kept" in err
+
+
+def test_a_closed_pipe_ends_the_real_program_with_0(here, environment):
+    command = f"{sys.executable} -m decodecli sweep Once --seeds 0..99 -n 2 --format jsonl"
+    shell = f"{command} | head -2; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], env=environment, capture_output=True, text=True)
+    *lines, code = done.stdout.splitlines()
+    assert code == "0", done.stderr
+    assert [json.loads(line)["type"] for line in lines] == ["cell", "cell"]
+    assert "Error" not in done.stderr
