@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,9 +28,9 @@ from decodecli.records import ModelInfo
 from decodecli.settings import LoadParams
 from decodecli.sweep.dispatch import Dispatch
 from decodecli.sweep.grid import Grid
+from decodecli.sweep.outcomes import Outcome, failed_cell
 from decodecli.sweep.placement import Machine, Seat, Staff, choose_kind, offers, seats
 from decodecli.sweep.ray_worker import Model, Options, Problem, Report, Worker, load_model, survey
-from decodecli.sweep.run import Outcome, failed_cell
 
 LOOK = 1.0  # seconds between two looks at the cluster
 PAUSE = 0.25  # the longest that a worker keeps news of drawn tokens to itself, seconds
@@ -402,9 +403,12 @@ def _connect(ray: Any, address: str | None, cpus: int | None, folder: str | None
     on_term = signal.getsignal(signal.SIGTERM)  # Ray puts its own there
     try:
         if address is not None:
-            ray.init(address=address, **quiet)
+            _knock(ray, address)
+            with _no_stderr():
+                ray.init(address=address, **quiet)
             return
-        with _environment(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0"):
+        told = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        with _environment(**told), _no_stderr():
             ray.init(
                 address="local",
                 num_cpus=cpus,
@@ -415,18 +419,28 @@ def _connect(ray: Any, address: str | None, cpus: int | None, folder: str | None
             )
     except Exception as error:  # each way of not being there has its own
         if address is None:
-            raise DecodecliError(
-                f"Ray does not start: {_cause(error)}", "--engine local does without"
-            ) from error
-        raise DecodecliError(
-            f"no Ray cluster at {address}: {_cause(error)}"
-            if address != "auto"
-            else "this machine is part of no Ray cluster",
-            "start one with ray start --head, or leave --address out to use this machine alone",
-        ) from error
+            hint = "--engine local does without Ray"
+            raise DecodecliError(f"Ray does not start: {_cause(error)}", hint) from error
+        raise _no_cluster(address, _cause(error)) from error
     finally:
         with contextlib.suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGTERM, on_term)
+
+
+def _knock(ray: Any, address: str) -> None:
+    """Fail at once where nothing answers: Ray would try for two minutes, and write about it."""
+    with contextlib.suppress(Exception):  # not its documented face, so it may go away
+        address = ray._private.services.canonicalize_bootstrap_address(address) or address
+    host, _, port = address.rpartition(":")
+    if "/" not in host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+
+
+def _no_cluster(address: str, why: str) -> DecodecliError:
+    hint = "start one with ray start --head, or leave --address out to use this machine alone"
+    if address == "auto":
+        return DecodecliError("this machine is part of no Ray cluster", hint)
+    return DecodecliError(f"no Ray cluster can be reached at {address}: {why}", hint)
 
 
 @contextlib.contextmanager
@@ -439,6 +453,19 @@ def _quiet(ray: Any) -> Iterator[None]:
         yield
     finally:
         printing._worker_logs_enabled = before
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Keep off standard error what a library writes there past Python, for a while."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextlib.contextmanager
@@ -455,8 +482,10 @@ def _environment(**values: str) -> Iterator[None]:
 
 def _cause(error: BaseException) -> str:
     """An error in a line: the innermost cause, which is the last line of Ray's long ones."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = str(getattr(error, "cause", None) or error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def _absolute(model: str) -> str:

@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import decodecli
 from decodecli.engine.checkpoint import find_checkpoint
@@ -20,11 +19,9 @@ from decodecli.records import ModelInfo
 from decodecli.settings import LoadParams
 from decodecli.sweep.cells import Cell
 from decodecli.sweep.grid import Grid
+from decodecli.sweep.outcomes import Outcome
 
-if TYPE_CHECKING:
-    from decodecli.sweep.run import Outcome
-
-Run = Callable[[Iterable[Cell], Callable[[int], None]], "Iterator[Outcome]"]
+Run = Callable[[Iterable[Cell], Callable[[int], None]], Iterator[Outcome]]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from statistics import fmean
 
 from decodecli.analysis.text_metrics import cell_numbers
@@ -13,22 +12,13 @@ from decodecli.engine.decode import Prefix, prefill
 from decodecli.engine.loading import LanguageModel
 from decodecli.errors import PromptError
 from decodecli.records import step_json_line, to_json_line
-from decodecli.settings import SamplingParams
 from decodecli.sweep.cells import Cell
+from decodecli.sweep.outcomes import Outcome, failed_cell, params_of
 from decodecli.sweep_reports import CellRecord
 
 BATCH_SIZE = 16
 _PREFIXES = 8  # prompts kept ready; cells of one prompt follow one another
 _DIGITS = 6  # of a logprob in a file
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A finished cell. `trace`: the JSONL lines of its run, without line ends, where they were asked
-    for."""
-
-    record: CellRecord
-    trace: tuple[str, ...] | None = None
 
 
 def run_cells(
@@ -120,35 +110,6 @@ def _record(done: Done) -> CellRecord:
         logprobs=tuple(round(value, _DIGITS) for value in done.logprobs),
         error=None if done.error is None else str(done.error),
     )
-
-
-def failed_cell(cell: Cell, error: str) -> CellRecord:
-    """The record of a cell that could not be begun, or whose beginning is lost."""
-    return CellRecord(
-        index=cell.index,
-        prompt_id=cell.prompt.id,
-        task=cell.prompt.task,
-        prompt=cell.prompt.text,
-        params=params_of(cell.params, cell.bos),
-        text="",
-        token_ids=(),
-        finish_reason="error",
-        prompt_tokens=0,
-        new_tokens=0,
-        mean_logprob=None,
-        perplexity=None,
-        mean_entropy=None,
-        **cell_numbers(()),
-        correct=None,
-        segments=(),
-        logprobs=(),
-        error=error,
-    )
-
-
-def params_of(params: SamplingParams, bos: bool | None) -> dict[str, object]:
-    """Every effective decoding value by its name, as a record has them."""
-    return {**params.as_dict(), "bos": bos}
 
 
 def _trace(done: Done) -> tuple[str, ...]:
