@@ -9,7 +9,7 @@ import typer
 from decodecli.cli import options as o
 
 FORMATS = ("text", "jsonl")
-AXES, RUN = "Axes: each a value, or several as a,b,c · 0..4 · 0.2:1.4:0.2 · log:0.1:10:5", "Running"
+AXES, RUN = "Decoding: one value each, or several", "Running"
 # What says which cells there are, by the names of the parameters below.
 DECODING = (
     "temperature", "greedy", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
@@ -32,7 +32,7 @@ def _axis(*names: str, **more: str) -> Any:
 Prompts = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[PROMPT]…",
+        metavar="PROMPT",
         show_default=False,
         help="What to continue; - reads one from standard input. "
         r"[dim]\[default: Once upon a time,][/dim]",
@@ -250,8 +250,9 @@ def sweep(
 ) -> None:
     """Run every combination of settings, prompts and seeds, and measure what comes of it.
 
-    The model is loaded once and cells are decoded together. Results are kept as cells end; the same
-    command, or decodecli sweep --out DIR, goes on where a run stopped.
+    Several values: 0.2,0.7 · 0..4 (whole numbers) · 0.2:1.4:0.2 (steps) ·
+    log:0.1:10:5 (five, in equal ratios) · or these joined by commas. Results are
+    kept as cells end; the same command goes on where a run stopped.
 
     [bold]Examples[/bold]
 

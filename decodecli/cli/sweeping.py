@@ -160,7 +160,8 @@ def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: _Notices) -> 
             of = f"{kept.done - len(running.failed):,} of {len(plan.grid):,} cells are kept"
             shown.tell(f"{of}; to go on: {plan.again}")
         raise
-    shown.tell(running.pace)
+    if not shown.quiet:
+        streams.tell(running.pace)
     if isinstance(kept, Store):
         kept.note_rate(running.rate)
         if running.tokens >= _TELLING:
