@@ -7,6 +7,7 @@ import math
 import random
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -329,6 +330,14 @@ def test_cells_without_tokens_count_but_have_few_numbers():
     assert set(numbers) == {"self_bleu_4", "repetition_rate", "identical"}
     assert numbers["self_bleu_4"].value == 0
     assert numbers["identical"].value == 1
+
+
+def test_every_number_is_defined_in_the_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "METRICS.md").read_text(encoding="utf-8")
+    table, rest = text.split("## Likelihood")
+    for name in METRICS:
+        assert f"`{name}`" in table
+        assert f"**`{name}`" in rest or name in ("distinct_2", "distinct_3")
 
 
 def test_the_summary_is_strict_json():
