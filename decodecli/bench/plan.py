@@ -8,11 +8,12 @@ from decodecli.bench import shapes
 from decodecli.errors import UsageError
 from decodecli.settings import DTYPES, QUANTIZE, LoadParams, check_choice, check_positive
 
-# In the order of measuring. Those in MODEL are measured on every model, the others once.
+# In the order of measuring. Those in MODEL are measured on every model, the others once; sweep is both.
 SECTIONS = {
     "decode": "tokens/s with the full trace, against transformers' generate",
     "trace": "tables drawn at a pseudo-terminal, against no trace at all",
     "bandwidth": "the share of the memory's bandwidth that decoding reaches",
+    "sweep": "many cells at once, against generate for each and a process for each",
     "llama": "against llama.cpp on the same shape (needs llama-cpp-python and gguf)",
     "load": "loading from the cache of quantized weights, against quantizing",
     "sampler": "filters, draw and trace at a 128 k vocabulary, against transformers' processors",
@@ -20,7 +21,7 @@ SECTIONS = {
     "neighbours": "two processes at once, and one beside a busy loop",
     "memory": "growth of the process with every step of a trace",
 }
-MODEL = ("decode", "trace", "bandwidth", "llama", "load")
+MODEL = ("decode", "trace", "bandwidth", "sweep", "llama", "load")
 QUANTIZED = ("nf4", "fp4", "int8")
 _CPU, _CUDA = ("float32", "bfloat16", "nf4"), ("bfloat16", "nf4")
 

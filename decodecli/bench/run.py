@@ -78,6 +78,7 @@ class Bench:
         for name, precisions in self.precisions.items():
             yield from self._model(name, precisions, folder)
         steps: dict[str, Callable[[], Iterator[Row]]] = {
+            "sweep": lambda: self._sweep(folder),
             "sampler": self._sampler,
             "start": lambda: self._start(folder),
             "neighbours": lambda: self._neighbours(folder),
@@ -118,9 +119,8 @@ class Bench:
         from decodecli.bench.bandwidth import bandwidth_rows
 
         plan, repeat = self.plan, self.plan.repetitions
-        wanted = [
-            name for name in ("decode", "trace", "bandwidth", "llama") if name in self.sections
-        ]
+        own = ("decode", "trace", "bandwidth", "sweep", "llama")
+        wanted = [section for section in own if section in self.sections]
         if not is_quantized(precision) and any(map(is_quantized, self.precisions[name])):
             wanted = [section for section in wanted if section != "llama"]  # once it is enough
         if not wanted:
@@ -132,11 +132,23 @@ class Bench:
                 "decode": lambda: decode_rows(subject, repeat),
                 "trace": lambda: trace_rows(subject, repeat, self.drawn),
                 "bandwidth": lambda: bandwidth_rows(subject, repeat, plan.quick),
+                "sweep": lambda: self._cells(subject),
                 "llama": lambda: self._llama(subject, folder),
             }
             for section in wanted:
                 self.progress(f"{section} · {subject.label}")
                 yield from _whatever_comes(section, subject.label, parts[section])
+
+    def _cells(self, subject: Subject) -> Iterator[Row]:
+        from decodecli.bench.sweeps import cell_rows
+
+        yield from cell_rows(subject, min(self.plan.repetitions, _SLOW), self.plan.quick)
+
+    def _sweep(self, folder: Path) -> Iterator[Row]:
+        from decodecli.bench.sweeps import process_rows
+
+        repeat = min(self.plan.repetitions, _SLOW)
+        yield from process_rows(folder / "sweep", self.device, repeat, self.plan.quick)
 
     def _llama(self, subject: Subject, folder: Path) -> Iterator[Row]:
         from decodecli.bench.llama import llama_rows

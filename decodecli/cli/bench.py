@@ -22,7 +22,7 @@ FORMATS = ("text", "json", "markdown")
 MEASURE = "Measuring"
 _SHAPES = ("builtin", "gpt2", "llama-1b", "llama-8b")
 _SECTIONS = (
-    "decode", "trace", "bandwidth", "llama", "load", "sampler", "start", "neighbours", "memory",
+    "decode", "trace", "bandwidth", "sweep", "llama", "load", "sampler", "start", "neighbours", "memory",
 )  # fmt: skip
 
 Shapes = Annotated[

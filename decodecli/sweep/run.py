@@ -104,7 +104,7 @@ def _record(done: Done) -> CellRecord:
         mean_logprob=summary.mean_logprob,
         perplexity=summary.perplexity,
         mean_entropy=fmean(done.entropies) if done.entropies else None,
-        **cell_numbers(summary.token_ids),
+        **cell_numbers(summary.token_ids, done.job.prefix.lm.eos_ids),
         correct=cell.prompt.answered_by(summary.text),
         segments=done.segments,
         logprobs=tuple(round(value, _DIGITS) for value in done.logprobs),

@@ -1,0 +1,122 @@
+"""Cells from one loaded model: the records of `generate` alone, each prompt prefilled once."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from decodecli.engine.decode import generate
+from decodecli.settings import SamplingParams
+from decodecli.sweep import run
+from decodecli.sweep.cells import Cell, Prompt
+from decodecli.sweep.run import run_cells
+
+PROMPTS = (
+    Prompt("The capital of Japan is", "japan", ("Tokyo",), "knowledge"),
+    Prompt("Once upon a time", "once", None, "stories"),
+    Prompt("東京は", "tokyo"),
+)
+
+
+def some_cells(count: int) -> list[Cell]:
+    """Prompt outermost, as a grid has them."""
+    dice = random.Random(7)
+    return [
+        Cell(
+            number,
+            PROMPTS[number * len(PROMPTS) // count],
+            SamplingParams(
+                temperature=dice.choice((0, 0.5, 1.0, 1.6)),
+                top_p=dice.choice((0.9, 1.0)),
+                max_new_tokens=dice.choice((4, 10)),
+                seed=dice.randrange(100),
+            ),
+            dice.choice((None, True, False)),
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_cell_has_what_generate_alone_has(lm, exact) -> None:
+    cells = some_cells(12)
+    found = {o.record.index: o.record for o in run_cells(lm, cells, batch_size=5, exact=exact)}
+    for cell in cells:
+        record, alone = (
+            found[cell.index],
+            generate(lm, cell.prompt.text, cell.params, bos=cell.bos).summary,
+        )
+        assert (record.text, record.token_ids) == (alone.text, alone.token_ids)
+        assert record.finish_reason == alone.finish_reason
+        assert record.prompt_tokens == alone.prompt_tokens
+        assert record.mean_logprob == pytest.approx(alone.mean_logprob, rel=1e-4, abs=1e-5)
+        assert "".join(record.segments) == record.text
+        assert record.params["seed"] == cell.params.seed
+        assert record.params["bos"] is cell.bos
+        assert record.correct is cell.prompt.answered_by(record.text)
+
+
+def test_each_prompt_is_prefilled_once(lm, monkeypatch) -> None:
+    prefilled = []
+    original = run.prefill
+
+    def counted(model, text, bos):
+        prefilled.append((text, bos))
+        return original(model, text, bos)
+
+    monkeypatch.setattr(run, "prefill", counted)
+    cells = some_cells(30)
+    assert len(list(run_cells(lm, cells))) == 30
+    assert sorted(map(str, prefilled)) == sorted(
+        map(str, {(cell.prompt.text, cell.bos) for cell in cells})
+    )
+
+
+def test_a_prompt_that_the_model_does_not_take_is_an_error_of_its_cells_alone(lm) -> None:
+    long = Prompt("word " * 600, "long")
+    cells = [
+        Cell(0, long, SamplingParams(seed=0)),
+        *some_cells(9)[:3],
+        Cell(9, long, SamplingParams(seed=1)),
+    ]
+    found = [outcome.record for outcome in run_cells(lm, cells)]
+    assert len(found) == 5
+    failed = [record for record in found if record.finish_reason == "error"]
+    assert [record.prompt_id for record in failed] == ["long", "long"]
+    assert "room for" in (failed[0].error or "")
+    assert failed[0].token_ids == ()
+
+
+def test_traces_are_those_of_a_run(lm) -> None:
+    [outcome] = run_cells(
+        lm, [Cell(3, PROMPTS[0], SamplingParams(seed=1, max_new_tokens=5), False)],
+        traces=True, candidates=4,
+    )  # fmt: skip
+    assert outcome.trace is not None
+    header, *steps, summary = map(json.loads, outcome.trace)
+    assert header["type"] == "run"
+    assert header["params"]["bos"] is False
+    assert header["seed"] == 1
+    assert [step["type"] for step in steps] == ["step"] * len(outcome.record.token_ids)
+    assert {len(step["candidates"]) for step in steps} <= {4, 5}
+    assert summary["token_ids"] == list(outcome.record.token_ids)
+    without = next(run_cells(lm, [Cell(0, PROMPTS[0], SamplingParams(seed=1))]))
+    assert without.trace is None
+
+
+def test_tokens_are_counted_as_they_come(lm) -> None:
+    counts: list[int] = []
+    found = list(run_cells(lm, some_cells(10), batch_size=4, on_tokens=counts.append))
+    assert sum(counts) == sum(outcome.record.new_tokens for outcome in found)
+    assert len(counts) > 10
+
+
+def test_an_end_token_is_no_n_gram(lm) -> None:
+    cell = Cell(0, PROMPTS[0], SamplingParams(temperature=0, seed=0, max_new_tokens=30))
+    [outcome] = run_cells(lm, [cell])
+    ids = outcome.record.token_ids
+    if outcome.record.finish_reason == "stop":
+        ids = ids[:-1]
+    assert outcome.record.distinct_1 == pytest.approx(len(set(ids)) / len(ids))
