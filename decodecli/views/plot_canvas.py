@@ -42,6 +42,7 @@ class Sheet:
         from matplotlib.figure import Figure
 
         self.width, self.height = size
+        self._widths: dict[tuple[str, float], float] = {}
         fonts = fonts_for((*texts, title, subtitle, _SIGNS))
         self.spell = fonts.spell
         matplotlib.rcParams["font.family"] = list(fonts.families)
@@ -62,10 +63,12 @@ class Sheet:
 
     def text_width(self, text: str, points: float) -> float:
         """Inches that a text takes."""
-        probe = self.figure.text(0, 0, text, fontsize=points)
-        box = probe.get_window_extent()
-        probe.remove()
-        return float(box.width / self.figure.dpi)
+        if (text, points) not in self._widths:
+            probe = self.figure.text(0, 0, text, fontsize=points)
+            box = probe.get_window_extent()
+            probe.remove()
+            self._widths[text, points] = float(box.width / self.figure.dpi)
+        return self._widths[text, points]
 
     def fitted(self, text: str, points: float, inches: float) -> str:
         """`text` cut to a width."""
@@ -78,6 +81,11 @@ class Sheet:
     def settle(self) -> None:
         """Lay out, so that boxes can be measured."""
         self.figure.draw_without_rendering()
+
+    def freeze(self) -> None:
+        """Lay out for good: what is added now fits in, and saving does not lay out again."""
+        self.settle()
+        self.figure.set_layout_engine("none")
 
     def legend(self, handles: Sequence[Any], labels: Sequence[str]) -> None:
         """Under the axes, in as many columns as fit."""

@@ -92,10 +92,10 @@ def records(
 
 
 def numbers_at(
-    temperature: float, top_p: float = 1.0, task: str | None = None
+    temperature: float, top_p: float = 1.0, task: str | None = None, more: float = 0.0
 ) -> dict[str, Estimate]:
     """Every metric of a setting, as they go with temperature: plausible, smooth, told apart."""
-    heat = min(temperature, 4.0) * (0.5 + 0.5 * top_p)
+    heat = (min(temperature, 4.0) + more) * (0.5 + 0.5 * top_p)
     values = {
         "mean_logprob": -0.4 - 1.6 * heat,
         "perplexity": math.exp(0.4 + 1.6 * heat),
@@ -131,7 +131,11 @@ def summary(
     for values in itertools.product(*axes.values()):
         setting = dict(zip(axes, values, strict=True))
         for task in tasks:
-            found = numbers_at(setting.get("temperature", 1.0), setting.get("top_p", 1.0), task)
+            others = (k for k in axes if k not in ("temperature", "top_p"))
+            more = 0.1 * sum(axes[k].index(setting[k]) for k in others)
+            found = numbers_at(
+                setting.get("temperature", 1.0), setting.get("top_p", 1.0), task, more
+            )
             kept = {name: found[name] for name in METRICS if name in found and name not in without}
             settings.append(SettingSummary(setting, task, 15, kept))
     given: dict[str, Any] = {

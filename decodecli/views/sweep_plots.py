@@ -1,0 +1,153 @@
+"""The pictures of a sweep in a folder: each number over the first axis, maps of two, the plane of
+quality and diversity; and the README's.
+
+Lines are in viridis for values that are numbers, in Okabe and Ito's colours otherwise, each with its
+own dashes and marks. The same summary gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from decodecli.errors import UsageError, WriteError
+from decodecli.sweep_reports import SweepSummary
+from decodecli.views import plots
+from decodecli.views.plot_canvas import MARKS, TOKENS, Sheet
+from decodecli.views.sweep_curves import Across, Shown, intervals, page_figure, pages, panel_name
+from decodecli.views.sweep_data import facts, layout, tasks
+from decodecli.views.sweep_maps import has_map, has_plane, map_figure, map_metrics, plane_figure
+from decodecli.views.visible import one_line
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "svg", "pdf")
+_MOST_MAPS = 6
+
+
+def draw_sweep(summary: SweepSummary, folder: Path | str, format: str = "png") -> list[Path]:
+    """Write every picture that the summary gives, `NAME.FORMAT`; returns their paths in order.
+
+    A number that has one value only, or an axis that does, is not drawn. `folder` is made.
+
+    Raises:
+        UsageError: matplotlib is missing.
+        WriteError: a file cannot be written.
+    """
+    check_matplotlib()
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"cannot make {folder}: {error.strerror}", "choose another folder"
+        ) from error
+    found = []
+    for name, make in pictures(summary):
+        path = folder / f"{name}.{format}"
+        plots.save_figure(str(path), make)
+        found.append(path)
+    return found
+
+
+def check_matplotlib() -> None:
+    """Raises `UsageError` where pictures cannot be drawn."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "the plots need matplotlib, which is not installed",
+            "pip install 'decodecli[plots]', or --no-plots",
+        ) from None
+
+
+def pictures(summary: SweepSummary) -> Iterator[tuple[str, Callable[[], Figure]]]:
+    """Names and makers of the pictures, to be called within `plots.style()`."""
+    shown = Shown.of(summary)
+    for page in pages(shown):
+        yield page.name, partial(page_figure, shown, page)
+    if has_map(shown):
+        panels = [panel for panel in shown.panels if map_metrics(shown, panel)]
+        for place, panel in enumerate(panels[:_MOST_MAPS]):
+            yield _map_name(panel_name(*panel), place), partial(map_figure, shown, panel)
+    if has_plane(shown):
+        yield "quality-diversity", partial(plane_figure, shown)
+
+
+def _map_name(panel: str, place: int) -> str:
+    """A file's name: `heatmap`, `heatmap-knowledge`, with a number where letters would not do."""
+    plain = re.sub(r"[^A-Za-z0-9.]+", "-", panel).strip("-.")
+    number = str(place + 1) if place and len(plain) < len(panel) else ""
+    return "-".join(part for part in ("heatmap", number, plain) if part)
+
+
+def draw_readme(summary: SweepSummary, path: Path | str) -> None:
+    """What temperature does, in one picture: right answers fall, texts say fewer things twice.
+
+    A line for each task: of those with right answers their share, of the others distinct-2.
+
+    Raises:
+        UsageError: an unknown suffix, or matplotlib is missing; no axis of numbers varies.
+        WriteError: the file cannot be written.
+    """
+    check_matplotlib()
+    plots.save_figure(str(path), lambda: readme_figure(summary))
+
+
+def readme_figure(summary: SweepSummary) -> Figure:
+    """The figure that `draw_readme` writes."""
+    placed = layout(summary)
+    if placed.across is None:
+        raise UsageError("nothing varies in this sweep", "give --temperature several values")
+    across, shown = Across(summary, placed), Shown.of(summary)
+    named = [task for task in tasks(summary) if task is not None]
+    sheet = Sheet(
+        (7.2, 3.9),
+        f"Right answers and variety over {one_line(across.axis)}",
+        " · ".join([*facts(summary), "95 % intervals"]),
+        named,
+    )
+    axes = sheet.figure.add_subplot()
+    ends = []
+    for place, line in enumerate(shown.lines):
+        judged = bool(line.points("accuracy", across.axis))
+        points = line.points("accuracy" if judged else "distinct_2", across.axis)
+        if not points:
+            continue
+        xs, ys = [across.place(x) for x, _ in points], [e.value for _, e in points]
+        colour = TOKENS[place % len(TOKENS)]
+        axes.plot(xs, ys, color=colour, marker=MARKS[place % len(MARKS)], markersize=5)
+        intervals(axes, xs, [e for _, e in points], colour)
+        words = "right answers" if judged else "distinct-2"
+        name = f"{one_line(line.task)}: {words}" if line.task else words
+        ends.append((xs[-1], ys[-1], sheet.spell(name), colour))
+    across.draw(axes)
+    axes.set_xlabel(sheet.spell(across.label))
+    axes.set_ylim(0, 1.04)
+    axes.set_yticks([k / 5 for k in range(6)], [f"{20 * k}%" for k in range(6)])
+    _tell_ends(sheet, axes, ends)
+    sheet.freeze()
+    across.ticks(sheet, axes)
+    return sheet.figure
+
+
+def _tell_ends(sheet: Sheet, axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Each line's name where it ends, to the right of the axes, no two over one another."""
+    below = -1.0
+    for x, y, name, colour in sorted(ends, key=lambda end: end[1]):
+        y = below = max(y, below + 0.07)
+        axes.annotate(
+            name,
+            (x, y),
+            (10, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=colour,
+            annotation_clip=False,
+        )

@@ -1,0 +1,285 @@
+"""Pictures of a sweep: every number and interval where the summary has it, and all of it legible."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from sweep_inputs import HOSTILE, summary
+
+from decodecli.errors import UsageError, WriteError
+from decodecli.views import plots
+from decodecli.views.sweep_curves import NAMED, Shown, page_figure, pages
+from decodecli.views.sweep_maps import has_map, map_figure, map_metrics, plane_figure
+from decodecli.views.sweep_plots import draw_readme, draw_sweep, pictures, readme_figure
+
+pytest.importorskip("matplotlib")
+from matplotlib.collections import FillBetweenPolyCollection, LineCollection
+
+TWO = {"temperature": (0.2, 0.7, 1.0, 1.4), "top_p": (0.2, 0.9)}
+EXTREMES = {"temperature": (0.001, 0.01, 1.0, 1.8, 20.0)}
+MANY = {
+    "temperature": tuple(round(0.1 * k, 1) for k in range(21)),
+    "top_p": tuple(round(0.05 * k, 2) for k in range(4, 21)),
+}
+WORDS = {"bos": (True, False), "stop": ((), ("\n",), ("$x$", *HOSTILE))}
+THREE = TWO | {"bos": (True, False)}
+SWEEPS = {
+    "two": summary(TWO),
+    "extremes": summary(EXTREMES),
+    "zero": summary({"temperature": (0, 0.01, 0.1, 1.0, 10.0), "top_k": (0, 40)}),
+    "many": summary(MANY),
+    "words": summary(WORDS),
+    "tasks": summary(THREE, tasks=("knowledge", "_story" * 9)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings():
+    """A glyph that is missing, a layout that collapses: matplotlib only warns."""
+    with warnings.catch_warnings(), plots.style():
+        warnings.simplefilter("error")
+        yield
+
+
+def curves(shown, place=0):
+    """The first pages' axes by metric and panel."""
+    page = pages(shown)[place]
+    figure = page_figure(shown, page)
+    cells = [cell for row in page.rows for cell in row]
+    return figure, {
+        (cell[0].name, cell[1][0]): axes
+        for cell, axes in zip(cells, figure.axes, strict=False)
+        if cell
+    }
+
+
+def data_lines(axes):
+    """The lines with data; the legend's have none."""
+    return [line for line in axes.lines if len(line.get_xdata())]
+
+
+def texts(figure):
+    """Every text that is to be seen, with its place in pixels."""
+    figure.draw_without_rendering()
+    found = [*figure.texts]
+    for axes in figure.axes:
+        if not axes.get_visible():
+            continue
+        found += [axes._left_title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.majorTicks and axis.get_tick_params().get("labelleft", True):
+                low, high = sorted(axis.get_view_interval())
+                ticks = zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=False)
+                found += [
+                    t for at, t in ticks if low - 1e-9 <= at <= high + 1e-9 and t.get_visible()
+                ]
+        if axes.get_legend():
+            found += axes.get_legend().get_texts()
+    return [(t.get_text(), t.get_window_extent()) for t in found if t.get_text()]
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_no_text_covers_another_or_leaves_the_picture(name):
+    for picture, make in pictures(SWEEPS[name]):
+        figure = make()
+        for text, box in texts(figure):
+            assert box.x0 >= -1, (picture, text)
+            assert box.y0 >= -1, (picture, text)
+            assert box.x1 <= figure.bbox.x1 + 1, (picture, text)
+            assert box.y1 <= figure.bbox.y1 + 1, (picture, text)
+        for (one, a), (other, b) in itertools.combinations(texts(figure), 2):
+            assert not a.padded(-1).overlaps(b), (picture, one, other)
+
+
+def test_every_number_is_on_its_line():
+    sweep = SWEEPS["two"]
+    _, axes = curves(Shown.of(sweep))
+    assert len(axes) == 12
+    for (metric, _), one in axes.items():
+        lines = data_lines(one)
+        assert len(lines) == 2
+        for top_p, line in zip((0.2, 0.9), lines, strict=True):
+            wanted = [
+                (s.setting["temperature"], s.numbers[metric].value)
+                for s in sweep.settings
+                if s.setting["top_p"] == top_p
+            ]
+            np.testing.assert_allclose(line.get_xydata(), wanted)
+
+
+def test_every_interval_is_drawn_from_end_to_end():
+    sweep = SWEEPS["two"]
+    _, axes = curves(Shown.of(sweep))
+    for (metric, _), one in axes.items():
+        bars = [c for c in one.collections if isinstance(c, LineCollection)]
+        ends = {tuple(segment[:, 1]) for bar in bars for segment in bar.get_segments()}
+        wanted = {(s.numbers[metric].low, s.numbers[metric].high) for s in sweep.settings}
+        assert {(round(a, 9), round(b, 9)) for a, b in ends} == {
+            (round(a, 9), round(b, 9)) for a, b in wanted
+        }
+
+
+def test_a_long_line_has_its_intervals_as_a_band():
+    sweep = summary({"temperature": MANY["temperature"]})
+    _, axes = curves(Shown.of(sweep))
+    (band,) = axes["accuracy", None].collections
+    assert isinstance(band, FillBetweenPolyCollection)
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert heights.min() == pytest.approx(min(s.numbers["accuracy"].low for s in sweep.settings))
+    assert heights.max() == pytest.approx(max(s.numbers["accuracy"].high for s in sweep.settings))
+
+
+def test_a_number_without_an_interval_has_none_drawn():
+    sweep = summary({"temperature": (0.2, 1.0)})
+    for setting in sweep.settings:
+        for name, found in list(setting.numbers.items()):
+            setting.numbers[name] = type(found)(found.value, None, None, 1)
+    _, axes = curves(Shown.of(sweep))
+    assert not any(one.collections for one in axes.values())
+
+
+def test_values_that_grow_by_ratios_get_a_log_axis_with_zero_before_them():
+    _, axes = curves(Shown.of(SWEEPS["extremes"]))
+    assert axes["accuracy", None].get_xscale() == "log"
+    _, axes = curves(Shown.of(SWEEPS["two"]))
+    assert axes["accuracy", None].get_xscale() == "linear"
+    _, axes = curves(Shown.of(SWEEPS["zero"]))
+    one = axes["accuracy", None]
+    assert one.get_xscale() == "log"
+    assert data_lines(one)[0].get_xdata()[0] == pytest.approx(0.001)
+    names = {
+        round(t, 6): n.get_text()
+        for t, n in zip(one.get_xticks(), one.get_xticklabels(), strict=True)
+    }
+    assert names[0.001] == "0"
+
+
+def test_greedy_stands_at_zero_on_a_linear_axis_and_is_named():
+    figure, axes = curves(Shown.of(summary({"temperature": (0.0, 0.7, 1.0)})))
+    assert data_lines(axes["accuracy", None])[0].get_xdata()[0] == 0
+    assert any("0 is greedy" in one.get_xlabel() for one in figure.axes)
+
+
+def test_what_has_one_value_is_not_drawn():
+    assert list(pictures(summary({}))) == []
+    sweep = summary({"temperature": (0.2, 1.0)})
+    for setting in sweep.settings:
+        setting.numbers["accuracy"] = sweep.settings[0].numbers["accuracy"]
+    metrics = [cell[0].name for row in pages(Shown.of(sweep))[0].rows for cell in row if cell]
+    assert "accuracy" not in metrics
+    assert "mean_logprob" in metrics
+
+
+def test_tasks_and_a_third_axis_make_panels():
+    shown = Shown.of(SWEEPS["tasks"])
+    found = pages(shown)
+    assert [page.name for page in found] == ["metrics", "metrics-2"]
+    assert {len(row) for page in found for row in page.rows} == {4}
+    figure = page_figure(shown, found[0])
+    titles = [axes._left_title.get_text() for axes in figure.axes[:4]]
+    assert titles[0] == "knowledge · bos on"
+    assert all(title.startswith("_story") for title in titles[1::2])
+    assert titles[2] == "knowledge · bos off"
+
+
+def test_many_lines_are_told_by_a_scale_of_colours():
+    assert len(MANY["top_p"]) > NAMED
+    figure, axes = curves(Shown.of(SWEEPS["many"]))
+    one = axes["accuracy", None]
+    assert len(data_lines(one)) == len(MANY["top_p"])
+    assert len({line.get_color() for line in data_lines(one)}) == len(MANY["top_p"])
+    assert one.get_legend() is None
+    assert figure.axes[-1].get_ylabel() == "top_p"
+
+
+def test_hundreds_of_lines_are_thinned_and_the_picture_says_so():
+    sweep = summary({"temperature": (0.2, 1.0, 1.4), "top_k": tuple(range(300))})
+    figure, axes = curves(Shown.of(sweep))
+    assert len(data_lines(axes["accuracy", None])) == 60
+    assert "60 of 300 lines" in figure.texts[1].get_text()
+
+
+def test_a_heat_map_holds_the_numbers_and_needs_three_values_each():
+    assert not has_map(Shown.of(SWEEPS["two"]))
+    sweep = SWEEPS["many"]
+    shown = Shown.of(sweep)
+    assert has_map(shown)
+    metrics = map_metrics(shown, shown.panels[0])
+    figure = map_figure(shown, shown.panels[0])
+    for metric, axes in zip(metrics, figure.axes, strict=False):
+        values = np.asarray(axes.images[0].get_array())
+        for setting in sweep.settings:
+            x = MANY["temperature"].index(setting.setting["temperature"])
+            y = MANY["top_p"].index(setting.setting["top_p"])
+            assert values[y, x] == pytest.approx(setting.numbers[metric.name].value)
+
+
+def test_cells_of_a_zipped_or_unfinished_map_stay_grey():
+    axes = {"temperature": (0.2, 1.0, 1.4), "top_p": (0.2, 0.9, 1.0)}
+    whole = summary(axes)
+    shown = Shown.of(summary(axes, settings=whole.settings[:-1]))
+    values = map_figure(shown, shown.panels[0]).axes[0].images[0].get_array()
+    assert np.ma.getmaskarray(values).sum() == 1
+
+
+def test_the_plane_has_a_point_a_setting():
+    sweep = SWEEPS["two"]
+    figure = plane_figure(Shown.of(sweep))
+    logprob, accuracy = figure.axes[:2]
+    for axes, metric in ((logprob, "mean_logprob"), (accuracy, "accuracy")):
+        points = np.concatenate([line.get_xydata() for line in data_lines(axes)])
+        wanted = [
+            (1 - s.numbers["self_bleu_4"].value, s.numbers[metric].value) for s in sweep.settings
+        ]
+        np.testing.assert_allclose(sorted(map(tuple, points)), sorted(wanted))
+        assert {text.get_text() for text in axes.texts} == {"0.2", "0.7", "1", "1.4"}
+
+
+def test_without_seeds_to_compare_the_plane_takes_distinct_2():
+    sweep = summary(TWO, without=("self_bleu_4",))
+    axes = plane_figure(Shown.of(sweep)).axes[-1]
+    assert "distinct-2" in axes.get_xlabel()
+
+
+@pytest.mark.parametrize("format", ["png", "svg"])
+def test_the_same_summary_gives_the_same_files(format, tmp_path):
+    first, second = (draw_sweep(SWEEPS["two"], tmp_path / name, format) for name in "ab")
+    assert [path.name for path in first] == [f"metrics.{format}", f"quality-diversity.{format}"]
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+        assert len(one.read_bytes()) > 2000
+
+
+def test_files_of_several_heat_maps_have_names_of_their_own():
+    axes = {"temperature": (0.2, 1.0, 1.4), "top_p": (0.2, 0.9, 1.0)}
+    names = [name for name, _ in pictures(summary(axes, tasks=("../x", "a b", "日本", "../x/")))]
+    maps = [name for name in names if name.startswith("heatmap")]
+    assert len(set(maps)) == 4
+    assert not any("/" in name or name.startswith(".") for name in names)
+
+
+def test_the_readmes_picture_has_right_answers_and_distinctness(tmp_path):
+    sweep = summary({"temperature": (0.2, 0.7, 1.0, 1.4)}, tasks=("knowledge", "story"))
+    (axes,) = readme_figure(sweep).axes
+    knowledge, story = data_lines(axes)
+    assert list(knowledge.get_ydata()) == [
+        s.numbers["accuracy"].value for s in sweep.settings if s.task == "knowledge"
+    ]
+    assert list(story.get_ydata()) == [
+        s.numbers["distinct_2"].value for s in sweep.settings if s.task == "story"
+    ]
+    names = {text.get_text() for text in axes.texts}
+    assert names == {"knowledge: right answers", "story: distinct-2"}
+    draw_readme(sweep, tmp_path / "sweep.svg")
+    assert (tmp_path / "sweep.svg").read_text().startswith("<?xml")
+    with pytest.raises(UsageError):
+        draw_readme(summary({}), tmp_path / "none.svg")
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match="file"):
+        draw_sweep(SWEEPS["two"], tmp_path / "file" / "plots")
