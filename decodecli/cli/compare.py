@@ -35,7 +35,7 @@ At = Annotated[
 ]  # fmt: skip
 Seed = Annotated[
     str | None,
-    o.option("--seed", panel=CELLS, default="all, not drawn", metavar="S…",
+    o.option("--seed", panel=CELLS, default="all", metavar="S…",
     help="Only the cells of these seeds, as 0,3 or 0..4."),
 ]  # fmt: skip
 Limit = Annotated[

@@ -42,7 +42,7 @@ PromptFile = Annotated[
     str | None,
     o.option(
         "--prompts", panel=o.INPUT, default=None, metavar="FILE",
-        help="Prompts from FILE: a line each, or JSONL with prompt, id, expect, task.",
+        help="Prompts from FILE (or -): a line each, or JSONL with prompt, id, expect, task.",
     ),
 ]  # fmt: skip
 File = Annotated[

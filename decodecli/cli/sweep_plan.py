@@ -20,7 +20,7 @@ from decodecli.settings import SEED_LIMIT, LoadParams, check_choice, flag_name
 from decodecli.sweep.asked import NAME, read_found
 from decodecli.sweep.cells import Cell, Prompt
 from decodecli.sweep.grid import Grid, GridFile, describe, plan, read_grid, zip_group
-from decodecli.sweep.prompts import gather_prompts
+from decodecli.sweep.prompts import gather_prompts, parse_prompts
 from decodecli.views.sweep_data import setting_name, value_name
 from decodecli.views.visible import one_line
 
@@ -147,6 +147,10 @@ def _prompts(typed: Typed, grid_file: GridFile | None, notices: list[str]) -> Se
     words = [streams.read_prompt("-", None)[0] if w == "-" else w for w in typed.prompts]
     if typed.file is not None:
         words.append(streams.read_prompt(None, typed.file)[0])
+    if typed.prompt_file == "-":
+        if words:
+            raise UsageError("prompts and --prompts - were both given", "pipe them all in")
+        return parse_prompts(streams.read_data("-")[0].encode("utf-8"), "standard input")
     if words or typed.prompt_file is not None:
         return gather_prompts(words, typed.prompt_file)
     if grid_file is not None and grid_file.prompts:

@@ -155,6 +155,7 @@ def test_prompts_come_from_files_standard_input_or_the_default(cli, here):
 
     assert prompts("--prompts", "two.txt") == ["Once", "The cat"]
     assert prompts("First", "--prompts", "two.txt") == ["First", "Once", "The cat"]
+    assert prompts("--prompts", "-", stdin=b'{"prompt": "A"}\n{"prompt": "B"}\n') == ["A", "B"]
     assert prompts("--file", "one.txt") == ["Two lines\nof one"]
     assert prompts(stdin=b"From a pipe\n") == ["From a pipe"]
     assert prompts("First", "-", stdin=b"From a pipe\n") == ["First", "From a pipe"]
