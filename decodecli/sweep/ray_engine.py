@@ -173,7 +173,7 @@ class _Cluster:
         }
         for gone in self.machines.keys() - found.keys():
             self.staff.withdraw(gone)
-            del self.machines[gone]
+            self.tell(f"{self.machines.pop(gone).name} has left the cluster")
         if self.kind is None:
             self.kind = choose_kind(self.load.device, found.values())
             if self.kind is None:
@@ -203,6 +203,8 @@ class _Cluster:
             )
             self.seats[machine.id] = seat
             self.staff.offer(machine.id, room)
+            if self.versions is not None:  # the sweep is under way
+                self.tell(f"{machine.name} has joined: room for {room} more")
             self._demand(self.wanted, seat)
             self._hire()
         return iter(())
