@@ -136,7 +136,7 @@ def _beside(block: Block, width: int, style: Style) -> list[str]:
     theme, first = style.theme, block.records[0]
     heads, texts = [], []
     for record, label in zip(block.records, block.labels, strict=True):
-        facts = joined(_facts(first, record), width)
+        facts = joined(text_facts(first, record), width)
         label = clip(_plain(label, style), width)
         heads.append([theme.paint(theme.bold, label), *(theme.paint(theme.dim, f) for f in facts)])
         texts.append(_text_rows(first, record, width, style))
@@ -158,7 +158,7 @@ def _below(block: Block, style: Style) -> list[str]:
     indent = indent if beside else 2
     lines: list[str] = []
     for record, label in zip(block.records, labels, strict=True):
-        facts = _facts(first, record)
+        facts = text_facts(first, record)
         rows = _text_rows(first, record, max(style.width - indent, 1), style)
         if beside:
             gutter = [theme.paint(theme.bold, label)]
@@ -172,7 +172,7 @@ def _below(block: Block, style: Style) -> list[str]:
     return lines
 
 
-def _facts(first: CellRecord, record: CellRecord) -> list[str]:
+def text_facts(first: CellRecord, record: CellRecord) -> list[str]:
     """How long it is like the first one, whether it is right, how likely it was."""
     if record.error is not None:
         return ["failed"]

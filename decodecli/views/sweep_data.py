@@ -135,8 +135,9 @@ def frozen(setting: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _hashable(value: Any) -> Any:
-    # 1, 1.0 and True are one key to Python, and three values here.
-    return tuple(value) if isinstance(value, list) else (type(value).__name__, value)
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    return ("bool", value) if isinstance(value, bool) else value  # True is no 1 here
 
 
 def tasks(summary: SweepSummary) -> tuple[str | None, ...]:

@@ -1,0 +1,315 @@
+"""A sweep as one HTML file: table, pictures, texts coloured by surprisal, what was asked.
+
+It stands alone: no network, no library, the one small script sorts the table. Everything that comes
+from outside is escaped, and a content security policy forbids the rest.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import heappush, heappushpop
+from pathlib import Path
+from typing import Any
+
+from decodecli.sweep_reports import CellRecord, Estimate, SettingSummary, SweepSummary
+from decodecli.views.compare import MARK, Block, blocks, parting, text_facts
+from decodecli.views.numbers import count, percent
+from decodecli.views.sweep_data import (
+    Metric,
+    axis_name,
+    facts,
+    frozen,
+    numeric,
+    shown_metrics,
+    tasks,
+    value_name,
+)
+from decodecli.views.theme import LEVELS, level
+from decodecli.views.visible import one_line, safe_text
+
+CELLS = 400  # texts, shared among the settings
+ROWS = 1000  # of the table
+TOKENS = 300  # of a text
+_KINDS = {".png": "image/png", ".svg": "image/svg+xml"}
+
+
+def report_html(
+    summary: SweepSummary,
+    records: Iterable[CellRecord],
+    plots: Sequence[Path | str] = (),
+    toml: str = "",
+    *,
+    most: int = CELLS,
+) -> str:
+    """The page.
+
+    Args:
+        records: finished cells in any order; of each setting the first ones of the grid are shown.
+        plots: PNG or SVG files to take in; others are left out.
+        toml: what was asked, shown as it is.
+        most: texts at most.
+
+    Raises:
+        OSError: a plot cannot be read.
+    """
+    shown = chosen(summary, records, most)
+    parts = [
+        f"<h1>Sweep of {_text(one_line(summary.name))}</h1>",
+        f"<p class=quiet>{_text(' · '.join(facts(summary)[1:]))}</p>",
+        _section("Numbers", *_table(summary)),
+        _pictures([path for path in map(Path, plots) if path.suffix.lower() in _KINDS]),
+        _section("Texts", *_texts(shown, summary)) if shown else "",
+        _section("What was asked", f"<pre>{_text(toml)}</pre>") if toml else "",
+    ]
+    return _PAGE.format(
+        title=_text(f"Sweep of {one_line(summary.name)}"),
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src '{_hash(_SCRIPT)}'",
+        style=_STYLE,
+        body="\n".join(part for part in parts if part),
+        script=_SCRIPT,
+    )
+
+
+def _text(text: str) -> str:
+    """Text as HTML: escaped, without characters that steer or that no page may hold."""
+    return html.escape(safe_text(text), quote=True)
+
+
+def _hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _section(title: str, *parts: str) -> str:
+    return "\n".join([f"<section>\n<h2>{title}</h2>", *parts, "</section>"])
+
+
+def _pictures(paths: Sequence[Path]) -> str:
+    found = "\n".join(map(_picture, paths))
+    return _section("Pictures", f"<div class=pictures>{found}</div>") if found else ""
+
+
+def _picture(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    name = path.stem.replace("-", " ")
+    source = f"data:{_KINDS[path.suffix.lower()]};base64,{data}"
+    alt = _text(f"{name}: the table above has its numbers")
+    return f'<figure><img src="{source}" alt="{alt}"><figcaption>{_text(path.name)}</figcaption></figure>'
+
+
+def _table(summary: SweepSummary) -> Iterator[str]:
+    """Every number with its interval, a row a setting and task; a button in each heading sorts."""
+    metrics = shown_metrics(summary)
+    named = any(task is not None for task in tasks(summary))
+    left = [*map(axis_name, summary.axes), *(["task"] if named else []), "cells"]
+    headings = [(name, "") for name in left] + [(m.heading, m.title) for m in metrics]
+    words = [not numeric(s.setting.get(a) for s in summary.settings) for a in summary.axes]
+    words += [True] if named else []  # columns of text
+    yield '<div class=wide tabindex=0 role=region aria-label="Numbers of each setting">'
+    yield "<table><thead><tr>"
+    for place, (name, title) in enumerate(headings):
+        told = f' title="{_text(title)}"' if title else ""
+        told += " class=word" if place < len(words) and words[place] else ""
+        yield f"<th scope=col{told}><button type=button>{_text(name)}</button></th>"
+    yield "</tr></thead><tbody>"
+    for setting in summary.settings[:ROWS]:
+        yield _row(summary, setting, metrics, named)
+    yield "</tbody></table></div>"
+    note = "In small type: the 95 % interval. A heading sorts. docs/METRICS.md defines the numbers."
+    more = len(summary.settings) - ROWS
+    yield f"<p class=quiet>{note}{f' {count(more)} rows more: summary.csv.' if more > 0 else ''}</p>"
+
+
+def _row(
+    summary: SweepSummary, setting: SettingSummary, metrics: Sequence[Metric], named: bool
+) -> str:
+    values = [setting.setting.get(axis) for axis in summary.axes]
+    cells = [
+        _cell(value_name(value), value if numeric([value]) else value_name(value))
+        for value in values
+    ]
+    cells += [_cell(one_line(setting.task or ""), setting.task or "")] if named else []
+    cells.append(_cell(count(setting.cells), setting.cells))
+    cells += [_number(metric, setting.numbers.get(metric.name)) for metric in metrics]
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _cell(text: str, value: Any, more: str = "") -> str:
+    if numeric([value]):
+        return f'<td data-v="{float(value)!r}">{_text(text)}{more}</td>'
+    return f'<td class=word data-v="{_text(one_line(str(value)))}">{_text(text)}</td>'
+
+
+def _number(metric: Metric, found: Estimate | None) -> str:
+    if found is None:
+        return "<td></td>"
+    if found.low is None or found.high is None:
+        return _cell(metric.text(found.value), found.value)
+    ends = f"<small>{metric.text(found.low)} … {metric.text(found.high)}</small>"
+    return _cell(metric.text(found.value), found.value, ends)
+
+
+def chosen(summary: SweepSummary, records: Iterable[CellRecord], most: int) -> list[CellRecord]:
+    """The first cells of each setting in grid order, as many of each as `most` allows."""
+    settings = list(dict.fromkeys(frozen(setting.setting) for setting in summary.settings))
+    settings = settings[:most]
+    each = max(most // max(len(settings), 1), 1)
+    kept: dict[Any, list[tuple[int, CellRecord]]] = {setting: [] for setting in settings}
+    for record in records:
+        found = kept.get(frozen({axis: record.params.get(axis) for axis in summary.axes}))
+        if found is None:
+            continue
+        # A heap with the latest cell on top, which an earlier one drives out.
+        if len(found) < each:
+            heappush(found, (-record.index, record))
+        elif -record.index > found[0][0]:
+            heappushpop(found, (-record.index, record))
+    return sorted((record for found in kept.values() for _, record in found), key=lambda r: r.index)
+
+
+def _texts(shown: Sequence[CellRecord], summary: SweepSummary) -> Iterator[str]:
+    """The texts by prompt and seed, a card a setting."""
+    yield _legend()
+    if len(shown) < summary.finished:
+        yield (
+            f"<p class=quiet>{count(len(shown))} of {count(summary.finished)} texts: the first of each "
+            "setting; runs.jsonl has all.</p>"
+        )
+    found = blocks(shown)
+    prompt = None
+    for block in found:
+        first = block.records[0]
+        if first.prompt_id != prompt:
+            yield "" if prompt is None else "</details>"
+            opened = " open" if prompt is None or len(found) <= 12 else ""
+            prompt = first.prompt_id
+            name = f"<b>{_text(one_line(prompt))}</b> {_text(one_line(first.prompt))}"
+            yield f"<details{opened}><summary>{name}</summary>"
+        yield _block(block)
+    yield "</details>"
+
+
+def _legend() -> str:
+    names = "".join(f"<span class=p{k}>{_text(name)}</span> " for k, name in enumerate(LEVELS))
+    return (
+        f"<p class=legend>Probability of a token at temperature 1: {names}· the number itself under the "
+        f"pointer · <b class=mark>{MARK}</b> the first token unlike the first text’s</p>"
+    )
+
+
+def _block(block: Block) -> str:
+    cards = "".join(
+        _card(block.records[0], record, label)
+        for record, label in zip(block.records, block.labels, strict=True)
+    )
+    return f"<h3>{_text(block.name)}</h3><div class=cards>{cards}</div>"
+
+
+def _card(first: CellRecord, record: CellRecord, label: str) -> str:
+    told = " · ".join(text_facts(first, record))
+    return (
+        f"<article><h4>{_text(label)}</h4><p class=quiet>{_text(told)}</p>"
+        f"<p class=text>{''.join(_tokens(first, record))}</p></article>"
+    )
+
+
+def _tokens(first: CellRecord, record: CellRecord) -> Iterator[str]:
+    """The tokens in their colours, the mark where the text parts from the first one."""
+    place = None if record is first else parting(first, record)
+    mark = f'<b class=mark title="the first token unlike the first text\'s">{MARK}</b>'
+    tokens = list(zip(record.segments, record.logprobs, strict=False))
+    for step, (text, logprob) in enumerate(tokens[:TOKENS]):
+        if step == place:
+            yield mark
+        if text:
+            probability = math.exp(logprob)
+            yield f'<span class=p{level(probability)} title="{percent(probability)}">{_text(text)}</span>'
+    if len(tokens) > TOKENS:
+        yield f"<span class=quiet> … {count(len(tokens) - TOKENS)} tokens more</span>"
+    elif place is not None and place >= len(tokens):
+        yield mark
+    if record.error is not None:
+        yield f"<span class=quiet>{_text(record.error)}</span>"
+
+
+_PAGE = """<!doctype html>
+<html lang=en>
+<head>
+<meta charset=utf-8>
+<meta name=viewport content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+# Orange for improbable over nothing to blue for probable, behind letters of full contrast; what is
+# below 5 % is underlined too.
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f23; --quiet: #57606a; --paper: #fff; --card: #f6f8fa;
+  --rule: #d0d7de; --mark: #b0156b; --orange: 215 95 0; --blue: 0 114 178; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --quiet: #9198a1; --paper: #0d1117;
+  --card: #161b22; --rule: #30363d; --mark: #ff7ac0; --orange: 235 120 30; --blue: 50 150 230; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 15px/1.5 system-ui, "Segoe UI", "Noto Sans", "Hiragino Sans", sans-serif; }
+main { max-width: 84rem; margin: 0 auto; padding: 1.5rem; }
+h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+h3 { font-size: .95rem; margin: 1rem 0 .4rem; } h4 { font-size: .9rem; margin: 0; }
+p { margin: .3rem 0; } .quiet, figcaption, small { color: var(--quiet); font-size: .85rem; }
+.wide { overflow: auto; max-height: 40rem; border: 1px solid var(--rule); border-radius: 6px; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th { position: sticky; top: 0; background: var(--card); text-align: right; }
+th button { all: unset; cursor: pointer; padding: .4rem .7rem; font-weight: 600; white-space: nowrap; }
+th button:focus-visible, .wide:focus-visible { outline: 2px solid rgb(var(--blue)); }
+th[aria-sort=ascending] button::after { content: " ▲"; }
+th[aria-sort=descending] button::after { content: " ▼"; }
+td { padding: .25rem .7rem; text-align: right; white-space: nowrap; border-top: 1px solid var(--rule); }
+.word { text-align: left; }
+td small { display: block; font-size: .72rem; }
+tbody tr:hover { background: var(--card); }
+.pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
+figure { margin: 0; } figure img { max-width: 100%; background: #fff; border-radius: 6px; }
+details { border-top: 1px solid var(--rule); padding: .5rem 0; } summary { cursor: pointer; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .7rem; }
+article { background: var(--card); border-radius: 6px; padding: .6rem .8rem; min-width: 0; }
+.text { white-space: pre-wrap; overflow-wrap: anywhere; margin-top: .3rem; }
+.text span, .legend span { border-radius: 2px; }
+.p0 { background: rgb(var(--orange) / .55); text-decoration: underline; }
+.p1 { background: rgb(var(--orange) / .32); text-decoration: underline; }
+.p2 { background: rgb(var(--orange) / .14); }
+.p4 { background: rgb(var(--blue) / .10); } .p5 { background: rgb(var(--blue) / .22); }
+.mark { color: var(--mark); }
+pre { overflow: auto; background: var(--card); padding: .8rem; border-radius: 6px; }
+@media print { .wide { max-height: none; } }
+"""
+
+_SCRIPT = """
+const table = document.querySelector("table"), body = table.tBodies[0];
+table.tHead.addEventListener("click", event => {
+  const head = event.target.closest("th");
+  if (!head) return;
+  const down = head.ariaSort === "ascending", at = head.cellIndex;
+  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const key = row => row.cells[at].dataset.v;
+  const rows = [...body.rows].sort((a, b) => {
+    const x = key(a), y = key(b);
+    if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);
+    const order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
+    return down ? -order : order;
+  });
+  body.append(...rows);
+});
+"""
