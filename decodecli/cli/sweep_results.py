@@ -8,7 +8,7 @@ from pathlib import Path
 from decodecli.cli import streams
 from decodecli.cli.compare import MOST_SHOWN
 from decodecli.cli.sweep_plan import Plan
-from decodecli.sweep.asked import read_found
+from decodecli.sweep.asked import NAME, read_found
 from decodecli.sweep.store import RUNS, read_records, write_whole
 from decodecli.sweep.summary import summarise
 from decodecli.sweep_reports import SweepSummary
@@ -38,18 +38,34 @@ def write_numbers(plan: Plan, folder: Path) -> SweepSummary:
 
 
 def write_results(plan: Plan, folder: Path) -> None:
-    """Everything that is made of the cells, and the table on standard output unless that has lines."""
+    """Everything that is made of the cells, and the table on standard output unless that has lines.
+
+    Raises:
+        WriteError: a file could not be written.
+    """
     summary = write_numbers(plan, folder)
+    if plan.output.format == "text":
+        _print(plan, folder, summary)
     made = [RUNS, "summary.csv", "summary.md"]
+    pictures: list[Path] = []
     if plan.draws:
         from decodecli.views.sweep_plots import draw_sweep
 
-        if draw_sweep(summary, folder / "plots"):
-            made.append("plots/")
-    if plan.output.format == "text":
-        _print(plan, folder, summary)
+        pictures = draw_sweep(summary, folder / "plots")
+        made += ["plots/"] if pictures else []
+    made.append(_write_page(folder, summary, pictures))
     if not plan.output.quiet:
         streams.tell(f"Results in {folder}: {', '.join(made)}")
+
+
+def _write_page(folder: Path, summary: SweepSummary, pictures: list[Path]) -> str:
+    """`report.html`: the numbers, the pictures, texts, and what was asked."""
+    from decodecli.views.sweep_report import report_html
+
+    finished = (record for record in read_records(folder) if record.error is None)
+    toml = (folder / NAME).read_text(encoding="utf-8")
+    write_whole(folder / "report.html", report_html(summary, finished, pictures, toml))
+    return "report.html"
 
 
 def _print(plan: Plan, folder: Path, summary: SweepSummary) -> None:

@@ -20,7 +20,7 @@ from decodecli.noise import library_noise
 from decodecli.records import to_json_line
 from decodecli.sweep.asked import Asked, weights_fingerprint
 from decodecli.sweep.rates import recall, remember
-from decodecli.sweep.store import Store, look_into, open_store, read_records
+from decodecli.sweep.store import Store, check_writable, look_into, open_store, read_records
 from decodecli.sweep_reports import CellRecord
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def sweep_command(typed: Typed) -> None:
 def _begin(plan: Plan, asked: Asked, shown: _Notices) -> None:
     """Load first: a model that cannot be loaded leaves no folder."""
     assert plan.folder is not None
+    check_writable(plan.folder)
     lm = _loaded(plan, shown)
     with open_store(plan.folder, asked) as store:
         shown.tell_all(store.notices)

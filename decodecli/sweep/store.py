@@ -256,6 +256,19 @@ def look_into(folder: Path, asked: Asked) -> Found | None:
     return found
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that could not be made or written, as far as permissions tell.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    place = Path(os.path.abspath(folder))
+    while not os.path.exists(place):
+        place = place.parent
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise _unusable(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def _check_empty(folder: Path) -> None:
     """Refuse a folder that holds anything but hidden files and what a sweep that was killed at once
     leaves: an empty `runs.jsonl`."""

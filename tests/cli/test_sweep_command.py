@@ -133,8 +133,10 @@ def test_plots_are_drawn_unless_they_are_not_wanted(cli, here):
     pytest.importorskip("matplotlib")
     cli("sweep", "Once", "-t", "0.5,1,1.5", "-n", 4, "--seeds", "0,1", "--out", "out").succeeded()
     assert any((here / "out" / "plots").iterdir())
+    assert "data:image/png" in (here / "out" / "report.html").read_text()
     cli("sweep", "Once", "-t", "0.5,1", *TINY, "--out", "bare").succeeded()
     assert not (here / "bare" / "plots").exists()
+    assert "data:image" not in (here / "bare" / "report.html").read_text()
 
 
 def test_show_puts_the_texts_side_by_side(cli, here):
@@ -496,6 +498,36 @@ def test_ray_that_is_not_installed_is_told(cli, here, monkeypatch):
     result = cli("sweep", "Once", "--seed", 0, "--engine", "ray", "--out", "out", "--quiet")
     result.refused(1, "pip install 'decodecli[ray]'")
     assert list(here.iterdir()) == []
+
+
+def test_the_ray_engine_is_told_the_same_and_its_cells_are_kept(cli, here, lm, monkeypatch):
+    """A cluster is played by the engine of this machine."""
+    import importlib.util
+
+    from decodecli.sweep import ray_engine, run
+
+    told = {}
+
+    def played(load, grid, todo, *, notice, on_model, address, actors, **more):
+        told.update(load=load, address=address, actors=actors, todo=list(todo), **more)
+        notice("a cluster of one")
+        on_model(lm.info)
+        return run.run_cells(lm, (grid[index] for index in todo), **more)
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n, *a: True if n == "ray" else real(n, *a)
+    )
+    monkeypatch.setattr(ray_engine, "run_on_ray", played)
+    words = ("sweep", "Once", "--seeds", "0..3", *TINY, "--out", "out")
+    ray = ("--engine", "ray", "--address", "auto", "--actors", "2")
+    result = cli(*words, *ray).succeeded()
+    assert "a cluster of one" in result.err
+    assert (told["address"], told["actors"], told["todo"]) == ("auto", 2, [0, 1, 2, 3])
+    assert told["load"].model == "builtin"
+    assert 'dtype = "float32"' in (here / "out" / "sweep.toml").read_text()
+    assert len(cells(here / "out")) == 4
+    assert "all 4 cells are done" in cli(*words).succeeded().err, "the local engine goes on"
 
 
 # ── A dry run ──────────────────────────────────────────────────────────────────────────────────

@@ -20,7 +20,7 @@ from decodecli.errors import DecodecliError, UsageError, WriteError
 from decodecli.sweep import asked as asked_module
 from decodecli.sweep import store as store_module
 from decodecli.sweep.asked import Asked, read_found, weights_fingerprint
-from decodecli.sweep.store import open_store, read_records, trace_path
+from decodecli.sweep.store import check_writable, open_store, read_records, trace_path
 from decodecli.sweep_reports import CellRecord
 
 
@@ -388,6 +388,14 @@ def test_a_read_only_folder_is_refused_yet_can_be_read(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="cannot be used: Read-only file system"):
         open_store(tmp_path / "out", asked())
     assert len(list(read_records(tmp_path / "out"))) == 1
+
+
+def test_a_folder_that_could_not_be_made_is_refused_before_the_work(tmp_path, monkeypatch):
+    check_writable(tmp_path / "a" / "b")
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)
+    with pytest.raises(UsageError, match="cannot be used: Permission denied"):
+        check_writable(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sweep_that_cannot_begin_leaves_no_folder(tmp_path, monkeypatch):
