@@ -25,7 +25,7 @@ import decodecli
 from decodecli.engine.threads import usable_cores
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.records import ModelInfo
-from decodecli.settings import LoadParams
+from decodecli.settings import LoadParams, check_positive
 from decodecli.sweep.dispatch import Dispatch
 from decodecli.sweep.grid import Grid
 from decodecli.sweep.outcomes import Outcome, failed_cell
@@ -73,9 +73,14 @@ def run_on_ray(
         make: what loads the model on a worker; goes there by value.
 
     Raises:
+        UsageError: `actors` is below 1.
         LoadError: Ray is not installed, or no machine of the cluster can load the model.
         DecodecliError: there is no such cluster, or none of its machines can have a worker.
     """
+    if actors is not None:
+        check_positive("actors", actors, "leave it out to use all that the cluster has")
+    if not todo:
+        return
     ray = _import_ray()
     options = Options(batch_size, exact, traces, candidates)
     place = replace(load, model=_absolute(load.model), threads=load.threads or _asked_threads())
@@ -130,6 +135,7 @@ class _Cluster:
         self.versions: dict[str, str] | None = None
         self.deaths = 0  # of workers, since a cell was last finished
         self._looked = -LOOK
+        self._told_of_wait = False
         self._idle_since: float | None = None
         self._given = (ray.put(grid), options, make)  # to every worker
         self._worker = ray.remote(max_restarts=0, max_task_retries=0)(Worker)
@@ -226,7 +232,10 @@ class _Cluster:
             request_resources(bundles=[each] * count)
 
     def _check_idle(self) -> None:
-        """Give up where no worker is to be expected any more."""
+        """Say where workers wait, and give up where none is to be expected any more."""
+        if self._waits():
+            self.tell("no worker has started yet: the cluster may be busy with other work")
+            self._told_of_wait = True
         if self.actors or self.answers:
             self._idle_since = None
             return
@@ -239,6 +248,12 @@ class _Cluster:
             self._demand(self.wanted, Seat(1, float(self.kind == "cuda"), None))
         elif now - self._idle_since > PATIENCE or self.machines:
             self._give_up()
+
+    def _waits(self) -> bool:
+        """Whether workers have been starting for too long, the first time."""
+        if self._told_of_wait or not self.actors or any(each.ready for each in self.actors):
+            return False
+        return time.monotonic() - min(each.since for each in self.actors) > STARTING
 
     def _give_up(self) -> NoReturn:
         if self.problem is not None:
