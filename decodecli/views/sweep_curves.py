@@ -36,6 +36,7 @@ MOST_LINES, MOST_PANELS = 60, 12
 _BANDS = 13  # points of a line from which on intervals are bands
 _TICKS = 10  # values from which on the axis has round numbers instead
 _NAME = 28  # cells
+_GAP = 0.09  # inches from a number under the axis to the next, at the least
 _ACROSS = 4  # panels side by side
 _WIDE = 20  # times the least perplexity, from which on its axis is logarithmic
 # What stands on the first page where there are several.
@@ -168,7 +169,7 @@ class Across:
         ends = axes.transData.transform([(place, 0) for place in places])[:, 0] / sheet.figure.dpi
         kept: list[int] = []
         for k in _important(len(places)):
-            half = sheet.text_width(names[k], 8) / 2 + 0.04
+            half = sheet.text_width(names[k], 8) / 2 + _GAP
             if all(abs(ends[k] - ends[o]) > half + sheet.text_width(names[o], 8) / 2 for o in kept):
                 kept.append(k)
         kept.sort()

@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from decodecli.errors import UsageError, WriteError
-from decodecli.sweep_reports import SweepSummary
+from decodecli.sweep_reports import Estimate, SweepSummary
 from decodecli.views import plots
 from decodecli.views.plot_canvas import MARKS, TOKENS, Sheet
 from decodecli.views.sweep_curves import Across, Shown, intervals, page_figure, pages, panel_name
-from decodecli.views.sweep_data import facts, layout, tasks
+from decodecli.views.sweep_data import facts, layout
 from decodecli.views.sweep_maps import has_map, has_plane, map_figure, map_metrics, plane_figure
 from decodecli.views.visible import one_line
 
@@ -87,12 +87,13 @@ def _map_name(panel: str, place: int) -> str:
 
 
 def draw_readme(summary: SweepSummary, path: Path | str) -> None:
-    """What temperature does, in one picture: right answers fall, texts say fewer things twice.
+    """What temperature does, in one picture: right answers fall, texts grow distinct.
 
-    A line for each task: of those with right answers their share, of the others distinct-2.
+    Of tasks with right answers their share; of the others distinct-1, how many of a text's tokens are
+    new, and 1 − self-BLEU-4, how unlike the texts of different seeds are.
 
     Raises:
-        UsageError: an unknown suffix, or matplotlib is missing; no axis of numbers varies.
+        UsageError: an unknown suffix, or matplotlib is missing; nothing varies.
         WriteError: the file cannot be written.
     """
     check_matplotlib()
@@ -104,39 +105,55 @@ def readme_figure(summary: SweepSummary) -> Figure:
     placed = layout(summary)
     if placed.across is None:
         raise UsageError("nothing varies in this sweep", "give --temperature several values")
-    across, shown = Across(summary, placed), Shown.of(summary)
-    named = [task for task in tasks(summary) if task is not None]
+    across, found = Across(summary, placed), _readme_lines(summary, placed.across)
     sheet = Sheet(
-        (7.2, 3.9),
+        (7.6, 3.9),
         f"Right answers and variety over {one_line(across.axis)}",
         " · ".join([*facts(summary), "95 % intervals"]),
-        named,
+        [name for name, _ in found],
     )
     axes = sheet.figure.add_subplot()
     ends = []
-    for place, line in enumerate(shown.lines):
-        judged = bool(line.points("accuracy", across.axis))
-        points = line.points("accuracy" if judged else "distinct_2", across.axis)
-        if not points:
-            continue
+    for place, (name, points) in enumerate(found):
         xs, ys = [across.place(x) for x, _ in points], [e.value for _, e in points]
-        colour = TOKENS[place % len(TOKENS)]
-        axes.plot(xs, ys, color=colour, marker=MARKS[place % len(MARKS)], markersize=5)
+        colour, mark = TOKENS[place % len(TOKENS)], MARKS[place % len(MARKS)]
+        axes.plot(xs, ys, color=colour, marker=mark, markersize=5)
         intervals(axes, xs, [e for _, e in points], colour)
-        words = "right answers" if judged else "distinct-2"
-        name = f"{one_line(line.task)}: {words}" if line.task else words
         ends.append((xs[-1], ys[-1], sheet.spell(name), colour))
     across.draw(axes)
     axes.set_xlabel(sheet.spell(across.label))
     axes.set_ylim(0, 1.04)
     axes.set_yticks([k / 5 for k in range(6)], [f"{20 * k}%" for k in range(6)])
-    _tell_ends(sheet, axes, ends)
+    _tell_ends(axes, ends)
     sheet.freeze()
     across.ticks(sheet, axes)
     return sheet.figure
 
 
-def _tell_ends(sheet: Sheet, axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+def _readme_lines(
+    summary: SweepSummary, across: str
+) -> list[tuple[str, list[tuple[Any, Estimate]]]]:
+    """Names and points of the lines, by task."""
+    found = []
+    for line in Shown.of(summary).lines:
+        task = f"{one_line(line.task)}: " if line.task else ""
+        if points := line.points("accuracy", across):
+            found.append((f"{task}right answers", points))
+            continue
+        if points := line.points("distinct_1", across):
+            found.append((f"{task}distinct-1", points))
+        if points := line.points("self_bleu_4", across):
+            found.append((f"{task}1 − self-BLEU-4", [(x, _from_one(e)) for x, e in points]))
+    return found
+
+
+def _from_one(found: Estimate) -> Estimate:
+    """1 − an estimate."""
+    low, high = (None if end is None else 1 - end for end in (found.high, found.low))
+    return Estimate(1 - found.value, low, high, found.count)
+
+
+def _tell_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     """Each line's name where it ends, to the right of the axes, no two over one another."""
     below = -1.0
     for x, y, name, colour in sorted(ends, key=lambda end: end[1]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
 
@@ -21,8 +22,8 @@ from matplotlib.collections import FillBetweenPolyCollection, LineCollection
 TWO = {"temperature": (0.2, 0.7, 1.0, 1.4), "top_p": (0.2, 0.9)}
 EXTREMES = {"temperature": (0.001, 0.01, 1.0, 1.8, 20.0)}
 MANY = {
-    "temperature": tuple(round(0.1 * k, 1) for k in range(21)),
-    "top_p": tuple(round(0.05 * k, 2) for k in range(4, 21)),
+    "temperature": tuple(round(0.1 * k, 1) for k in range(15)),
+    "top_p": tuple(round(0.1 * k, 1) for k in range(1, 11)),
 }
 WORDS = {"bos": (True, False), "stop": ((), ("\n",), ("$x$", *HOSTILE))}
 THREE = TWO | {"bos": (True, False)}
@@ -44,9 +45,15 @@ def _no_warnings():
         yield
 
 
-def curves(shown, place=0):
-    """The first pages' axes by metric and panel."""
-    page = pages(shown)[place]
+@functools.cache
+def curves_of(name):
+    """As `curves`, of a sweep that several tests only look at."""
+    return curves(Shown.of(SWEEPS[name]))
+
+
+def curves(shown):
+    """The first page, and its axes by metric and task."""
+    page = pages(shown)[0]
     figure = page_figure(shown, page)
     cells = [cell for row in page.rows for cell in row]
     return figure, {
@@ -96,7 +103,7 @@ def test_no_text_covers_another_or_leaves_the_picture(name):
 
 def test_every_number_is_on_its_line():
     sweep = SWEEPS["two"]
-    _, axes = curves(Shown.of(sweep))
+    _, axes = curves_of("two")
     assert len(axes) == 12
     for (metric, _), one in axes.items():
         lines = data_lines(one)
@@ -112,7 +119,7 @@ def test_every_number_is_on_its_line():
 
 def test_every_interval_is_drawn_from_end_to_end():
     sweep = SWEEPS["two"]
-    _, axes = curves(Shown.of(sweep))
+    _, axes = curves_of("two")
     for (metric, _), one in axes.items():
         bars = [c for c in one.collections if isinstance(c, LineCollection)]
         ends = {tuple(segment[:, 1]) for bar in bars for segment in bar.get_segments()}
@@ -142,11 +149,11 @@ def test_a_number_without_an_interval_has_none_drawn():
 
 
 def test_values_that_grow_by_ratios_get_a_log_axis_with_zero_before_them():
-    _, axes = curves(Shown.of(SWEEPS["extremes"]))
+    _, axes = curves_of("extremes")
     assert axes["accuracy", None].get_xscale() == "log"
-    _, axes = curves(Shown.of(SWEEPS["two"]))
+    _, axes = curves_of("two")
     assert axes["accuracy", None].get_xscale() == "linear"
-    _, axes = curves(Shown.of(SWEEPS["zero"]))
+    _, axes = curves_of("zero")
     one = axes["accuracy", None]
     assert one.get_xscale() == "log"
     assert data_lines(one)[0].get_xdata()[0] == pytest.approx(0.001)
@@ -187,7 +194,7 @@ def test_tasks_and_a_third_axis_make_panels():
 
 def test_many_lines_are_told_by_a_scale_of_colours():
     assert len(MANY["top_p"]) > NAMED
-    figure, axes = curves(Shown.of(SWEEPS["many"]))
+    figure, axes = curves_of("many")
     one = axes["accuracy", None]
     assert len(data_lines(one)) == len(MANY["top_p"])
     assert len({line.get_color() for line in data_lines(one)}) == len(MANY["top_p"])
@@ -264,15 +271,19 @@ def test_files_of_several_heat_maps_have_names_of_their_own():
 def test_the_readmes_picture_has_right_answers_and_distinctness(tmp_path):
     sweep = summary({"temperature": (0.2, 0.7, 1.0, 1.4)}, tasks=("knowledge", "story"))
     (axes,) = readme_figure(sweep).axes
-    knowledge, story = data_lines(axes)
+    knowledge, distinct, unlike = data_lines(axes)
     assert list(knowledge.get_ydata()) == [
         s.numbers["accuracy"].value for s in sweep.settings if s.task == "knowledge"
     ]
-    assert list(story.get_ydata()) == [
-        s.numbers["distinct_2"].value for s in sweep.settings if s.task == "story"
+    stories = [s.numbers for s in sweep.settings if s.task == "story"]
+    assert list(distinct.get_ydata()) == [found["distinct_1"].value for found in stories]
+    assert list(unlike.get_ydata()) == [1 - found["self_bleu_4"].value for found in stories]
+    names = [text.get_text() for text in axes.texts]
+    assert sorted(names) == [
+        "knowledge: right answers",
+        "story: 1 − self-BLEU-4",
+        "story: distinct-1",
     ]
-    names = {text.get_text() for text in axes.texts}
-    assert names == {"knowledge: right answers", "story: distinct-2"}
     draw_readme(sweep, tmp_path / "sweep.svg")
     assert (tmp_path / "sweep.svg").read_text().startswith("<?xml")
     with pytest.raises(UsageError):
