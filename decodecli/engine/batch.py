@@ -29,7 +29,9 @@ from decodecli.errors import DecodecliError, DecodeError
 from decodecli.records import RunHeader, RunSummary, Step
 from decodecli.settings import SamplingParams
 
-TOLERANCE = 5e-5  # of a logit in float32; five times what was seen
+TOLERANCE = (
+    5e-5  # of a logit in float32: three times what was seen in models of up to 400 M parameters
+)
 
 
 @dataclass(frozen=True)
