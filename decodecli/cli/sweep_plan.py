@@ -18,16 +18,13 @@ from decodecli.config import Effective, OutputParams, SweepParams, resolve
 from decodecli.errors import UsageError
 from decodecli.settings import SEED_LIMIT, LoadParams, check_choice, flag_name
 from decodecli.sweep.asked import NAME, read_found
-from decodecli.sweep.cells import Cell, Prompt
-from decodecli.sweep.grid import Grid, GridFile, describe, plan, read_grid, zip_group
+from decodecli.sweep.cells import Prompt
+from decodecli.sweep.grid import Grid, GridFile, plan, read_grid, zip_group
 from decodecli.sweep.prompts import gather_prompts, parse_prompts
-from decodecli.views.sweep_data import setting_name, value_name
-from decodecli.views.visible import one_line
 
 # Options that sweep.toml keeps of the model; the others are this machine's, or trust in its files.
 _KEPT = ("model", "revision", "device", "dtype", "quantize")
 _ONLY_RAY = ("address", "actors")
-_SHOWN = 5  # cells at either end of a dry run's list
 
 
 @dataclass(frozen=True)
@@ -199,72 +196,3 @@ def _repeated(effective: Effective) -> Iterator[str]:
             yield flag_name(name if value else f"no_{name}")
         else:
             yield from (flag_name(name), str(value))
-
-
-def plan_lines(found: Plan, done: int, rate: float | None) -> list[str]:
-    """What a plan comes to, for `--dry-run`: axes, cells, tokens, and how long that takes.
-
-    Args:
-        done: cells that are finished already. rate: tokens a second, where one was measured.
-    """
-    size = describe(found.grid)
-    lines = [f"{found.load.model}: {_times(found)} = {size.cells:,} cells", ""]
-    axes = {**size.varying, "seed": found.grid.seeds}
-    width = max(len(name) for name in axes)
-    lines += [f"  {name:<{width}}  {_values(values)}" for name, values in axes.items()]
-    lines += [f"  paired: {', '.join(group)}" for group in size.zipped]
-    lines += ["", *_cell_lines(found.grid), ""]
-    lines.append(
-        f"at most {size.tokens:,} tokens, after {size.prefills:,} "
-        f"{'prompt that is' if size.prefills == 1 else 'prompts that are'} read once"
-    )
-    if size.repeated:
-        lines.append(f"{size.repeated:,} cells are greedy and repeat that of another seed")
-    if done:
-        lines.append(f"{done:,} of {size.cells:,} cells are done")
-    left = size.tokens * (size.cells - done) / size.cells
-    if rate:
-        lines.append(
-            f"at most {_duration(left / rate)} at {rate:,.0f} tokens/s, as measured before"
-        )
-    else:
-        lines.append("how long that takes is not known before a first run with this model")
-    return lines
-
-
-def _times(found: Plan) -> str:
-    size = describe(found.grid)
-    parts = [(size.prompts, "prompt"), (size.settings, "setting"), (size.seeds, "seed")]
-    return " × ".join(f"{n:,} {name}{'' if n == 1 else 's'}" for n, name in parts)
-
-
-def _values(values: Sequence[Any]) -> str:
-    shown = [value_name(value) for value in values]
-    if len(shown) > 12:
-        shown = [*shown[:8], "…", shown[-1]]
-    return f"{', '.join(shown)}" + (f"  ({len(values):,})" if len(values) > 1 else "")
-
-
-def _cell_lines(grid: Grid) -> list[str]:
-    """The first and the last cells."""
-    indices = range(len(grid))
-    few = [*indices[:_SHOWN], *indices[max(len(grid) - _SHOWN, _SHOWN) :]]
-    lines = []
-    for index in few:
-        cell = grid[index]
-        if index and index - 1 not in few:
-            lines.append("  …")
-        setting = {name: _of_cell(cell, name) for name in (*grid.varying, "seed")}
-        number = f"{index:>{len(str(len(grid)))}}"
-        lines.append(f"  {number}  {one_line(cell.prompt.id)} · {setting_name(setting)}")
-    return lines
-
-
-def _of_cell(cell: Cell, name: str) -> Any:
-    return cell.bos if name == "bos" else getattr(cell.params, name)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 1 else "a second"
-    return f"{seconds / 60:,.0f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"

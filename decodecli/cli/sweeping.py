@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
 from decodecli.cli.running import loading_line
-from decodecli.cli.sweep_plan import Plan, Typed, plan_lines, planned
+from decodecli.cli.sweep_dry_run import show_plan
+from decodecli.cli.sweep_plan import Plan, Typed, planned
 from decodecli.cli.sweep_results import write_numbers, write_results
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.noise import library_noise
 from decodecli.records import to_json_line
 from decodecli.sweep.asked import Asked, weights_fingerprint
 from decodecli.sweep.rates import recall, remember
-from decodecli.sweep.store import Store, check_writable, look_into, open_store, read_records
+from decodecli.sweep.store import Store, check_writable, look_into, open_store
 from decodecli.sweep_reports import CellRecord
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def sweep_command(typed: Typed) -> None:
     found = None if plan.folder is None else look_into(plan.folder, asked)
     shown.tell_all(plan.notices)
     if typed.dry_run:
-        _show_plan(plan, (found.rate if found else None) or recall(_rate_key(plan, asked)))
+        rate = (found.rate if found else None) or recall(_rate_key(plan, asked))
+        show_plan(plan, rate)
         return
     if plan.how.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise LoadError("--engine ray needs Ray", "pip install 'decodecli[ray]'")
@@ -155,11 +157,11 @@ def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: _Notices) -> 
         running.run(lm)
     except BaseException as error:
         if isinstance(kept, Store) and not isinstance(error, BrokenPipeError):
+            of = f"{kept.done - len(running.failed):,} of {len(plan.grid):,} cells are kept"
+            shown.tell(f"{of}; to go on: {plan.again}")
             if isinstance(error, KeyboardInterrupt):
                 with contextlib.suppress(DecodecliError, KeyboardInterrupt):
                     write_numbers(plan, kept.folder)
-            of = f"{kept.done - len(running.failed):,} of {len(plan.grid):,} cells are kept"
-            shown.tell(f"{of}; to go on: {plan.again}")
         raise
     if not shown.quiet:
         streams.tell(running.pace)
@@ -334,25 +336,6 @@ class _Nowhere:
 
     def isatty(self) -> bool:
         return False
-
-
-def _show_plan(plan: Plan, rate: float | None) -> None:
-    """The cells and an estimate on standard output; as JSON lines, every cell."""
-    if plan.output.format == "jsonl":
-        for cell in plan.grid:
-            params = cell.params.as_dict() | {"bos": cell.bos}
-            line = {"type": "planned", "index": cell.index, "prompt_id": cell.prompt.id}
-            line |= {"task": cell.prompt.task, "prompt": cell.prompt.text, "params": params}
-            streams.write_stdout(to_json_line(line) + "\n")
-        return
-    from decodecli.cli.reporting import style_of, write_lines
-    from decodecli.views.sweep_data import spelt
-
-    done = 0
-    if plan.folder is not None:
-        done = sum(record.error is None for record in read_records(plan.folder))
-    style = style_of(sys.stdout)
-    write_lines(spelt(plan_lines(plan, done, rate), style), style)
 
 
 class _Notices:
