@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RAY_STAMP := $(VENV)/.installed-ray
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
@@ -19,13 +20,17 @@ $(STAMP): pyproject.toml constraints.txt
 	PIP_CONSTRAINT= $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(RAY_STAMP): $(STAMP)
+	PIP_CONSTRAINT= $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev,ray]'
+	touch $@
+
 demo: $(STAMP) ## Generate text with the built-in model, every step in view
 	$(BIN)/decodecli generate --temperature 1.4 --top-p 0.9 --tables full
 
 test: $(STAMP) ## Run the test suite
 	$(PYTEST) -n 2
 
-test-all: $(STAMP) ## Run every test, the slow ones too
+test-all: $(RAY_STAMP) ## Run every test, the slow ones and those on a Ray cluster too
 	$(PYTEST) -n 2 -m ''
 
 check: $(STAMP) ## Formatting, lint, types, import rules, README in step with --help

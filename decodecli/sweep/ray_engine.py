@@ -16,7 +16,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
@@ -300,6 +300,7 @@ class _Cluster:
     def _note_model(self, model: Model, machine: Machine) -> None:
         if self.versions is None:
             self.versions = model.versions
+            self.tell(f"workers: {len(self.actors)}, on {_machines(self.seats)}")
             for line in model.notices:
                 self.tell(line)
             if model.info is not None:
@@ -495,6 +496,10 @@ def _environment(**values: str) -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _machines(found: Collection[Any]) -> str:
+    return "1 machine" if len(found) == 1 else f"{len(found)} machines"
 
 
 def _cause(error: BaseException) -> str:
