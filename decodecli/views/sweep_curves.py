@@ -41,6 +41,10 @@ _ACROSS = 4  # panels side by side
 _WIDE = 20  # times the least perplexity, from which on its axis is logarithmic
 # What stands on the first page where there are several.
 _FIRST = ("mean_logprob", "mean_entropy", "distinct_2", "self_bleu_4", "identical", "accuracy")
+_ASIDE, _MOST_ASIDE = (
+    2.4,
+    9.6,
+)  # points from a line's points to the next line's, and of all together
 _DODGE = 0.5  # of the space between two values that are no numbers, shared by the lines
 
 
@@ -117,7 +121,7 @@ class Across:
             frozen({"": s.setting.get(self.axis)}): s.setting.get(self.axis)
             for s in summary.settings
         }
-        self.values = list(known.values())
+        self.values: list[Any] = list(known.values())
         self.numeric = numeric(self.values)
         if self.numeric:
             self.values.sort()
@@ -205,6 +209,7 @@ class Looks:
     values: tuple[Any, ...]
     scale: bool
     joined: bool  # whether a line leads from point to point
+    places: dict[Any, int]
 
     @classmethod
     def of(cls, shown: Shown) -> Looks:
@@ -215,10 +220,11 @@ class Looks:
         else:
             colours = [TOKENS[k % len(TOKENS)] for k in range(many)]
         joined = numeric(shown.summary.axes.get(shown.placed.across or "", ()))
-        return cls(tuple(colours), values, ordered and many > NAMED, joined)
+        places = {frozen({"": value}): place for place, value in enumerate(values)}
+        return cls(tuple(colours), values, ordered and many > NAMED, joined, places)
 
     def place(self, value: Any) -> int:
-        return next(k for k, one in enumerate(self.values) if one is value or one == value)
+        return self.places[frozen({"": value})]
 
     def of_line(self, line: Line) -> dict[str, Any]:
         place = self.place(line.value)
@@ -251,11 +257,11 @@ def pages(shown: Shown) -> list[Page]:
         return []
     if len(shown.panels) == 1:
         wide = next(n for n in (1, 2, 3, 4) if n == 4 or n * n >= len(metrics))
-        places = [(metric, shown.panels[0]) for metric in metrics]
+        places: list[tuple[Metric, Panel] | None] = [(m, shown.panels[0]) for m in metrics]
+        places += [None] * (-len(places) % wide)
         rows = [tuple(places[k : k + wide]) for k in range(0, len(places), wide)]
-        rows[-1] += (None,) * (wide - len(rows[-1]))
         return [Page("metrics", tuple(rows))]
-    found = []
+    found: list[Page] = []
     first = [metric for metric in metrics if metric.name in _FIRST]
     others = [metric for metric in metrics if metric.name not in _FIRST]
     for start in range(0, min(len(shown.panels), MOST_PANELS), _ACROSS):
@@ -263,8 +269,8 @@ def pages(shown: Shown) -> list[Page]:
         for part in (first, others):
             if part:
                 name = "metrics" + (f"-{len(found) + 1}" if found else "")
-                rows = [tuple((metric, panel) for panel in panels) for metric in part]
-                found.append(Page(name, tuple(rows)))
+                by_metric = [tuple((metric, panel) for panel in panels) for metric in part]
+                found.append(Page(name, tuple(by_metric)))
     return found
 
 
@@ -356,10 +362,23 @@ def _curves(
             aside = _DODGE * (place / (len(found) - 1) - 0.5)
         xs = [across.place(value) + aside for value, _ in points]
         ys = [estimate.value for _, estimate in points]
-        look = looks.of_line(line)
+        look = looks.of_line(line) | {"transform": _aside(axes, looks, line, across)}
         axes.plot(xs, ys, **look)
         if not looks.scale:
-            intervals(axes, xs, [estimate for _, estimate in points], look["color"])
+            estimates = [estimate for _, estimate in points]
+            intervals(axes, xs, estimates, look["color"], look["transform"])
+
+
+def _aside(axes: Axes, looks: Looks, line: Line, across: Across) -> Any:
+    """Where a line's points are drawn: a little beside one another, so that intervals are told apart."""
+    from matplotlib.transforms import offset_copy
+
+    many = len(looks.values)
+    if looks.scale or not across.numeric or len(across.values) >= _BANDS:
+        return axes.transData
+    step = min(_ASIDE, _MOST_ASIDE / many)
+    points = (looks.place(line.value) - (many - 1) / 2) * step
+    return offset_copy(axes.transData, axes.get_figure(root=True), x=points, units="points")
 
 
 def nothing_known(axes: Axes) -> None:
@@ -368,17 +387,24 @@ def nothing_known(axes: Axes) -> None:
     axes.annotate("nothing known", (0.5, 0.5), fontsize=8, color=QUIET, **where)
 
 
-def intervals(axes: Axes, xs: Sequence[float], estimates: Sequence[Any], colour: str) -> None:
+def intervals(
+    axes: Axes,
+    xs: Sequence[float],
+    estimates: Sequence[Estimate],
+    colour: str,
+    transform: Any = None,
+) -> None:
     """95 % intervals, where they are known: bars, or a band for a line of many points."""
-    known = [(x, e) for x, e in zip(xs, estimates, strict=True) if None not in (e.low, e.high)]
+    pairs = zip(xs, estimates, strict=True)
+    known = [(x, e.low, e.high) for x, e in pairs if e.low is not None and e.high is not None]
     if not known:
         return
-    places = [x for x, _ in known]
-    low, high = [e.low for _, e in known], [e.high for _, e in known]
+    places, low, high = zip(*known, strict=True)
     if len(known) >= _BANDS:
         axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
         return
-    axes.vlines(places, low, high, color=colour, linewidth=1.0, alpha=0.75)
+    where = {} if transform is None else {"transform": transform}
+    axes.vlines(places, low, high, color=colour, linewidth=1.0, alpha=0.75, **where)
 
 
 def vertical(axes: Axes, metric: Metric, estimates: Sequence[Estimate]) -> None:
@@ -425,7 +451,9 @@ def legend(sheet: Sheet, axes: Axes, shown: Shown, looks: Looks) -> None:
     sheet.side_legend(axes, handles, names)
     found = axes.get_legend()
     if found is not None:
-        found.set_title(sheet.spell(title), prop={"size": 8})
+        from matplotlib.font_manager import FontProperties
+
+        found.set_title(sheet.spell(title), prop=FontProperties(size=8))
         found.set_alignment("left")
 
 
@@ -442,5 +470,5 @@ def _colour_bar(sheet: Sheet, shown: Shown, title: str) -> None:
     places = sorted({round(k * (many - 1) / 6) for k in range(7)})
     bar.set_ticks(places, labels=[value_name(shown.values[place]) for place in places])
     bar.ax.tick_params(length=0, labelsize=8)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label(sheet.spell(title), fontsize=8, color=QUIET)

@@ -247,11 +247,10 @@ def lines(summary: SweepSummary, placed: Layout) -> list[Line]:
     groups: dict[Any, list[SettingSummary]] = {}
     for setting in summary.settings:
         values = setting.setting
-        panel = frozen({name: values.get(name) for name in placed.panels})
-        value = _hashable(values.get(placed.line)) if placed.line else None
-        groups.setdefault((panel, setting.task, value), []).append(setting)
+        apart = frozen({name: values.get(name) for name in (*placed.panels, placed.line) if name})
+        groups.setdefault((apart, setting.task), []).append(setting)
     found = []
-    for (_, task, _), members in groups.items():
+    for (_, task), members in groups.items():
         first = members[0].setting
         if placed.across is not None and numeric(m.setting.get(placed.across) for m in members):
             members.sort(key=lambda m: m.setting[placed.across])  # type: ignore[index]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from decodecli.sweep_reports import SettingSummary
 from decodecli.views.plot_canvas import INK, QUIET, SMALLEST, Sheet, axes_inches
@@ -131,7 +131,7 @@ def _map(
 def _scale(sheet: Sheet, axes: Axes, image: AxesImage, metric: Metric) -> None:
     """A bar of the colours with their numbers."""
     bar = sheet.figure.colorbar(image, ax=axes, pad=0.03, aspect=16)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=7)
     bar.ax.yaxis.set_major_formatter(lambda value, _: metric.text(float(value)))
 
@@ -153,7 +153,7 @@ def _map_numbers(axes: Axes, image: AxesImage, metric: Metric, inches: float) ->
     """The value in each cell, `inches` wide: dark on the light half of the scale."""
     import numpy as np
 
-    values = np.ma.asarray(image.get_array())
+    values: Any = np.ma.asarray(image.get_array())
     low, top = image.get_clim()
     for row, column in np.argwhere(~np.ma.getmaskarray(values)):
         value = float(values[row, column])
