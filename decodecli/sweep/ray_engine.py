@@ -184,8 +184,9 @@ class _Cluster:
             self.kind = choose_kind(self.load.device, found.values())
             if self.kind is None:
                 return
-            # The name of one GPU means nothing elsewhere: a worker sees its own alone.
-            self.load = replace(self.load, device=self.kind)
+            if self.load.max_memory is None or self.kind != "cuda":
+                # The number of a GPU means nothing elsewhere: a worker sees its own alone.
+                self.load = replace(self.load, device=self.kind)
         for machine in found.values():
             if machine.id not in self.machines and offers(machine, self.kind):
                 self.machines[machine.id] = machine
@@ -219,7 +220,8 @@ class _Cluster:
         self.staff.withdraw(machine.id)
         if machine.id in self.machines:  # else it is gone, and that was it
             self.problem = problem
-            self.tell(f"{machine.name} gets no workers: {problem.message}")
+            if len(self.machines) > 1:  # else it is the end, and the error says it
+                self.tell(f"{machine.name} gets no workers: {problem.message}")
 
     def _demand(self, count: int | None, seat: Seat | None = None) -> None:
         """Tell an autoscaler, if there is one, what to make room for; 0 to take that back."""
@@ -422,11 +424,11 @@ def _connect(ray: Any, address: str | None, cpus: int | None, folder: str | None
     try:
         if address is not None:
             _knock(ray, address)
-            with _no_stderr():
+            with _no_stderr(), _put_off_interrupts():
                 ray.init(address=address, **quiet)
             return
         told = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-        with _environment(**told), _no_stderr():
+        with _environment(**told), _no_stderr(), _put_off_interrupts():
             ray.init(
                 address="local",
                 num_cpus=cpus,
@@ -438,10 +440,10 @@ def _connect(ray: Any, address: str | None, cpus: int | None, folder: str | None
     except Exception as error:  # each way of not being there has its own
         if address is None:
             hint = "--engine local does without Ray"
-            raise DecodecliError(f"Ray does not start: {_cause(error)}", hint) from error
-        raise _no_cluster(address, _cause(error)) from error
+            raise DecodecliError(f"Ray does not start: {_in_a_line(error)}", hint) from error
+        raise _no_cluster(address, _in_a_line(error)) from error
     finally:
-        with contextlib.suppress(ValueError):  # not the main thread
+        with contextlib.suppress(ValueError, TypeError):  # not the main thread, not Python's
             signal.signal(signal.SIGTERM, on_term)
 
 
@@ -487,6 +489,30 @@ def _no_stderr() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _put_off_interrupts() -> Iterator[None]:
+    """Ctrl-C waits until the block is over, unless it comes twice: in the middle of connecting it has
+    Ray end with a segmentation fault."""
+    came: list[int] = []
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGINT, on_interrupt)
+    except ValueError:  # not the main thread, which is where it would go
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+        if came:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
 def _environment(**values: str) -> Iterator[None]:
     """Have these in the environment for a while."""
     before = {name: os.environ.get(name) for name in values}
@@ -503,11 +529,14 @@ def _machines(found: Collection[Any]) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """An error in a line: the innermost cause, which is the last line of Ray's long ones."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    """The innermost cause of an error on another machine, which is the last line of Ray's many."""
     lines = str(getattr(error, "cause", None) or error).strip().splitlines()
     return lines[-1].strip() if lines else type(error).__name__
+
+
+def _in_a_line(error: BaseException) -> str:
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(said.split())
 
 
 def _absolute(model: str) -> str:

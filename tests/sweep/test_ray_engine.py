@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -145,7 +146,7 @@ def test_a_worker_killed_on_the_way_costs_only_its_unfinished_cells(here, tmp_pa
     outcomes, lines, tokens, models, killed = [], [], [], [], None
     for outcome in run_on_ray(
         LOAD, GRID, CELLS, actors=2, batch_size=4, make=real(tmp_path), notice=lines.append,
-        on_tokens=tokens.append, on_model=models.append,
+        on_tokens=tokens.append, on_model=models.append, traces=True, candidates=3,
     ):  # fmt: skip
         outcomes.append(outcome)
         notes = sorted(tmp_path.iterdir())
@@ -156,6 +157,10 @@ def test_a_worker_killed_on_the_way_costs_only_its_unfinished_cells(here, tmp_pa
     assert [line for line in lines if "died" in line and "run again" in line], lines
     assert len(list(tmp_path.iterdir())) >= 2
     assert [model.name for model in models] == ["builtin"]
+    for outcome in outcomes:
+        first, *_, last = map(json.loads, outcome.trace)
+        assert first["type"] == "run"
+        assert tuple(last["token_ids"]) == outcome.record.token_ids
     assert sum(tokens) >= sum(map(len, here)) - 50, "what the dead one drew last is not counted"
     assert capfd.readouterr() == ("", ""), "Ray says nothing"
     pids = [int(path.name.partition("-")[0]) for path in tmp_path.iterdir()]
