@@ -18,7 +18,7 @@ from decodecli.cli.sweep_plan import Plan, Typed, planned
 from decodecli.cli.sweep_results import write_numbers, write_results
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.noise import library_noise
-from decodecli.records import to_json_line
+from decodecli.records import ModelInfo, to_json_line
 from decodecli.sweep.asked import Asked, weights_fingerprint
 from decodecli.sweep.rates import recall, remember
 from decodecli.sweep.store import Store, check_writable, look_into, open_store
@@ -236,7 +236,7 @@ class _Running:
                 candidates=plan.output.candidates,
                 on_tokens=self._on_tokens,
                 notice=self._tell,
-                on_model=lambda info: self._kept.check_model(asdict(info)),
+                on_model=self._on_model,
             )
         from decodecli.sweep.run import run_cells
 
@@ -249,6 +249,12 @@ class _Running:
             candidates=plan.output.candidates,
             on_tokens=self._on_tokens,
         )
+
+    def _on_model(self, info: ModelInfo) -> None:
+        """A cluster has loaded the model: as on this machine, time is counted from here."""
+        self._kept.check_model(asdict(info))
+        self._start = time.monotonic()
+        self._progress.begin()
 
     def _tell(self, line: str) -> None:
         self._progress.close()
@@ -308,6 +314,7 @@ class _Interrupts:
 
 
 class _Progress(Protocol):
+    def begin(self) -> None: ...
     def tokens(self, more: int) -> None: ...
     def cell(self, record: CellRecord) -> None: ...
     def pace(self) -> str: ...

@@ -71,6 +71,11 @@ class SweepProgress:
     ) -> None:
         self.close()
 
+    def begin(self) -> None:
+        """Count the time from now on: what came before was no decoding."""
+        self._start = self._clock()
+        self._counts = deque([(self._start, self._tokens)])
+
     def tokens(self, more: int) -> None:
         """`more` tokens were decoded."""
         self._tokens += more

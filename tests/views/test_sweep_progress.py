@@ -158,3 +158,13 @@ def test_the_pace_is_told_in_words():
 )
 def test_time_is_spelt_as_a_clock_does(seconds, words):
     assert clock_time(seconds) == words
+
+
+def test_time_before_the_model_is_loaded_is_not_counted():
+    terminal, clock = Terminal(width=100), Clock()
+    progress = shown(terminal, clock)
+    clock.now += 15
+    progress.begin()
+    go_on(progress, clock, 4)
+    assert progress.pace() == "4 cells, 40 tokens in 4.0 s (10/s)"
+    assert "10 tokens/s" in terminal.text
