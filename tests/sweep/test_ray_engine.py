@@ -297,3 +297,19 @@ def test_ctrl_c_ends_workers_and_cluster_and_goes_on(tmp_path):
     assert noise == ""
     assert process.returncode == 0
     wait_for(lambda: not alive(pid))
+
+
+def test_the_command_gives_the_cells_that_it_gives_without_ray(tmp_path):
+    def cells(engine: list[str]) -> dict[int, list[int]]:
+        words = ["sweep", "The capital of Japan is", "-t", "0.5,1.5", "--seeds", "0..2", "-n", "8"]
+        model = ["--device", "cpu", "--threads", "1", "--format", "jsonl"]
+        done = subprocess.run(
+            [sys.executable, "-m", "decodecli", *words, *model, *engine],
+            capture_output=True, text=True, check=True, cwd=tmp_path,
+        )  # fmt: skip
+        assert "ray" not in done.stderr.lower(), done.stderr
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        assert sorted(each["index"] for each in found) == list(range(6))
+        return {each["index"]: each["token_ids"] for each in found}
+
+    assert cells(["--engine", "ray", "--actors", "1"]) == cells([])
