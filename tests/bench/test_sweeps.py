@@ -17,6 +17,7 @@ def test_cells_are_measured_against_generate_called_for_each(subject):
     assert "prompt of 16 tokens counted" in row.note
 
 
+@pytest.mark.slow
 def test_the_process_is_measured_against_a_shell_loop(tmp_path):
     [row] = sweeps.process_rows(tmp_path, "cpu", 1, quick=True)
     assert row.ours.median > row.theirs.median  # one start-up against two

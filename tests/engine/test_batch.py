@@ -25,7 +25,7 @@ def some_jobs(lm, count: int, seed: int) -> list[Job]:
     jobs = []
     for number in range(count):
         values = {
-            "max_new_tokens": dice.choice((1, 5, 12)),
+            "max_new_tokens": dice.choice((1, 4, 8)),
             "temperature": dice.choice((0, 0.001, 0.2, 0.7, 1.0, 1.4, 2.0, 20.0)),
             "seed": dice.randrange(2**32),
         }

@@ -528,16 +528,16 @@ KILLED = """
 
 
 def test_killed_at_any_moment_no_finished_cell_is_lost_and_none_is_there_twice(tmp_path):
-    folder, cells, told = tmp_path / "out", 3000, []
+    folder, cells, told = tmp_path / "out", 1500, []
     chance = random.Random(8)
     script = textwrap.dedent(
         KILLED.format(here=str(Path(__file__).parent), folder=str(folder), cells=cells)
     )
-    for attempt in range(12):
+    for attempt in range(7):
         process = subprocess.Popen(
             [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
         )
-        if attempt < 11:
+        if attempt < 6:
             for _ in range(chance.randrange(1, 200)):
                 if not (line := process.stdout.readline()):
                     break
