@@ -441,7 +441,7 @@ def _connect(ray: Any, address: str | None, cpus: int | None, folder: str | None
         if address is None:
             hint = "--engine local does without Ray"
             raise DecodecliError(f"Ray does not start: {_in_a_line(error)}", hint) from error
-        raise _no_cluster(address, _in_a_line(error)) from error
+        raise _no_cluster(address, error) from error
     finally:
         with contextlib.suppress(ValueError, TypeError):  # not the main thread, not Python's
             signal.signal(signal.SIGTERM, on_term)
@@ -456,11 +456,24 @@ def _knock(ray: Any, address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
-def _no_cluster(address: str, why: str) -> DecodecliError:
+def _no_cluster(address: str, error: Exception) -> DecodecliError:
+    place = "the cluster of this machine" if address == "auto" else address
+    if any(type(each).__name__ == "AuthenticationError" for each in _chain(error)):
+        hint = (
+            "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN unless ~/.ray/auth_token is the cluster's"
+        )
+        return DecodecliError(f"{place} asks for a token", hint)
     hint = "start one with ray start --head, or leave --address out to use this machine alone"
     if address == "auto":
         return DecodecliError("this machine is part of no Ray cluster", hint)
-    return DecodecliError(f"no Ray cluster can be reached at {address}: {why}", hint)
+    return DecodecliError(f"no Ray cluster can be reached at {place}: {_in_a_line(error)}", hint)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, its cause, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 @contextlib.contextmanager
