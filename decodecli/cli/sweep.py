@@ -65,16 +65,16 @@ Zip = Annotated[
     ),
 ]  # fmt: skip
 Seeds = Annotated[
-    str | None,
+    list[str] | None,
     o.option("--seeds", panel=AXES, default="one, drawn and shown", metavar="S…",
     help="A cell each; 0 to 4294967295."),
 ]  # fmt: skip
 Seed = Annotated[
-    str | None,
+    list[str] | None,
     o.option("--seed", panel=AXES, default="drawn", metavar="S…", help="The same as --seeds."),
 ]
 Bos = Annotated[
-    str | None,
+    list[str] | None,
     o.option("--bos", panel=AXES, default="auto, as the tokenizer does", metavar="on|off|auto…",
     help="Add special tokens to the prompt; on,off for both."),
 ]  # fmt: skip
@@ -150,50 +150,50 @@ Quiet = Annotated[
 ]  # fmt: skip
 
 Temperature = Annotated[
-    str | None,
+    list[str] | None,
     _axis("--temperature", "-t", default="1.0", metavar="T…",
     help="Divides the logits; 0 is greedy."),
 ]  # fmt: skip
 TopK = Annotated[
-    str | None,
+    list[str] | None,
     _axis("--top-k", default="0, off", metavar="K…", help="Keep the K most probable tokens."),
 ]
 TopP = Annotated[
-    str | None,
+    list[str] | None,
     _axis("--top-p", default="1.0, off", metavar="P…", help="Keep the smallest set with mass P."),
 ]
 MinP = Annotated[
-    str | None,
+    list[str] | None,
     _axis("--min-p", default="0, off", metavar="P…",
     help="Keep tokens with at least P of the top probability."),
 ]  # fmt: skip
 TypicalP = Annotated[
-    str | None,
+    list[str] | None,
     _axis("--typical-p", default="1.0, off", metavar="P…",
     help="Keep mass P nearest the expected surprisal."),
 ]  # fmt: skip
 EpsilonCutoff = Annotated[
-    str | None,
+    list[str] | None,
     _axis("--epsilon-cutoff", default="0, off", metavar="E…",
     help="Keep tokens with probability at least E."),
 ]  # fmt: skip
 EtaCutoff = Annotated[
-    str | None,
+    list[str] | None,
     _axis("--eta-cutoff", default="0, off", metavar="E…",
     help="As epsilon, scaled down by the entropy."),
 ]  # fmt: skip
 RepetitionPenalty = Annotated[
-    str | None,
+    list[str] | None,
     _axis("--repetition-penalty", default="1.0, off", metavar="R…",
     help="Penalise tokens already in the text."),
 ]  # fmt: skip
 NoRepeatNgramSize = Annotated[
-    str | None,
+    list[str] | None,
     _axis("--no-repeat-ngram-size", default="0, off", metavar="N…",
     help="Never repeat N tokens in a row."),
 ]  # fmt: skip
 MaxNewTokens = Annotated[
-    str | None,
+    list[str] | None,
     _axis("--max-new-tokens", "-n", default="40", metavar="N…",
     help="Tokens to generate at most."),
 ]  # fmt: skip
@@ -251,8 +251,9 @@ def sweep(
     """Run every combination of settings, prompts and seeds, and measure what comes of it.
 
     Several values: 0.2,0.7 · 0..4 (whole numbers) · 0.2:1.4:0.2 (steps) ·
-    log:0.1:10:5 (five, in equal ratios) · or these joined by commas. Results are
-    kept as cells end; the same command goes on where a run stopped.
+    log:0.1:10:5 (five, in equal ratios) · or these joined by commas; an option given
+    twice has the values of both. Results are kept as cells end; the same command
+    goes on where a run stopped.
 
     [bold]Examples[/bold]
 
@@ -264,7 +265,8 @@ def sweep(
 
       decodecli sweep "The capital of Japan is" -t log:0.1:10:9 --format jsonl | jq .text
     """
-    flags = {name: value for name, value in locals().items() if name not in _NOT_SETTINGS}
+    given = {name: value for name, value in locals().items() if name not in _NOT_SETTINGS}
+    flags = {name: _joined(value) for name, value in given.items()}
     flags["stop"] = tuple(stop) if stop else None
     # Imported here, so that --help starts at once.
     from decodecli.cli.sweeping import Typed, sweep_command
@@ -275,20 +277,20 @@ def sweep(
         file=file,
         grid=grid,
         zips=tuple(zip or ()),
-        flags=flags | _seed_flag(seed, seeds) | _bos_flag(bos, no_bos),
+        flags=flags | {"seeds": _joined(seeds), "bos": _bos_flag(_joined(bos), no_bos)},
         dry_run=bool(dry_run),
     )
     sweep_command(typed)
 
 
-def _seed_flag(seed: str | None, seeds: str | None) -> dict[str, str | None]:
-    """`--seed` and `--seeds` are one axis; `resolve` refuses both."""
-    return {"seed": seed, "seeds": seeds}
+def _joined(value: Any) -> Any:
+    """The value of an option; one that was given several times is one expression."""
+    return ",".join(value) if isinstance(value, list) else value
 
 
-def _bos_flag(bos: str | None, no_bos: bool | None) -> dict[str, str | None]:
+def _bos_flag(bos: str | None, no_bos: bool | None) -> str | None:
     from decodecli.errors import UsageError
 
     if bos is not None and no_bos:
         raise UsageError("--bos and --no-bos were both given", "for both, write --bos on,off")
-    return {"bos": "off" if no_bos else bos}
+    return "off" if no_bos else bos

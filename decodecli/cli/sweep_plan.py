@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import secrets
 import shlex
 import time
@@ -24,6 +25,7 @@ from decodecli.sweep.prompts import gather_prompts, parse_prompts
 
 # Options that sweep.toml keeps of the model; the others are this machine's, or trust in its files.
 _KEPT = ("model", "revision", "device", "dtype", "quantize")
+_NUMBERS = re.compile(r"[-+]?[0-9.][0-9.,:eE+-]*", re.ASCII)
 _ONLY_RAY = ("address", "actors")
 
 
@@ -141,6 +143,7 @@ def _folder(how: SweepParams, output: OutputParams) -> Path | None:
 
 def _prompts(typed: Typed, grid_file: GridFile | None, notices: list[str]) -> Sequence[Prompt]:
     """Those typed and named; else those of the grid; else, as `generate`, standard input or ours."""
+    notices += _numbers_as_prompts(typed)
     words = [streams.read_prompt("-", None)[0] if w == "-" else w for w in typed.prompts]
     if typed.file is not None:
         words.append(streams.read_prompt(None, typed.file)[0])
@@ -156,6 +159,24 @@ def _prompts(typed: Typed, grid_file: GridFile | None, notices: list[str]) -> Se
     if is_default:
         notices.append(f"no prompt was given; continuing {text!r}")
     return gather_prompts([text])
+
+
+def _numbers_as_prompts(typed: Typed) -> Iterator[str]:
+    """What to say of prompts that look like values, as of `-t 0.2 0.7`, where 0.7 is a prompt."""
+    numbers = [word for word in typed.prompts if _NUMBERS.fullmatch(word)]
+    if not numbers:
+        return
+    axes = [name for name in DECODING if isinstance(typed.flags.get(name), str)]
+    if not axes and typed.flags.get("seeds"):
+        axes = ["seeds"]
+    axis = axes[0] if len(axes) == 1 else "temperature"
+    values = ",".join([typed.flags.get(axis) or "0.2", *numbers])
+    several = len(numbers) > 1
+    yield (
+        f"{', '.join(numbers[:5])}{', …' if len(numbers) > 5 else ''} "
+        f"{'are prompts' if several else 'is a prompt'} here; values of an option are joined by "
+        f"commas, as in {flag_name(axis)} {values}"
+    )
 
 
 def _can_draw(effective: Effective, notices: list[str]) -> bool:

@@ -186,6 +186,56 @@ def test_bos_is_an_axis(cli, here):
     cli("sweep", "Once", "--no-bos", "--bos", "on").refused(2, "--no-bos")
 
 
+def test_an_option_given_twice_has_the_values_of_both(cli, here):
+    words = (
+        "Once",
+        "-t",
+        "0.7",
+        "-t",
+        "1.2",
+        "--seeds",
+        "0",
+        "--seeds",
+        "3..4",
+        "-n",
+        "4",
+        "-n",
+        "5",
+    )
+    bos = ("--bos", "on", "--bos", "off")
+    lines = cli("sweep", *words, *bos, "--dry-run", "--format", "jsonl").succeeded().records
+    found = [line["params"] for line in lines]
+    assert len(found) == 2 * 3 * 2 * 2
+    assert {params["temperature"] for params in found} == {0.7, 1.2}
+    assert {params["seed"] for params in found} == {0, 3, 4}
+    assert {params["max_new_tokens"] for params in found} == {4, 5}
+    assert {params["bos"] for params in found} == {True, False}
+    cli("sweep", "Once", "-t", "0.7", "-t", "0.7", "--seed", "0").refused(2, "0.7 twice")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("-t", "0.2", "0.7", "1.4"),
+            "0.7, 1.4 are prompts here; values of an option are joined by",
+        ),
+        (("-t", "0.2", "0.7", "1.4"), "--temperature 0.2,0.7,1.4"),
+        (("--top-p", "0.2", "0.9", "--seeds", "0,1"), "0.9 is a prompt here"),
+        (("--top-p", "0.2", "0.9", "--seeds", "0,1"), "--top-p 0.2,0.9"),
+        (("--seeds", "0", "1"), "--seeds 0,1"),
+    ],
+)
+def test_prompts_that_look_like_values_are_told(cli, here, words, said):
+    result = cli("sweep", "Once", *words, "--dry-run").succeeded()
+    assert said in result.err
+    assert "prompts" in result.out, "they are prompts all the same"
+
+
+def test_a_prompt_with_numbers_in_it_is_no_note(cli, here):
+    assert "joined" not in cli("sweep", "2, 4, 8,", "A4", "--dry-run").succeeded().err
+
+
 # ── Going on ───────────────────────────────────────────────────────────────────────────────────
 
 
