@@ -251,9 +251,9 @@ def sweep(
     """Run every combination of settings, prompts and seeds, and measure what comes of it.
 
     Several values: 0.2,0.7 · 0..4 (whole numbers) · 0.2:1.4:0.2 (steps) ·
-    log:0.1:10:5 (five, in equal ratios) · or these joined by commas; an option given
-    twice has the values of both. Results are kept as cells end; the same command
-    goes on where a run stopped.
+    log:0.1:10:5 (five, in equal ratios) · or these joined by commas; an option
+    given twice has the values of both. Results are kept as cells end; the same
+    command goes on where a run stopped.
 
     [bold]Examples[/bold]
 

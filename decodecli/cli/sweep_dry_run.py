@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from rich.cells import cell_len
 
 from decodecli.cli import streams
 from decodecli.cli.reporting import style_of, write_lines
 from decodecli.cli.sweep_plan import Plan
 from decodecli.records import to_json_line
+from decodecli.settings import SamplingParams
 from decodecli.sweep.cells import Cell
 from decodecli.sweep.grid import Grid, Size, describe
 from decodecli.sweep.store import read_records
@@ -17,14 +20,16 @@ from decodecli.views.sweep_data import setting_name, spelt, value_name
 from decodecli.views.visible import clip, one_line
 
 _SHOWN = 5  # cells at either end of the list
+_PROMPTS = 5  # that are shown with their text
+_TEXT = 56  # cells of a prompt's text
 _VALUES = 12  # of an axis, from which on the middle is left out
 
 
-def show_plan(plan: Plan, rate: float | None) -> None:
+def show_plan(plan: Plan, rate: float | None, rate_of: str = "") -> None:
     """The cells and an estimate on standard output; as JSON lines, every cell.
 
     Args:
-        rate: tokens a second, where one was measured.
+        rate: tokens a second, where one was measured. rate_of: with what, where not with the same.
     """
     if plan.output.format == "jsonl":
         for cell in plan.grid:
@@ -37,38 +42,38 @@ def show_plan(plan: Plan, rate: float | None) -> None:
     if plan.folder is not None:
         done = sum(record.error is None for record in read_records(plan.folder))
     style = style_of(sys.stdout)
-    lines = spelt(plan_lines(plan, done, rate), style)
+    lines = spelt(plan_lines(plan, done, rate, rate_of), style)
     if streams.is_terminal(sys.stdout):
         lines = [clip(line, style.width) for line in lines]
     write_lines(lines, style)
 
 
-def plan_lines(found: Plan, done: int, rate: float | None) -> list[str]:
+def plan_lines(found: Plan, done: int, rate: float | None, rate_of: str = "") -> list[str]:
     """Axes, cells, tokens, and how long that takes.
 
     Args:
-        done: cells that are finished already. rate: tokens a second, where one was measured.
+        done: cells that are finished already. rate, rate_of: as for `show_plan`.
     """
     size = describe(found.grid)
     lines = [f"{found.load.model}: {_times(size)} = {size.cells:,} cells", ""]
-    axes = {**size.varying, "seed": found.grid.seeds}
-    width = max(len(name) for name in axes)
-    lines += [f"  {name:<{width}}  {_values(values)}" for name, values in axes.items()]
-    lines += [f"  paired: {', '.join(group)}" for group in size.zipped]
-    lines += ["", *_cell_lines(found.grid), ""]
+    lines += [*_asked_lines(found.grid), "", *_cell_lines(found.grid), ""]
     lines.append(
         f"at most {size.tokens:,} tokens, after {size.prefills:,} "
         f"{'prompt that is' if size.prefills == 1 else 'prompts that are'} read once"
     )
+    once = 0 if found.how.traces else size.repeated
     if size.repeated:
-        lines.append(f"{size.repeated:,} cells are greedy and repeat that of another seed")
+        lines.append(
+            f"{size.repeated:,} cell{' is' if size.repeated == 1 else 's are'} greedy and "
+            f"repeat{'s' if size.repeated == 1 else ''} that of another seed"
+            + (", decoded once" if once else "")
+        )
     if done:
         lines.append(f"{done:,} of {size.cells:,} cells are done")
-    left = size.tokens * (size.cells - done) / size.cells
     if rate:
-        lines.append(
-            f"at most {_duration(left / rate)} at {rate:,.0f} tokens/s, as measured before"
-        )
+        left = size.tokens * max(size.cells - done - once, 0) / size.cells
+        measured = f"as measured {rate_of or 'before'}"
+        lines.append(f"at most {_duration(left / rate)} at {rate:,.0f} tokens/s, {measured}")
     else:
         lines.append("how long that takes is not known before a first run with this model")
     return lines
@@ -79,8 +84,51 @@ def _times(size: Size) -> str:
     return " × ".join(f"{n:,} {name}{'' if n == 1 else 's'}" for n, name in parts)
 
 
+def _asked_lines(grid: Grid) -> list[str]:
+    """Prompts, axes, and what is the same in all cells."""
+    axes = {**grid.varying, "seed": grid.seeds}
+    rows = [("prompts" if not place else "", text) for place, text in enumerate(_prompts(grid))]
+    rows += [(name, _values(values)) for name, values in axes.items()]
+    rows += [("paired", ", ".join(group)) for group in grid.zipped]
+    rows.append(("constant", constants(grid)))
+    width = max(len(name) for name, _ in rows)
+    return [f"  {name:<{width}}  {text}" for name, text in rows]
+
+
+def constants(grid: Grid) -> str:
+    """The values that are the same in all cells: `T 1.4 · top_p 0.9 · 40 tokens · bos auto`.
+
+    Filters and penalties that are off are left out.
+    """
+    neutral = SamplingParams()
+    parts = []
+    for name, values in grid.axes.items():
+        if len(values) > 1 or name in ("seed", "bos", "max_new_tokens"):
+            continue
+        if name == "temperature" or values[0] != getattr(neutral, name):
+            parts.append(setting_name({name: values[0]}))
+    lengths, bos = grid.axes["max_new_tokens"], grid.axes["bos"]
+    if len(lengths) == 1:
+        parts.append(f"{lengths[0]:,} token{'' if lengths[0] == 1 else 's'}")
+    if len(bos) == 1:
+        parts.append(setting_name({"bos": _named(bos[0])}))
+    return " · ".join(parts)
+
+
+def _prompts(grid: Grid) -> Iterator[str]:
+    """The first prompts, an id and the beginning of a text each."""
+    few = grid.prompts[:_PROMPTS]
+    ids = [clip(one_line(prompt.id), _TEXT // 2) for prompt in few]
+    width = max(map(cell_len, ids))
+    for name, prompt in zip(ids, few, strict=True):
+        text = clip(one_line(prompt.text[: 4 * _TEXT]), _TEXT) or "(empty)"
+        yield f"{name}{' ' * (width - cell_len(name))}  {text}"
+    if len(grid.prompts) > len(few):
+        yield f"… {len(grid.prompts) - len(few):,} more"
+
+
 def _values(values: Sequence[Any]) -> str:
-    shown = [value_name(value) for value in values]
+    shown = [value_name(_named(value)) for value in values]
     if len(shown) > _VALUES:
         shown = [*shown[: _VALUES - 4], "…", shown[-1]]
     return f"{', '.join(shown)}" + (f"  ({len(values):,})" if len(values) > 1 else "")
@@ -102,7 +150,12 @@ def _cell_lines(grid: Grid) -> list[str]:
 
 
 def _of_cell(cell: Cell, name: str) -> Any:
-    return cell.bos if name == "bos" else getattr(cell.params, name)
+    return _named(cell.bos if name == "bos" else getattr(cell.params, name))
+
+
+def _named(value: Any) -> Any:
+    """A value as it is typed: `bos` may be auto."""
+    return "auto" if value is None else value
 
 
 def _duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ from decodecli.cli.sweep_results import write_numbers, write_results
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.noise import library_noise
 from decodecli.records import ModelInfo, to_json_line
-from decodecli.sweep.asked import Asked, weights_fingerprint
+from decodecli.sweep.asked import Asked, Found, weights_fingerprint
 from decodecli.sweep.rates import recall, remember
 from decodecli.sweep.store import Store, check_writable, look_into, open_store
 from decodecli.sweep_reports import CellRecord
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from decodecli.engine.loading import LanguageModel
     from decodecli.sweep.run import Outcome
 
+_MODEL_WORDS = 4  # of a rate's key
 _TELLING = 500  # tokens from which on a rate says something
 
 
@@ -39,14 +40,13 @@ def sweep_command(typed: Typed) -> None:
     found = None if plan.folder is None else look_into(plan.folder, asked)
     shown.tell_all(plan.notices)
     if typed.dry_run:
-        rate = (found.rate if found else None) or recall(_rate_key(plan, asked))
-        show_plan(plan, rate)
+        show_plan(plan, *_rate(plan, asked, found))
         return
     if plan.how.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise LoadError("--engine ray needs Ray", "pip install 'decodecli[ray]'")
     with library_noise(plan.output.verbose):
         if plan.folder is None:
-            _run(plan, _Passing(len(plan.grid)), _loaded(plan, shown), shown)
+            _run(plan, _Passing(asked), _loaded(plan, shown), shown)
         elif found is not None:
             _go_on(plan, asked, shown)
         else:
@@ -91,12 +91,20 @@ def _facts_before(plan: Plan) -> dict[str, Any]:
     return found
 
 
+def _rate(plan: Plan, asked: Asked, found: Found | None) -> tuple[float | None, str]:
+    """Tokens a second of a sweep like this one, and what was different where it was not the same."""
+    same = (found.rate if found else None) or recall(_rate_key(plan, asked))
+    if same is not None:
+        return same, ""
+    return recall(_rate_key(plan, asked), words=_MODEL_WORDS), "with other options"
+
+
 def _rate_key(plan: Plan, asked: Asked) -> str:
-    """What the speed depends on, on this machine."""
+    """What the speed depends on, on this machine: the model in `_MODEL_WORDS` words, then the rest."""
     load, how = plan.load, plan.how
     words = [asked.model.get("weights", load.model), load.device, load.dtype, load.quantize]
     words += [how.batch_size, how.exact, how.traces, how.engine, how.address, how.actors]
-    return " ".join(map(str, words))
+    return " ".join(str(word).replace(" ", "_") for word in words)
 
 
 def _loaded(plan: Plan, shown: _Notices) -> LanguageModel | None:
@@ -115,6 +123,8 @@ class _Kept(Protocol):
     """Where finished cells go: a `Store`, or nowhere."""
 
     @property
+    def asked(self) -> Asked: ...
+    @property
     def done(self) -> int: ...
     @property
     def todo(self) -> list[int]: ...
@@ -127,8 +137,9 @@ class _Kept(Protocol):
 class _Passing:
     """Cells that are shown and not kept."""
 
-    def __init__(self, cells: int) -> None:
-        self.todo = list(range(cells))
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.todo = list(range(len(asked.grid)))
         self.done = 0
         self._waiting: list[CellRecord] = []
 
@@ -165,10 +176,10 @@ def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: _Notices) -> 
         raise
     if not shown.quiet:
         streams.tell(running.pace)
+    if running.drawn >= _TELLING:
+        remember(_rate_key(plan, kept.asked), running.rate)
     if isinstance(kept, Store):
         kept.note_rate(running.rate)
-        if running.tokens >= _TELLING:
-            remember(_rate_key(plan, kept.asked), running.rate)
         write_results(plan, kept.folder)
     if running.failed:
         first = running.failed[0]
@@ -189,7 +200,7 @@ def _facts(lm: LanguageModel) -> dict[str, Any]:
 class _Running:
     """Cells on their way from an engine to the disk, to the screen, and to standard output.
 
-    failed: the cells that ended in an error.
+    failed: the cells that ended in an error. drawn: tokens; those of a copied cell are not counted.
     """
 
     def __init__(self, plan: Plan, kept: _Kept, shown: _Notices) -> None:
@@ -198,7 +209,7 @@ class _Running:
         self._over = streams.is_terminal(sys.stdout)  # lines would run into the progress
         self._progress = _progress(plan, kept.done)
         self._interrupts = _Interrupts()
-        self.tokens, self._start = 0, time.monotonic()
+        self.drawn, self._start = 0, time.monotonic()
         self.failed: list[CellRecord] = []
         self.pace, self.rate = "", 0.0
 
@@ -216,7 +227,7 @@ class _Running:
                 close = getattr(outcomes, "close", None)  # what it holds, and whom it employs
                 if close is not None:
                     close()
-            self.rate = self.tokens / max(time.monotonic() - self._start, 1e-9)
+            self.rate = self.drawn / max(time.monotonic() - self._start, 1e-9)
             self.pace = self._progress.pace()
 
     def _outcomes(self, lm: LanguageModel | None) -> Iterator[Outcome]:
@@ -261,6 +272,7 @@ class _Running:
         self._shown.tell(line)
 
     def _on_tokens(self, more: int) -> None:
+        self.drawn += more
         self._progress.tokens(more)
         self._settle()  # between two cells that take long, those that ended are not left waiting
 
@@ -270,7 +282,6 @@ class _Running:
             return
         with self._interrupts.held():
             for record in self._kept.sync():
-                self.tokens += record.new_tokens
                 if record.error is not None:
                     self.failed.append(record)
                 self._progress.cell(record)

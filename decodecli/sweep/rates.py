@@ -11,9 +11,15 @@ from decodecli.engine.cache_files import cache_folder
 _MOST = 100  # entries; the oldest go
 
 
-def recall(key: str) -> float | None:
-    """Tokens a second of the last sweep with this key; None where there was none."""
-    rate = _read().get(key)
+def recall(key: str, words: int | None = None) -> float | None:
+    """Tokens a second of the last sweep with this key; None where there was none.
+
+    Args:
+        words: how many of the key's words must be the same, from the first; None: all.
+    """
+    wanted = key.split(" ")[:words]
+    rates = [rate for name, rate in _read().items() if name.split(" ")[:words] == wanted]
+    rate = rates[-1] if rates else None
     return float(rate) if isinstance(rate, int | float) and rate > 0 else None
 
 

@@ -595,6 +595,46 @@ def test_a_dry_run_shows_cells_and_tokens_and_makes_nothing(cli, here):
     assert lines[-1]["params"]["temperature"] == 1.4
 
 
+def test_a_dry_run_shows_prompts_and_what_is_the_same_in_all_cells(cli, here):
+    words = (
+        "sweep",
+        "Once upon a time",
+        "日本" * 100,
+        "-t",
+        "1e3",
+        "--top-p",
+        "0.9",
+        "--seed",
+        "3",
+    )
+    out = cli(*words, "-n", "10", "--dry-run").succeeded().out
+    assert "p0  Once upon a time\n" in out
+    assert "…" in next(line for line in out.splitlines() if "p1  日本" in line)
+    assert "constant  T 1000 · top_p 0.9 · 10 tokens · bos auto\n" in out
+    out = cli("sweep", "--grid", "bos", "-n", "10,20", "--dry-run").succeeded().out
+    assert "constant        T 0\n" in out
+    many = cli("sweep", *map(str, "abcdefgh"), "--seed", "0", "--dry-run").succeeded().out
+    assert "… 3 more" in many
+
+
+def test_the_estimate_counts_greedy_cells_once_and_takes_the_nearest_rate(cli, here, monkeypatch):
+    from decodecli.sweep import rates
+
+    monkeypatch.setattr(rates, "cache_folder", lambda: here / "cache" / "quantized")
+    words = ("sweep", "Once", "-t", "0,1", "--seeds", "0..99", "-n", "10", "--dry-run")
+    assert "not known before a first run" in cli(*words).succeeded().out
+    cli("sweep", "Once", "--seeds", "0..29", "-n", "60", "--format", "jsonl").succeeded()
+    found = json.loads((here / "cache" / "rates.json").read_text())
+    (key,) = found
+    (here / "cache" / "rates.json").write_text(json.dumps({key: 10.0}))
+    out = cli(*words).succeeded().out
+    assert "99 cells are greedy and repeat that of another seed, decoded once" in out
+    assert "at most 2 min at 10 tokens/s, as measured before" in out, "101 cells of 10 tokens"
+    out = cli(*words, "-b", "3", "--traces").succeeded().out
+    assert "99 cells are greedy and repeat that of another seed\n" in out
+    assert "at most 3 min at 10 tokens/s, as measured with other options" in out
+
+
 def test_a_dry_run_of_a_sweep_that_ran_says_how_long(cli, here):
     words = ("sweep", "Once", "--seeds", "0..2", *TINY, "--out", "out")
     cli(*words).succeeded()
