@@ -85,10 +85,11 @@ def _items(asked: Asked) -> tuple[Item, ...]:
 
 
 def _shipped(file: str) -> str:
-    """A file of one's own, or the groups that ship under a bare name."""
-    path = configs_folder() / "embed" / f"{file}.toml"
+    """A file of one's own, or the groups that ship under a bare name; a folder of that name is no file."""
+    path, own = configs_folder() / "embed" / f"{file}.toml", Path(file)
     bare = "." not in file and "/" not in file and "\\" not in file
-    return str(path) if bare and not Path(file).exists() and path.is_file() else file
+    mine = own.exists() and not own.is_dir()
+    return str(path) if bare and not mine and path.is_file() else file
 
 
 def _check(asked: Asked, items: tuple[Item, ...]) -> None:

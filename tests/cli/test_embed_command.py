@@ -39,9 +39,15 @@ def test_groups_are_read_from_a_file_or_a_pipe(cli, groups):
     assert json.loads(piped.succeeded().out) == found
 
 
-def test_the_groups_that_ship_have_a_name(cli):
+def test_the_groups_that_ship_have_a_name(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notebook").mkdir()  # as `sweep --grid notebook --out notebook` makes it
     found = json.loads(cli("embed", "-f", "notebook", "--format", "json").succeeded().out)
     assert len(found["words"]) == 20
+    (tmp_path / "notebook").rmdir()
+    (tmp_path / "notebook").write_text('pets = ["cat", "dog"]', encoding="utf-8")
+    found = json.loads(cli("embed", "-f", "notebook", "--format", "json").succeeded().out)
+    assert len(found["words"]) == 2
 
 
 def test_rows_and_expressions_stand_beside_words(cli, tiny_folder):
