@@ -11,6 +11,7 @@ which runs every job alone, keeps the promise.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,9 +30,9 @@ from decodecli.errors import DecodecliError, DecodeError
 from decodecli.records import RunHeader, RunSummary, Step
 from decodecli.settings import SamplingParams
 
-TOLERANCE = (
-    5e-5  # of a logit in float32: three times what was seen in models of up to 400 M parameters
-)
+# Of a logit in float32; `doubt` allows for more where logits are large.
+TOLERANCE = 5e-5
+_END: Any = object()
 
 
 @dataclass(frozen=True)
@@ -101,19 +102,24 @@ class Batch:
         careful = lm.info.dtype == "float32" and lm.info.device == "cpu"
         self.tolerance = TOLERANCE if careful else 0.0
 
-    def __call__(self, jobs: Iterable[Job]) -> Iterator[Done]:
+    def __call__(self, jobs: Iterable[Job | None]) -> Iterator[Done | None]:
         """The jobs, as they end. One is taken from `jobs` when there is a row for it.
+
+        A None among the jobs says that there is none just now: rows that are under way go on, and
+        where there are none, a None is given back.
 
         Raises:
             DecodeError: memory ran out.
         """
         if self.why_alone:
             for job in jobs:
-                yield self._alone(job)
+                yield None if job is None else self._alone(job)
             return
         with memory(self.lm):
             for row in _Rows(self).run(iter(jobs)):
-                if row.sampler.doubtful:
+                if row is None:
+                    yield None
+                elif row.sampler.doubtful:
                     self.again += 1
                     self.on_tokens(-len(row.logprobs))
                     yield self._alone(row.job)
@@ -151,6 +157,7 @@ class _Row:
         self.entropies: list[float] = []
         self.steps: list[Step] = []
         self.error: DecodecliError | None = None
+        self.began = time.perf_counter()
         self.logits = self.chosen = job.prefix.logits  # (1, vocab), and the token drawn, (1, 1)
         self.ids: Tensor | None = None
         if chain.needs_history:
@@ -180,6 +187,7 @@ class _Row:
         return self.decoding.over or self.sampler.doubtful or self.error is not None
 
     def done(self) -> Done:
+        self.decoding.lasted(time.perf_counter() - self.began)
         if self.error is not None:
             self.decoding.finish_reason = "error"
         summary = self.decoding.summary()
@@ -203,12 +211,17 @@ class _Rows:
         self.forward = Together(batch.lm.model, batch.size)
         self.draws = None if batch.candidates is not None else Draws()
         self.rows: list[_Row] = []
+        self.exhausted = False  # whether there are no more jobs
 
-    def run(self, waiting: Iterator[Job]) -> Iterator[_Row]:
+    def run(self, waiting: Iterator[Job | None]) -> Iterator[_Row | None]:
         """Every job's row when it has ended, or is doubtful. A token is drawn in every row, in those
         that take the place of ended ones too, before all go through the model."""
-        drawing = self._fill(waiting)
-        while self.rows:
+        while True:
+            drawing = [*self.rows, *self._fill(waiting)]
+            if not drawing and self.exhausted:
+                return
+            if not drawing:
+                yield None
             while drawing:
                 self._draw(drawing)
                 for row in drawing:
@@ -217,15 +230,15 @@ class _Rows:
                         yield row
                 drawing = self._fill(waiting)
             self._pass()
-            drawing = list(self.rows)
 
     @torch.inference_mode()
-    def _fill(self, waiting: Iterator[Job]) -> list[_Row]:
-        """Start jobs in all free rows."""
+    def _fill(self, waiting: Iterator[Job | None]) -> list[_Row]:
+        """Start jobs in all free rows, as far as there are any."""
         started: list[_Row] = []
-        while len(self.rows) < self.batch.size:
-            job = next(waiting, None)
-            if job is None:
+        while len(self.rows) < self.batch.size and not self.exhausted:
+            job = next(waiting, _END)
+            self.exhausted = job is _END
+            if job is None or self.exhausted:
                 break
             self.forward.put(len(self.rows), job.prefix.forward.cache(), len(job.prefix.ids))
             started.append(_Row(job, self.batch))

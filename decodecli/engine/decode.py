@@ -271,6 +271,10 @@ class Decoding:
         self._texts.append(text)
         return text
 
+    def lasted(self, seconds: float) -> None:
+        """Say how long decoding took, where its steps were run by somebody else."""
+        self._seconds = seconds
+
     def _ending(self, token_id: int) -> str:
         if self._stream.stopped or token_id in self.lm.eos_ids:
             return "stop"

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from decodecli.engine.chain import Chain, draw
+from decodecli.engine.doubt import Doubts
 from decodecli.engine.exponentials import Exponentials
 from decodecli.engine.observe import (
     CERTAIN,
@@ -36,9 +37,8 @@ _QUICK = frozenset(("temperature", "top_k", "top_p", "min_p", "greedy"))
 _LEAST_TEMPERATURE = 1e-20  # below, differences of logits overflow float32
 _LEAST_SHARE = 1e-30  # below, a share of a probability underflows float32
 # Nearer than this to a filter's edge, rounding may decide: a share of probability, a ratio.
-MASS_MARGIN = 4e-6
+_MASS_MARGIN = 4e-6
 _RATIO_MARGIN = 1e-5
-_ROUNDING = 4e-6  # of a score in float32, whatever the temperature
 _SEARCH = 128  # how many of the highest logits are looked at first
 _CHUNK = 64
 
@@ -77,7 +77,6 @@ class _Kept:
     top: Highest
     count: int
     removed: np.ndarray
-    unsure: np.ndarray  # bool: which a filter could treat otherwise if the logits were a little off
 
 
 def _by_chunks(row: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -126,11 +125,8 @@ class Sampler:
     ) -> None:
         self.chain, self.count, self.piece, self.seed = chain, count, piece, seed
         self.exact_ties = exact_ties
-        self.tolerance, self.doubtful = tolerance, False
-        # How far apart two scores are that could change places.
-        self.slack = tolerance and max(
-            2 * tolerance / max(chain.divisor, _LEAST_TEMPERATURE), _ROUNDING
-        )
+        self.doubts, self.doubtful = Doubts(chain, tolerance) if tolerance else None, False
+        self._room = 0.0  # of this step's scores, as `Doubts` has it
         self._noise: Exponentials | None = None
         self._quick = (
             _QUICK.issuperset(chain.order)
@@ -166,7 +162,7 @@ class Sampler:
     def can_share(self, logits: Tensor) -> bool:
         """Whether draws from `logits` (rows, vocab) may be made for several rows at once (`draws`)."""
         self._prepare(logits)
-        if not (self._quick and self.tolerance) or logits.device.type != "cpu":
+        if not (self._quick and self.doubts) or logits.device.type != "cpu":
             return False
         return self._noise is None or self._noise.has_bits
 
@@ -190,25 +186,10 @@ class Sampler:
         filtered = self.chain(logits, ids)
         noise = None if self._noise is None else self._noise.all()
         chosen = draw(filtered.scores, noise)
-        if self.tolerance:
-            self.doubtful = not self._stays(logits, ids, noise, chosen)
+        if self.doubts is not None:
+            self.doubtful = self.doubts.of_stages(logits, ids, filtered, noise, chosen)
         seen = observe(logits[0], filtered, self.chain, int(chosen), self.count, self.piece, step)
         return chosen, seen
-
-    def _stays(
-        self, logits: Tensor, ids: Tensor | None, noise: Tensor | None, chosen: Tensor
-    ) -> bool:
-        """Whether the stages draw the same from logits that are off by the tolerance, tried once in a
-        random direction and once in the opposite one."""
-        off = torch.randn(
-            logits.shape,
-            generator=torch.Generator(logits.device).manual_seed(int(chosen)),
-            device=logits.device,
-        ).mul_(self.tolerance)
-        return all(
-            torch.equal(draw(self.chain(other, ids).scores, noise), chosen)
-            for other in (logits + off, logits - off)
-        )
 
     def _quickly(self, logits: Tensor) -> Observation | None:
         """From the highest logits and one sum; None, before any noise is used, where that may not be
@@ -217,6 +198,8 @@ class Sampler:
         plain, tempered = self._distributions(row)
         if plain is None or tempered is None:
             return None
+        if self.doubts is not None:
+            self._room = self.doubts.room(float(row.abs().amax()))
         if not self.filters:
             return self._unfiltered(logits, plain, tempered)
         try:
@@ -246,16 +229,17 @@ class Sampler:
     ) -> Observation | None:
         """The highest logit, or a draw from the whole vocabulary."""
         row, divisor = logits[0], self.chain.divisor
-        top = Highest.of(row, self.count + 2)
+        top = Highest.of(row, self.count + 1)
         if not top.sure_of(min(self.count, len(row))):
             return None
         if self._noise is None:
             token = int(row.argmax())
-            if len(top.logits) > 1:
-                self.doubtful = bool(top.logits[0] - top.logits[1] < self.slack)
         else:
-            scores = logits if divisor == 1.0 else logits / divisor
-            token = self._drawn(scores, self._noise.all())
+            noise = self._noise.all()
+            token = int(draw(logits if divisor == 1.0 else logits / divisor, noise))
+        if self.doubts is not None and len(row) > 1:
+            own = None if self._noise is None else noise[0]
+            self.doubtful = self.doubts.among_all(row.double() / divisor, own, token, self._room)
         ids = top.ids[: self.count].tolist()
         values = top.logits[: self.count].tolist()
         place = None
@@ -270,17 +254,6 @@ class Sampler:
         rows = Rows(ids, values, values, [0] * len(ids), place)
         numbers = Numbers(plain, tempered, final, len(row))
         return listed(rows, numbers, self.chain, self.piece, token)
-
-    def _drawn(self, scores: Tensor, noise: Tensor) -> int:
-        """The token that is drawn from all of `scores` (1, vocab)."""
-        if not self.tolerance or scores.shape[-1] < 2:
-            return int(draw(scores, noise))
-        ratios = scores.softmax(-1) / noise
-        token = int(ratios.argmax())
-        best = float(ratios[0, token])
-        ratios[0, token] = 0.0
-        self.doubtful = float(ratios.amax()) > best * math.exp(-self.slack)
-        return token
 
     def _kept(self, row: Tensor) -> _Kept:
         """What the filters keep, looking at more and more of the highest logits until it is clear."""
@@ -310,16 +283,15 @@ class Sampler:
         scores = self._scores(top.logits)
         weights = np.exp(scores.astype(np.float64) - float(scores[0]))
         removed = np.zeros(len(scores), dtype=np.uint8)
-        unsure = np.zeros(len(scores), dtype=bool)
         count, all_in_sight = len(scores), top.whole
         for name in self.filters:
             before = count
-            mass = math.nan
             if name == "top_k":
                 edge = scores[min(params.top_k, len(scores)) - 1]
                 count = int(np.count_nonzero(scores >= edge))
             elif name == "top_p":
-                mass = float(weights[:count].sum()) if all_in_sight or total is None else total
+                mass = float(weights[:count].sum()) if all_in_sight else total
+                assert mass is not None
                 count = self._nucleus(scores[:count], weights[:count], mass)
             else:  # min_p
                 if (np.abs(weights[:count] / params.min_p - 1) < _RATIO_MARGIN).any():
@@ -329,43 +301,14 @@ class Sampler:
                 return None
             all_in_sight = True
             removed[count:before] = order.index(name) + 1
-            if self.tolerance:
-                unsure |= self._unsure(name, scores, weights, unsure, before, count, mass)
-        return _Kept(top, count, removed, unsure)
-
-    def _unsure(
-        self,
-        name: str,
-        scores: np.ndarray,
-        weights: np.ndarray,
-        already: np.ndarray,
-        before: int,
-        count: int,
-        mass: float,
-    ) -> np.ndarray:
-        """Which of the falling `scores` this filter, which kept `count` of `before`, could treat
-        otherwise if every logit were off by the tolerance; `already` are those of earlier filters."""
-        if count == len(scores) or count == before:
-            near = np.zeros(len(scores), dtype=bool)
-        else:
-            near = np.abs(scores - scores[count - 1]) <= self.slack
-            if scores[count - 1] - scores[count] > self.slack:
-                near[:] = False  # a clean edge
-        if name == "min_p":
-            edge = scores[0] + math.log(self.chain.params.min_p)
-            near |= np.abs(scores - edge) <= self.slack
-        if name == "top_p":
-            share = np.cumsum(weights) / mass
-            room = self.slack / 4 + MASS_MARGIN + float(weights[already].sum()) / mass
-            near[1:] |= np.abs(share[:-1] - self.chain.params.top_p) <= room
-        return near
+        return _Kept(top, count, removed)
 
     def _nucleus(self, scores: np.ndarray, weights: np.ndarray, mass: float) -> int:
         """How many of the falling `scores` top-p keeps; all of them when its edge is beyond."""
         p = self.chain.params.top_p
         above = np.cumsum(weights) / mass  # the mass up to and including each
         count = 1 + int(np.searchsorted(above, p))
-        if (np.abs(above[max(count - 2, 0) : count] - p) < MASS_MARGIN).any():
+        if (np.abs(above[max(count - 2, 0) : count] - p) < _MASS_MARGIN).any():
             raise _Undecided
         if count >= len(scores):
             return len(scores)
@@ -379,28 +322,17 @@ class Sampler:
             return logits
         return logits / np.float32(self.chain.divisor)
 
-    def _could_be_another(self, kept: _Kept, noise: np.ndarray, index: int) -> bool:
-        """Whether, with every logit off by the tolerance, another row of `kept.top` than that of
-        `index` could have been drawn; `noise` is that of all its rows."""
-        scores = self._scores(kept.top.logits)
-        last_seen = not kept.top.whole and scores[kept.count - 1] - scores[-1] <= self.slack
-        if kept.unsure[index] or last_seen:
-            return True
-        reach = scores - np.log(noise)
-        rivals = kept.unsure.copy()
-        rivals[: kept.count] = True
-        rivals[index] = False
-        return bool((reach[rivals] > reach[index] - self.slack).any())
-
     def _filtered(self, kept: _Kept, plain: Distribution, tempered: Distribution) -> Observation:
         """A draw from what the filters keep."""
         chain, top, count = self.chain, kept.top, kept.count
         assert self._noise is not None
         odds = torch.from_numpy(self._scores(top.logits[:count])).softmax(-1).numpy()
-        if self.tolerance:
+        if self.doubts is not None:
             noise = self._noise.at(top.ids)
             index = int(np.argmax(odds / noise[:count]))
-            self.doubtful = self._could_be_another(kept, noise, index)
+            self.doubtful = self.doubts.among_the_highest(
+                self._scores(top.logits), noise, index, tempered.log_sum, self._room, top.whole
+            )
         else:
             index = int(np.argmax(odds / self._noise.at(top.ids[:count])))
         shifted = (top.logits.astype(np.float64) - plain.highest) / chain.divisor

@@ -58,6 +58,7 @@ class Together:
             for ours, given in ((self._keys, layer.keys), (self._values, layer.values)):
                 ours[number][row, :, length - have : length] = given[0, :, -have:]
                 # What another row left may not be a number, and masked places count 0 times.
+                ours[number][row, :, : length - have] = 0
                 ours[number][row, :, length:] = 0
         self.lengths[row : row + 1] = [length]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from statistics import fmean
+from typing import Any
 
 from decodecli.analysis.text_metrics import cell_numbers
 from decodecli.engine.batch import Batch, Done, Job
@@ -19,11 +21,13 @@ from decodecli.sweep_reports import CellRecord
 BATCH_SIZE = 16
 _PREFIXES = 8  # prompts kept ready; cells of one prompt follow one another
 _DIGITS = 6  # of a logprob in a file
+# What matters where the most probable token is taken: not the seed, and no filter.
+_GREEDY_SEES = ("max_new_tokens", "repetition_penalty", "no_repeat_ngram_size", "stop")
 
 
 def run_cells(
     lm: LanguageModel,
-    cells: Iterable[Cell],
+    cells: Iterable[Cell | None],
     *,
     batch_size: int = BATCH_SIZE,
     exact: bool = False,
@@ -35,9 +39,11 @@ def run_cells(
 
     A cell's tokens are those of `decodecli generate` alone: with `exact` by construction, without it
     as `engine.batch` says. Cells of one prompt should follow one another: it is then run through the
-    model once. A cell that cannot be decoded ends as an error, and the others go on.
+    model once. Greedy cells that differ only in seed or filters are decoded once. A cell that cannot be
+    decoded ends as an error, and the others go on.
 
     Args:
+        cells: a None among them says that there is none just now, though more may come.
         traces: whether outcomes carry their trace, each step with `candidates` rows.
         on_tokens: called with the number of tokens that were added.
 
@@ -52,22 +58,79 @@ def run_cells(
         exact=exact,
         on_tokens=on_tokens,
     )
-    refused: list[Outcome] = []
+    ready: deque[Outcome] = deque()  # what needs no decoding
+    greedy = _Greedy(traces)
 
-    def jobs() -> Iterator[Job]:
+    def jobs() -> Iterator[Job | None]:
         for cell in cells:
+            if cell is None or greedy.takes(cell, ready):
+                yield None
+                continue
             try:
                 prefix = prompts.prefilled(cell)
             except PromptError as error:
-                refused.append(Outcome(failed_cell(cell, str(error))))
+                ready.append(Outcome(failed_cell(cell, str(error))))
+                ready.extend(greedy.settled(cell, ready[-1].record))
+                yield None
             else:
                 yield Job(cell, prefix, cell.params, {"bos": cell.bos})
 
     for done in batch(jobs()):
-        while refused:
-            yield refused.pop(0)
-        yield Outcome(_record(done), _trace(done) if traces else None)
-    yield from refused
+        while ready:
+            yield ready.popleft()
+        if done is None:
+            continue
+        record = _record(done)
+        yield Outcome(record, _trace(done) if traces else None)
+        yield from greedy.settled(done.job.key, record)
+    yield from ready
+
+
+class _Greedy:
+    """Greedy cells that differ in nothing that greedy decoding looks at: one is decoded, and the others
+    have its tokens."""
+
+    def __init__(self, traces: bool) -> None:
+        self._off = traces  # a trace has its own seed in the header
+        self._waiting: dict[tuple[Any, ...], list[Cell]] = {}
+        self._known: OrderedDict[tuple[Any, ...], CellRecord] = OrderedDict()
+
+    def takes(self, cell: Cell, ready: deque[Outcome]) -> bool:
+        """Whether `cell` is one that is under way or done already; in the latter case it is `ready`."""
+        key = self._key(cell)
+        if key is None:
+            return False
+        if key in self._known:
+            ready.append(_copied(self._known[key], cell))
+        elif key in self._waiting:
+            self._waiting[key].append(cell)
+        else:
+            self._waiting[key] = []
+            return False
+        return True
+
+    def settled(self, cell: Cell, record: CellRecord) -> Iterator[Outcome]:
+        """Those that waited for `cell`."""
+        key = self._key(cell)
+        if key is None:
+            return
+        self._known[key] = record
+        if len(self._known) > _PREFIXES:
+            self._known.popitem(last=False)
+        for other in self._waiting.pop(key, ()):
+            yield _copied(record, other)
+
+    def _key(self, cell: Cell) -> tuple[Any, ...] | None:
+        params = cell.params
+        if self._off or not params.greedy:
+            return None
+        seen = [getattr(params, name) for name in _GREEDY_SEES]
+        return cell.prompt, cell.bos, *seen
+
+
+def _copied(record: CellRecord, cell: Cell) -> Outcome:
+    params = {**record.params, **cell.params.as_dict()}
+    return Outcome(replace(record, index=cell.index, params=params))
 
 
 class _Prompts:
@@ -75,16 +138,23 @@ class _Prompts:
 
     def __init__(self, lm: LanguageModel) -> None:
         self._lm = lm
-        self._kept: OrderedDict[tuple[str, bool | None], Prefix] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, bool | None], Prefix | PromptError] = OrderedDict()
 
     def prefilled(self, cell: Cell) -> Prefix:
+        """The cell's prompt; raises PromptError, for the same one again and again, if it is refused."""
         key = cell.prompt.text, cell.bos
         if key not in self._kept:
-            self._kept[key] = prefill(self._lm, *key)
+            try:
+                self._kept[key] = prefill(self._lm, *key)
+            except PromptError as error:
+                self._kept[key] = error
             if len(self._kept) > _PREFIXES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        return self._kept[key]
+        found = self._kept[key]
+        if isinstance(found, PromptError):
+            raise found
+        return found
 
 
 def _record(done: Done) -> CellRecord:

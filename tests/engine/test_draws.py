@@ -64,8 +64,8 @@ def test_rows_draw_what_their_samplers_draw_alone(params, spread, seed) -> None:
 @given(PARAMS, st.sampled_from([0.3, 2.0]), st.integers(0, 2**31), st.booleans())
 def test_a_draw_that_logits_a_little_off_turn_over_is_doubtful(params, spread, seed, tie) -> None:
     logits = some_logits(1, spread, seed)
-    if tie:  # many close calls
-        logits = (logits * 4).round() / 4 + some_logits(1, 2e-6, seed + 1)
+    if tie:  # many close calls, some of them ties
+        logits = (logits * 4).round() / 4 + some_logits(1, 2e-6, seed + 1) * (seed % 2)
     off = (torch.rand(1, VOCAB, generator=torch.Generator().manual_seed(seed)) * 2 - 1) * TOLERANCE
     for one_at_a_time in (True, False):
 
@@ -80,6 +80,58 @@ def test_a_draw_that_logits_a_little_off_turn_over_is_doubtful(params, spread, s
         plain, doubtful = draw(logits)
         other, _ = draw(logits + off)
         assert doubtful or plain == other
+
+
+@pytest.mark.parametrize(
+    ("params", "first", "second"),
+    [
+        ({"top_k": 1}, 10.0, 10.0),  # two at the edge of top-k, one of whom goes
+        ({"top_k": 1, "top_p": 0.9}, 10.0, 10.0),
+        ({"top_p": 0.50001}, 10.0, 10.0 - 1e-5),  # two that change places at the edge of top-p
+        ({"top_p": 0.3}, 10.0, 10.0),
+        ({"min_p": 1.0}, 10.0, 10.0 - 1e-5),
+        ({"temperature": 1e-8}, 10.0, 10.0 - 2e-5),
+        ({"temperature": 0.0}, 10.0, 10.0 - 2e-5),
+        ({"temperature": 0.0, "repetition_penalty": 3.0}, 10.0, 10.0 - 2e-5),
+        ({"repetition_penalty": 1.3, "top_k": 1}, 10.0, 10.0),
+        ({"no_repeat_ngram_size": 2, "top_p": 0.3}, 10.0, 10.0),
+    ],
+)
+@pytest.mark.parametrize("shared", [True, False])
+def test_two_tokens_that_change_places_at_an_edge_are_doubtful(
+    params, first, second, shared
+) -> None:
+    ids = torch.tensor([[7, 8, 9]])
+    for seed in range(60):
+        logits = some_logits(1, 0.1, seed) - 20
+        logits[0, 3], logits[0, 5] = first, second
+        other = logits.clone()
+        other[0, 5] += 0.9 * TOLERANCE
+        found = []
+        for seen in (logits, other):
+            own = sampler(SamplingParams(**params, seed=seed))
+            drawn = Draws()([own], seen)[0] if shared else None
+            if drawn is not None:
+                found.append((drawn.token_id, drawn.doubtful))
+            else:
+                chosen, _ = own(seen, ids)
+                found.append((int(chosen), own.doubtful))
+        assert found[0][1] or found[0][0] == found[1][0], seed
+
+
+def test_a_clear_first_token_is_sure_whatever_min_p_says() -> None:
+    for params in ({"min_p": 1.0}, {"min_p": 0.95, "temperature": 0.001}):
+        drawn = Draws()([sampler(SamplingParams(**params, seed=0))], some_logits(1, 3.0, 0))[0]
+        assert drawn is not None
+        assert not drawn.doubtful
+
+
+def test_large_logits_are_allowed_to_be_further_off() -> None:
+    logits = some_logits(1, 1.0, 0) - 500
+    logits[0, 3], logits[0, 5] = -400.0, -400.0005  # 1e-6 of their size apart
+    drawn = Draws()([sampler(SamplingParams(temperature=0, seed=0))], logits)[0]
+    assert drawn is not None
+    assert drawn.doubtful
 
 
 def test_few_draws_are_doubtful() -> None:

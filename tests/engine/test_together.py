@@ -72,14 +72,15 @@ def test_rows_come_and_go_without_disturbing_the_others(data) -> None:
             pairs.check(data.draw(tokens))
 
 
-def test_what_a_dropped_row_leaves_behind_is_never_looked_at() -> None:
-    pairs = Pairs(network(CONFIGS["llama"]), 2)
+@pytest.mark.parametrize("name", ["llama", "mistral, window of 8"])
+def test_what_a_dropped_row_leaves_behind_is_never_looked_at(name: str) -> None:
+    pairs = Pairs(network(CONFIGS[name]), 2)
     pairs.put(0, [5] * 40)
     pairs.put(1, [6])
     with torch.inference_mode():
         for left in (*pairs.together._keys, *pairs.together._values):
             left[0] = torch.nan  # a long row's, which a short one takes the place of
-    pairs.put(0, [7, 8, 9])
+    pairs.put(0, list(range(3, 25)))
     pairs.check([4, 3])
 
 
