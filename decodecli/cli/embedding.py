@@ -85,7 +85,7 @@ def _items(asked: Asked) -> tuple[Item, ...]:
 
 
 def _shipped(file: str) -> str:
-    """A file of one's own, or the groups that ship under a bare name; a folder of that name is no file."""
+    """A file of one's own, or the groups that ship under a bare name, which no folder hides."""
     path, own = configs_folder() / "embed" / f"{file}.toml", Path(file)
     bare = "." not in file and "/" not in file and "\\" not in file
     mine = own.exists() and not own.is_dir()
