@@ -7,7 +7,7 @@ value except the seed. The numbers are defined in docs/METRICS.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 # The numbers of a setting, in the order in which they are shown.
@@ -111,6 +111,8 @@ class SweepSummary:
 
     name: of the model. axes: the values of each axis that varies, seed and prompt aside, in grid order.
     cells, finished, failed: how many were asked for, are done, and ended in an error.
+    constant: the decoding values that are the same in every cell, by name, those at a default too.
+    prompt: the text of the only prompt, None where there are several or it is not known.
     """
 
     name: str
@@ -121,6 +123,8 @@ class SweepSummary:
     failed: int
     prompts: int
     seeds: tuple[int, ...]
+    constant: dict[str, Any] = field(default_factory=dict)
+    prompt: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

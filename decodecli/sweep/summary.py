@@ -54,7 +54,9 @@ def summarise(
     """
     gathered: defaultdict[tuple[Key, str | None], _Gathered] = defaultdict(_Gathered)
     finished = failed = 0
+    first: CellRecord | None = None
     for record in records:
+        first = first or record
         values = tuple(_plain(record.params[axis]) for axis in axes)
         gathered[values, record.task].add(record, len(seeds))
         failed += record.finish_reason == "error"
@@ -69,7 +71,15 @@ def summarise(
         failed=failed,
         prompts=prompts,
         seeds=tuple(seeds),
+        constant=_constant(first, axes),
+        prompt=first.prompt if first and prompts == 1 else None,
     )
+
+
+def _constant(record: CellRecord | None, axes: Mapping[str, Key]) -> dict[str, Any]:
+    """What every cell has as this one has it; `greedy` only says again what the temperature says."""
+    values = record.params if record else {}
+    return {k: _plain(v) for k, v in values.items() if k not in (*axes, "seed", "greedy")}
 
 
 def _settings(

@@ -75,15 +75,28 @@ def shown_metrics(summary: SweepSummary) -> list[Metric]:
     return [METRIC[name] for name in METRICS if name in had]
 
 
+def told_intervals(summary: SweepSummary) -> frozenset[str]:
+    """The metrics of which an interval says something: not those that are 0 everywhere, or the same at
+    every setting. What right answers are judged by is told all the same."""
+    values: dict[str, set[float]] = {}
+    for setting in summary.settings:
+        for name, estimate in setting.numbers.items():
+            values.setdefault(name, set()).add(estimate.value)
+    flat = {name for name, found in values.items() if len(found) == 1}
+    if len(summary.settings) == 1:
+        flat = {name for name in flat if values[name] == {0.0}}
+    return frozenset(values) - (flat - {"accuracy"})
+
+
 def axis_name(axis: str) -> str:
     """An axis in a heading: `T` for temperature, else the option's name."""
     return "T" if axis == "temperature" else one_line(axis)
 
 
 def value_name(value: Any) -> str:
-    """An axis' value on one line: `0.9`, `on`, `default`, and strings made safe."""
+    """An axis' value on one line: `0.9`, `on`, `auto`, and strings made safe."""
     if value is None:
-        return "default"
+        return "auto"
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, int | float):
@@ -124,7 +137,9 @@ def facts(summary: SweepSummary) -> list[str]:
     cells = numbers.count(summary.cells)
     done = summary.finished == summary.cells
     found.append(
-        f"{cells} cells" if done else f"{numbers.count(summary.finished)} of {cells} cells"
+        f"{cells} cell{'' if summary.cells == 1 else 's'}"
+        if done
+        else f"{numbers.count(summary.finished)} of {cells} cells"
     )
     return found + ([f"{numbers.count(summary.failed)} failed"] if summary.failed else [])
 

@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from rich.cells import cell_len
 
 from decodecli.sweep_reports import METRICS, Estimate, SettingSummary, SweepSummary
 from decodecli.views.numbers import count
+from decodecli.views.sweep_common import common_lines, constants, readable
 from decodecli.views.sweep_data import (
     METRIC,
     Layout,
@@ -29,6 +31,7 @@ from decodecli.views.sweep_data import (
     shown_metrics,
     spelt,
     tasks,
+    told_intervals,
     value_name,
 )
 from decodecli.views.table import Style
@@ -45,21 +48,23 @@ IMPORTANCE = (
 ROWS = 100  # of the table; the files have every one
 _SPARKS, _ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 _SPARK_ROWS = 6
+_LONGEST_SPARK = 16  # points; a column is made as wide
+_PROMPT = 400  # cells of the prompt in the file
 _SETTING = 16  # cells of a value that is no number
 _NOTHING = "·"
 
 
 def sweep_lines(summary: SweepSummary, style: Style, rows: int = ROWS) -> list[str]:
-    """The sweep's table: facts, a row a setting (and task), curves over the first axis.
+    """The sweep's table: facts, what is constant, a row a setting (and task), curves over the first axis.
 
     Args:
         rows: how many settings are listed; a line tells of the others.
 
-    Every line fits `style.width`; columns give way from the end of `IMPORTANCE`.
+    Every line fits `style.width`; columns give way from the end of `IMPORTANCE`, and a line names them.
     """
-    summary = _encodable(summary, style)
+    summary = _encodable(readable(summary), style)
     dim = style.theme.dim
-    found = [*joined(facts(summary), style.width), ""]
+    found = [*joined(facts(summary), style.width), *common_lines(summary, style.width), ""]
     if not summary.settings:
         return spelt([*found, "no cell is finished"], style)
     columns = _columns(summary, style.width)
@@ -72,10 +77,21 @@ def sweep_lines(summary: SweepSummary, style: Style, rows: int = ROWS) -> list[s
         more = f"… and {count(len(summary.settings) - rows)} more"
         found.append(style.theme.paint(dim, clip(more, style.width)))
     found += _spark_rows(summary, columns, style)
-    if any(column.interval for column in columns):
-        note = "behind accuracy: its 95 % interval, in per cent"
-        found.append(style.theme.paint(dim, clip(note, style.width)))
+    notes = [textwrap.wrap(note, style.width) for note in _notes(summary, columns)]
+    found += [style.theme.paint(dim, line) for lines in notes for line in lines]
     return spelt(found, style)
+
+
+def _notes(summary: SweepSummary, columns: Sequence[_Column]) -> list[str]:
+    """What an interval is, and which numbers had no room."""
+    notes = []
+    if any(column.interval for column in columns):
+        notes.append("behind accuracy: its 95 % interval, in per cent")
+    shown = {column.metric for column in columns}
+    rest = [metric.heading for metric in shown_metrics(summary) if metric.name not in shown]
+    if rest:
+        notes.append(f"summary.md has the rest: {', '.join(rest)}")
+    return notes
 
 
 def _encodable(summary: SweepSummary, style: Style) -> SweepSummary:
@@ -147,10 +163,13 @@ def _columns(summary: SweepSummary, width: int) -> list[_Column]:
     used = sum(column.width + 2 for column in found)
     known = {metric.name for metric in shown_metrics(summary)}
     kept: dict[str, _Column] = {}
+    points = _spark_points(summary)
     for name in IMPORTANCE:
         column = _metric_column(name, summary) if name.split()[0] in known else None
         if column is None:
             continue
+        if not column.interval:
+            column = replace(column, width=max(column.width, points))
         used += column.width + (1 if column.interval else 2)
         if used - 2 > width and (kept or column.interval):
             break
@@ -206,11 +225,8 @@ def _line(columns: Sequence[_Column], cells: Sequence[str], width: int) -> str:
 
 def _spark_rows(summary: SweepSummary, columns: Sequence[_Column], style: Style) -> list[str]:
     """Under each number its curve over the axis across, a row for each line of the plots."""
-    placed = layout(summary)
-    if placed.across is None or len(summary.axes[placed.across]) < 3:
-        return []
-    found = [line for line in lines(summary, placed) if len(line.settings) > 2]
-    if not found or len(found) > _SPARK_ROWS:
+    placed, found = layout(summary), _spark_lines(summary)
+    if placed.across is None or not found:
         return []
     limits = {c.metric: _limits(found, c.metric, placed.across) for c in columns if c.metric}
     arrow = ">" if style.ascii_only else "→"
@@ -221,6 +237,21 @@ def _spark_rows(summary: SweepSummary, columns: Sequence[_Column], style: Style)
     return rows
 
 
+def _spark_lines(summary: SweepSummary) -> list[Line]:
+    """The lines that get a curve; none where they would be many, or long."""
+    placed = layout(summary)
+    if placed.across is None or len(summary.axes[placed.across]) < 3:
+        return []
+    found = [line for line in lines(summary, placed) if len(line.settings) > 2]
+    longest = max((len(line.settings) for line in found), default=0)
+    return found if len(found) <= _SPARK_ROWS and longest <= _LONGEST_SPARK else []
+
+
+def _spark_points(summary: SweepSummary) -> int:
+    """Settings on the longest line that gets a curve."""
+    return max((len(line.settings) for line in _spark_lines(summary)), default=0)
+
+
 def _spark_cell(
     column: _Column, line: Line, placed: Layout, limits: dict[Any, Any], arrow: str, style: Style
 ) -> str:
@@ -229,7 +260,7 @@ def _spark_cell(
             return ""
         points = [(float(k), s.numbers.get(column.metric)) for k, s in enumerate(line.settings)]
         values = [None if estimate is None else estimate.value for _, estimate in points]
-        return sparkline(values, column.width, limits[column.metric], style.ascii_only)
+        return sparkline(values, limits[column.metric], style.ascii_only)
     if column.axis is None:
         return one_line(line.task or "")
     if column.axis == placed.across:
@@ -246,23 +277,18 @@ def _limits(found: Sequence[Line], metric: str, across: str) -> tuple[float, flo
 
 def sparkline(
     values: Sequence[float | None],
-    width: int,
     limits: tuple[float, float],
     ascii_only: bool = False,
 ) -> str:
-    """Values as blocks of eight heights between `limits`; means of neighbours where there are more
-    than `width`, a blank where nothing is known."""
+    """A block a value, of eight heights between `limits`; a blank where nothing is known."""
     signs = _ASCII_SPARKS if ascii_only else _SPARKS
-    cells = min(len(values), width)
     low, high = limits
     drawn = []
-    for place in range(cells):
-        part = values[place * len(values) // cells : (place + 1) * len(values) // cells]
-        known = [value for value in part if value is not None]
-        if not known:
+    for value in values:
+        if value is None:
             drawn.append(" ")
             continue
-        share = (sum(known) / len(known) - low) / (high - low) if high > low else 0.5
+        share = (value - low) / (high - low) if high > low else 0.5
         drawn.append(signs[min(int(share * len(signs)), len(signs) - 1)])
     return "".join(drawn)
 
@@ -305,7 +331,7 @@ def _csv_estimate(found: Estimate) -> list[str]:
 
 def summary_markdown(summary: SweepSummary) -> str:
     """The facts and a table with every number and its 95 % interval."""
-    metrics = shown_metrics(summary)
+    metrics, told = shown_metrics(summary), told_intervals(summary)
     named = [task for task in tasks(summary) if task is not None]
     left = [axis_name(axis) for axis in summary.axes] or ["setting"]
     left += ["task"] if named else []
@@ -316,23 +342,39 @@ def summary_markdown(summary: SweepSummary) -> str:
         names = [value_name(setting.setting.get(axis)) for axis in summary.axes]
         names = names or [setting_name(setting.setting)]
         names += [setting.task or ""] if named else []
-        found = [_with_interval(metric, setting.numbers.get(metric.name)) for metric in metrics]
+        found = [
+            _with_interval(metric, setting.numbers.get(metric.name), metric.name in told)
+            for metric in metrics
+        ]
         rows.append([*map(_markdown, names), count(setting.cells), *found])
     parts = [
         f"# Sweep of {_markdown(summary.name)}",
         _markdown(" · ".join(facts(summary)[1:])),
+        *_common(summary),
         "\n".join("| " + " | ".join(row) + " |" for row in rows),
-        "In brackets: the 95 % interval. The numbers are defined in decodecli's `docs/METRICS.md`.",
+        "In brackets: the 95 % interval, where it is wider than the number's last digit. The numbers are "
+        "defined in decodecli's `docs/METRICS.md`.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _with_interval(metric: Metric, found: Estimate | None) -> str:
+def _common(summary: SweepSummary) -> list[str]:
+    """What is constant, and the only prompt: a paragraph each."""
+    found = constants(summary.constant)
+    parts = [f"Constant: {_markdown(' · '.join(found))}"] if found else []
+    if summary.prompt is not None:
+        parts.append(f"Prompt: {_markdown(clip(summary.prompt, _PROMPT)) or '(empty)'}")
+    return parts
+
+
+def _with_interval(metric: Metric, found: Estimate | None, told: bool) -> str:
     if found is None:
         return ""
-    if found.low is None or found.high is None:
-        return metric.text(found.value)
-    return f"{metric.text(found.value)} [{metric.text(found.low)}, {metric.text(found.high)}]"
+    value = metric.text(found.value)
+    if not told or found.low is None or found.high is None:
+        return value
+    low, high = metric.text(found.low), metric.text(found.high)
+    return value if low == value == high else f"{value} [{low}, {high}]"
 
 
 def _markdown(text: str) -> str:

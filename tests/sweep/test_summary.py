@@ -343,3 +343,15 @@ def test_every_number_is_defined_in_the_documentation():
 def test_the_summary_is_strict_json():
     found = json.loads(json.dumps(summary(drawn()).as_dict(), allow_nan=False))
     assert found["settings"][0]["numbers"]["mean_logprob"]["count"] == 12
+
+
+def test_what_all_cells_have_in_common_is_told_and_the_only_prompt():
+    more = {"top_k": 40, "stop": ["a"], "greedy": False}
+    cells = [
+        record(k, "p", (1, 2), params={"temperature": t, **more}) for k, t in enumerate((1, 2))
+    ]
+    found = summarise("model", {"temperature": (1, 2)}, (0,), 1, 2, cells)
+    assert found.constant == {"top_p": 1.0, "bos": None, "top_k": 40, "stop": ("a",)}
+    assert found.prompt == "p"
+    assert summary(drawn()).prompt is None
+    assert summary([]).constant == {}

@@ -7,10 +7,13 @@ import io
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 from sweep_inputs import HOSTILE, summary
 
 from decodecli.sweep_reports import METRICS, Estimate, SettingSummary
+from decodecli.views.sweep_common import constants, shortened
 from decodecli.views.sweep_data import METRIC, is_geometric, layout, lines, seeds_name
 from decodecli.views.sweep_table import (
     sparkline,
@@ -91,7 +94,7 @@ def test_columns_give_way_in_a_stated_order():
 
 
 def test_points_stand_in_a_line():
-    rows = table(summary(TWO), 80)[3:-3]
+    rows = [row for row in table(summary(TWO), 80)[3:] if re.match(r" *\d", row)]
     for column in range(80):
         found = {row[column : column + 1] == "." for row in rows}
         if True in found and column > 5:
@@ -121,7 +124,7 @@ def test_a_number_that_nobody_has_gets_no_column_and_one_that_some_have_a_dot():
 
 def test_under_each_column_there_is_its_curve_over_temperature():
     rows = table(summary(TWO))
-    first, second = rows[-3:-1]
+    first, second = (row for row in rows if "→" in row)
     assert first.split()[:2] == ["T→", "0.2"]
     assert second.split()[:2] == ["T→", "0.9"]
     assert second.split()[2][0] == "█"  # the logprob falls
@@ -132,10 +135,84 @@ def test_under_each_column_there_is_its_curve_over_temperature():
 
 
 def test_a_sparkline_goes_from_the_lowest_to_the_highest():
-    assert sparkline([0, 1, None, 7], 8, (0, 7)) == "▁▂ █"
-    assert sparkline([3, 3], 8, (3, 3)) == "▅▅"
-    assert len(sparkline(list(range(100)), 9, (0, 99))) == 9
-    assert sparkline([0, 9], 8, (0, 9), ascii_only=True).isascii()
+    assert sparkline([0, 1, None, 7], (0, 7)) == "▁▂ █"
+    assert sparkline([3, 3], (3, 3)) == "▅▅"
+    assert sparkline([0, 9], (0, 9), ascii_only=True).isascii()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+@pytest.mark.parametrize("settings", [3, 12, 16, 17])
+def test_a_curve_has_a_point_for_each_setting_or_is_not_there(width, settings):
+    shown = summary({"temperature": tuple(round(0.1 * k, 1) for k in range(settings))})
+    rows = table(shown, width)
+    curves = [row.split()[1:] for row in rows if "→" in row]
+    assert all(len(curve) == settings for row in curves for curve in row)
+    assert bool(curves) == (settings <= 16)
+
+
+def test_columns_that_have_no_room_are_named_once():
+    for width in (60, 80, 120, 300):
+        rows = table(summary(TWO), width)
+        said = " ".join(rows).partition("summary.md has the rest: ")[2]
+        headings = {metric.heading for metric in METRIC.values()}
+        assert {name.strip(" ,") for name in said.split(",") if name} == headings - set(
+            headed(rows)[0].split()
+        )
+
+
+def test_what_is_constant_and_the_only_prompt_are_told():
+    constant = {"max_new_tokens": 20, "top_p": 0.9, "top_k": 0, "stop": (), "bos": None}
+    shown = summary(constant=constant, prompts=1, prompt="Once upon\x1b a time " * 9)
+    rows = table(shown)
+    assert rows[1] == "constant: top_p 0.9 · up to 20 tokens · BOS auto"
+    assert rows[2].startswith("prompt: Once upon␛ a time")
+    assert rows[3] == ""
+    text = summary_markdown(shown)
+    assert "\n\nConstant: top\\_p 0.9 · up to 20 tokens · BOS auto\n\nPrompt: Once" in text
+
+
+@pytest.mark.parametrize(
+    ("params", "told", "words"),
+    [
+        ({"temperature": 1.4, "top_p": 1.0, "bos": True}, (), ["T 1.4", "BOS on"]),
+        ({"temperature": 1.0, "top_p": 1.0}, ("top_p",), ["T 1", "top_p 1"]),
+        ({"temperature": 0.0, "greedy": True, "seed": 3}, (), ["T 0 (greedy)"]),
+        ({"bos": False, "max_new_tokens": 1, "stop": ["\n"]}, (), None),
+        ({"top_p": 0.123456789}, (), ["top_p 0.123"]),
+        ({}, (), []),
+    ],
+)
+def test_constants_are_what_is_not_neutral(params, told, words):
+    words = ["stop ↵", "up to 1 token", "BOS off"] if words is None else words
+    assert constants(params, told) == words
+
+
+def test_numbers_of_many_digits_are_shown_in_few():
+    values = (0.1, 0.17782794100389, 3.1622776601684, 0.12345)
+    shown = summary({"temperature": values})
+    assert [row["T"] for row in named(table(shown))][:4] == ["0.1", "0.178", "3.16", "0.12345"]
+    assert "0.17782794100389" in summary_csv(shown)
+    assert "0.17782794100389" in summary_markdown(shown)
+
+
+@given(
+    st.lists(st.one_of(st.floats(-1e300, 1e300), st.floats(0.1, 0.101), st.none()), max_size=30)
+)
+def test_two_values_never_become_one(values):
+    short = shortened(values)
+    kept = {value for value in values if isinstance(value, float) and abs(value) < float("inf")}
+    assert len(set(short.values())) == len(short) == len(kept)
+    for value, other in short.items():
+        assert other == pytest.approx(value, rel=0.006)
+
+
+def test_intervals_that_say_nothing_are_left_out():
+    flat = Estimate(0.0, 0.0, 0.434, 5)
+    numbers = {"repetition_rate": flat, "accuracy": flat, "mean_entropy": Estimate(1, 1.0, 1.0, 5)}
+    shown = summary({}, settings=(SettingSummary({}, None, 5, numbers),), cells=1, finished=1)
+    (row,) = [line for line in summary_markdown(shown).splitlines() if line.startswith("| all")]
+    assert row == "| all cells | 5 | 1.00 | 0.0% | 0.0% [0.0%, 43.4%] |"
+    assert table(shown)[0].endswith("1 cell")
 
 
 def test_a_long_table_is_cut_and_says_so():
