@@ -5,6 +5,7 @@ Plain bookkeeping, as `dispatch` is: `ray_engine` asks the cluster and starts wh
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +21,16 @@ class Machine:
     name: str
     cpus: float
     gpus: float
+    memory: float = math.inf
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a worker on a CPU would use there: physical cores that there are, threads, and bytes."""
+
+    cores: int
+    threads: int
+    memory: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,22 +60,22 @@ def offers(machine: Machine, kind: str) -> bool:
     return machine.gpus >= 1 if kind == "cuda" else machine.cpus >= 1
 
 
-def seats(
-    machine: Machine, kind: str, cores: int, threads: int, *, logical: bool = False
-) -> tuple[int, Seat]:
+def seats(machine: Machine, kind: str, need: Need, *, asked: bool = False) -> tuple[int, Seat]:
     """How many workers a machine has room for, and what each gets.
 
     Args:
-        cores: its physical cores.
-        threads: what a worker uses on a CPU.
-        logical: count second hardware threads as cores: so many workers were asked for.
+        asked: a number of workers was asked for: second hardware threads count as cores then, and
+            memory is what who asked has thought of.
     """
     if kind == "cuda":
         return int(machine.gpus), Seat(0, 1, None)
     if kind == "mps":
         return 1, Seat(1, 0, None)
-    cpus = machine.cpus if logical else min(machine.cpus, cores)
-    return max(1, int(cpus // threads)), Seat(min(threads, machine.cpus), 0, threads)
+    cpus = machine.cpus if asked else min(machine.cpus, need.cores)
+    room = cpus // need.threads
+    if need.memory and not asked:
+        room = min(room, machine.memory / need.memory)
+    return max(1, int(room)), Seat(min(need.threads, machine.cpus), 0, need.threads)
 
 
 class Staff:

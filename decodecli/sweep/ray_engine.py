@@ -9,14 +9,10 @@ one case: the exchange fails, the worker is given up, and its unfinished cells g
 from __future__ import annotations
 
 import contextlib
-import logging
+import math
 import os
-import shutil
-import signal
-import socket
-import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
@@ -29,7 +25,8 @@ from decodecli.settings import LoadParams, check_positive
 from decodecli.sweep.dispatch import Dispatch
 from decodecli.sweep.grid import Grid
 from decodecli.sweep.outcomes import Outcome, failed_cell
-from decodecli.sweep.placement import Machine, Seat, Staff, choose_kind, offers, seats
+from decodecli.sweep.placement import Machine, Need, Seat, Staff, choose_kind, offers, seats
+from decodecli.sweep.ray_connection import connected, import_ray
 from decodecli.sweep.ray_worker import Model, Options, Problem, Report, Worker, load_model, survey
 
 LOOK = 1.0  # seconds between two looks at the cluster
@@ -37,7 +34,6 @@ PAUSE = 0.25  # the longest that a worker keeps news of drawn tokens to itself, 
 STARTING = 60.0  # a worker that is not ready after so long may be waiting for room, seconds
 PATIENCE = 600.0  # how long to wait for a machine while there is none, seconds
 _DEATHS = 10  # of workers without a cell finished in between, beside two for each that there is
-_STORE = 80_000_000  # bytes of shared memory for a cluster of our own: outcomes are small
 
 
 def run_on_ray(
@@ -81,11 +77,11 @@ def run_on_ray(
         check_positive("actors", actors, "leave it out to use all that the cluster has")
     if not todo:
         return
-    ray = _import_ray()
+    ray = import_ray()
     options = Options(batch_size, exact, traces, candidates)
     place = replace(load, model=_absolute(load.model), threads=load.threads or _asked_threads())
     cpus = actors and max(os.cpu_count() or 1, actors * (place.threads or usable_cores()))
-    with _connected(ray, address, cpus) as own:
+    with connected(ray, address, cpus) as own:
         cluster = _Cluster(ray, place, grid, options, make, actors, own)
         cluster.tell = notice or cluster.tell
         cluster.on_tokens = on_tokens or cluster.on_tokens
@@ -130,8 +126,9 @@ class _Cluster:
         self.machines: dict[str, Machine] = {}
         self.seats: dict[str, Seat] = {}
         self.actors: set[_Actor] = set()
-        self.answers: dict[Any, Callable[[Any], Iterator[Outcome]]] = {}  # asked for, by their refs
+        self.answers: dict[Any, Callable[[Any], Iterable[Outcome]]] = {}  # asked for, by their refs
         self.problem: Problem | None = None
+        self.left_out: set[str] = set()
         self.versions: dict[str, str] | None = None
         self.deaths = 0  # of workers, since a cell was last finished
         self._looked = -LOOK
@@ -139,6 +136,7 @@ class _Cluster:
         self._idle_since: float | None = None
         self._given = (ray.put(grid), options, make)  # to every worker
         self._worker = ray.remote(max_restarts=0, max_task_retries=0)(Worker)
+        self._survey = ray.remote(max_retries=0, num_cpus=0)(survey)
 
     def run(self, todo: Sequence[int]) -> Iterator[Outcome]:
         """The outcomes of these cells."""
@@ -173,6 +171,7 @@ class _Cluster:
                 node["NodeManagerHostname"] or node["NodeManagerAddress"],
                 node["Resources"].get("CPU", 0),
                 node["Resources"].get("GPU", 0),
+                node["Resources"].get("memory", math.inf),
             )
             for node in self.ray.nodes()
             if node["Alive"]
@@ -190,10 +189,10 @@ class _Cluster:
         for machine in found.values():
             if machine.id not in self.machines and offers(machine, self.kind):
                 self.machines[machine.id] = machine
-                ask = self._pinned(self.ray.remote(survey), machine, num_cpus=0, max_retries=0)
+                ask = self._pinned(self._survey, machine)
                 self.answers[ask(self.load)] = partial(self._surveyed, machine)
 
-    def _surveyed(self, machine: Machine, ref: Any) -> Iterator[Outcome]:
+    def _surveyed(self, machine: Machine, ref: Any) -> Iterable[Outcome]:
         try:
             found = self.ray.get(ref)
         except Exception as error:  # of Ray, or of a package that is not there
@@ -204,24 +203,24 @@ class _Cluster:
             wrong = f"it has decodecli {found.version}, not {decodecli.__version__}"
             self._leave_out(machine, Problem(wrong, "install the same version everywhere"))
         elif machine.id in self.machines:
-            asked = self.wanted is not None
-            room, seat = seats(
-                machine, self.kind or "cpu", found.cores, found.threads, logical=asked
-            )
+            need = Need(found.cores, found.threads, found.memory)
+            room, seat = seats(machine, self.kind or "cpu", need, asked=self.wanted is not None)
             self.seats[machine.id] = seat
             self.staff.offer(machine.id, room)
             if self.versions is not None:  # the sweep is under way
                 self.tell(f"{machine.name} has joined: room for {room} more")
             self._demand(self.wanted, seat)
             self._hire()
-        return iter(())
+        return ()
 
     def _leave_out(self, machine: Machine, problem: Problem) -> None:
         self.staff.withdraw(machine.id)
-        if machine.id in self.machines:  # else it is gone, and that was it
-            self.problem = problem
-            if len(self.machines) > 1:  # else it is the end, and the error says it
-                self.tell(f"{machine.name} gets no workers: {problem.message}")
+        if machine.id not in self.machines or machine.id in self.left_out:
+            return  # it is gone, and that was it; or it is known
+        self.problem = problem
+        self.left_out.add(machine.id)
+        if len(self.machines) > 1:  # else it is the end, and the error says it
+            self.tell(f"no more workers on {machine.name}: {problem.message}")
 
     def _demand(self, count: int | None, seat: Seat | None = None) -> None:
         """Tell an autoscaler, if there is one, what to make room for; 0 to take that back."""
@@ -284,7 +283,7 @@ class _Cluster:
             self.staff.started(name)
             self.answers[actor.handle.ready.remote()] = partial(self._started, actor)
 
-    def _started(self, actor: _Actor, ref: Any) -> Iterator[Outcome]:
+    def _started(self, actor: _Actor, ref: Any) -> Iterable[Outcome]:
         try:
             model = self.ray.get(ref)
         except self.ray.exceptions.RayError:
@@ -293,11 +292,12 @@ class _Cluster:
             self._end(actor)
             if model.message:
                 self._leave_out(actor.machine, model)
-            return
+            return ()
         actor.ready = True
         self.staff.ready(actor.machine.id)
         self._note_model(model, actor.machine)
-        yield from self._ask(actor)
+        self._ask(actor)
+        return ()
 
     def _note_model(self, model: Model, machine: Machine) -> None:
         if self.versions is None:
@@ -314,14 +314,13 @@ class _Cluster:
                     "its cells may differ from those run elsewhere"
                 )
 
-    def _ask(self, actor: _Actor) -> Iterator[Outcome]:
+    def _ask(self, actor: _Actor) -> None:
         """Hand over further cells, and ask for what has ended."""
         soon = time.monotonic() - STARTING
         among = sum(each.ready or each.since > soon for each in self.actors)
         cells = self.dispatch.take(actor, among)
         ref = actor.handle.exchange.remote(cells, PAUSE * max(1.0, len(self.actors) / 50))
         self.answers[ref] = partial(self._reported, actor)
-        return iter(())
 
     def _reported(self, actor: _Actor, ref: Any) -> Iterator[Outcome]:
         try:
@@ -331,14 +330,13 @@ class _Cluster:
             return
         if report.tokens:
             self.on_tokens(report.tokens)
-        for outcome in report.outcomes:
-            self.deaths = 0
-            if self.dispatch.done(outcome.record.index):
-                yield outcome
+        ended = [each for each in report.outcomes if self.dispatch.done(each.record.index)]
+        self.deaths = 0 if ended else self.deaths
+        if report.trouble is None and self.dispatch.unfinished:
+            self._ask(actor)  # before anything is made of what came
+        yield from ended
         if report.trouble is not None:
             yield from self._lose(actor, f"{actor.machine.name}: {report.trouble}")
-        elif self.dispatch.unfinished:
-            yield from self._ask(actor)
 
     def _lose(self, actor: _Actor, why: str) -> Iterator[Outcome]:
         """Give a worker up; its cells go to others, and those that were lost too often are failed."""
@@ -360,7 +358,7 @@ class _Cluster:
     def _end(self, actor: _Actor) -> None:
         self.actors.discard(actor)
         if not self.staff.ended(actor.machine.id, was_ready=actor.ready):
-            self.tell(f"{actor.machine.name} gets no more workers: they die while they load")
+            self.tell(f"no more workers on {actor.machine.name}: they die while they load")
         with contextlib.suppress(Exception):
             self.ray.kill(actor.handle)
 
@@ -384,159 +382,6 @@ class _Cluster:
         return ready
 
 
-def _import_ray() -> Any:
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise LoadError("--engine ray needs Ray", "pip install 'decodecli[ray]'") from error
-    return ray
-
-
-@contextlib.contextmanager
-def _connected(ray: Any, address: str | None, cpus: int | None) -> Iterator[bool]:
-    """Be part of a cluster, a new one where no address is given; whether it is new.
-
-    A program that is part of one already stays so. Ray says nothing on either stream.
-    """
-    with _quiet(ray):
-        if ray.is_initialized():
-            yield False
-            return
-        folder = None
-        try:
-            if address is None:
-                # Below a short path, as those of sockets must be, and removed in the end.
-                folder = tempfile.mkdtemp(
-                    prefix="decodecli-ray-", dir="/tmp" if os.path.isdir("/tmp") else None
-                )
-            _connect(ray, address, cpus, folder)
-            yield address is None
-        finally:
-            ray.shutdown()
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _connect(ray: Any, address: str | None, cpus: int | None, folder: str | None) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    on_term = signal.getsignal(signal.SIGTERM)  # Ray puts its own there
-    try:
-        if address is not None:
-            _knock(ray, address)
-            with _no_stderr(), _put_off_interrupts():
-                ray.init(address=address, **quiet)
-            return
-        told = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-        with _environment(**told), _no_stderr(), _put_off_interrupts():
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                object_store_memory=_STORE,
-                _temp_dir=folder,
-                **quiet,
-            )
-    except Exception as error:  # each way of not being there has its own
-        if address is None:
-            hint = "--engine local does without Ray"
-            raise DecodecliError(f"Ray does not start: {_in_a_line(error)}", hint) from error
-        raise _no_cluster(address, error) from error
-    finally:
-        with contextlib.suppress(ValueError, TypeError):  # not the main thread, not Python's
-            signal.signal(signal.SIGTERM, on_term)
-
-
-def _knock(ray: Any, address: str) -> None:
-    """Fail at once where nothing answers: Ray would try for two minutes, and write about it."""
-    with contextlib.suppress(Exception):  # not its documented face, so it may go away
-        address = ray._private.services.canonicalize_bootstrap_address(address) or address
-    host, _, port = address.rpartition(":")
-    if "/" not in host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-
-
-def _no_cluster(address: str, error: Exception) -> DecodecliError:
-    place = "the cluster of this machine" if address == "auto" else address
-    if any(type(each).__name__ == "AuthenticationError" for each in _chain(error)):
-        hint = (
-            "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN unless ~/.ray/auth_token is the cluster's"
-        )
-        return DecodecliError(f"{place} asks for a token", hint)
-    hint = "start one with ray start --head, or leave --address out to use this machine alone"
-    if address == "auto":
-        return DecodecliError("this machine is part of no Ray cluster", hint)
-    return DecodecliError(f"no Ray cluster can be reached at {place}: {_in_a_line(error)}", hint)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, its cause, and so on."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-@contextlib.contextmanager
-def _quiet(ray: Any) -> Iterator[None]:
-    """Keep Ray from printing what its daemons say, such as the death of a worker."""
-    printing = ray._private.worker
-    before = getattr(printing, "_worker_logs_enabled", True)
-    printing._worker_logs_enabled = False
-    try:
-        yield
-    finally:
-        printing._worker_logs_enabled = before
-
-
-@contextlib.contextmanager
-def _no_stderr() -> Iterator[None]:
-    """Keep off standard error what a library writes there past Python, for a while."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-@contextlib.contextmanager
-def _put_off_interrupts() -> Iterator[None]:
-    """Ctrl-C waits until the block is over, unless it comes twice: in the middle of connecting it has
-    Ray end with a segmentation fault."""
-    came: list[int] = []
-
-    def on_interrupt(number: int, frame: Any) -> None:
-        came.append(number)
-        if len(came) > 1:
-            raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGINT, on_interrupt)
-    except ValueError:  # not the main thread, which is where it would go
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
-        if came:
-            raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Have these in the environment for a while."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
 def _machines(found: Collection[Any]) -> str:
     return "1 machine" if len(found) == 1 else f"{len(found)} machines"
 
@@ -545,11 +390,6 @@ def _cause(error: BaseException) -> str:
     """The innermost cause of an error on another machine, which is the last line of Ray's many."""
     lines = str(getattr(error, "cause", None) or error).strip().splitlines()
     return lines[-1].strip() if lines else type(error).__name__
-
-
-def _in_a_line(error: BaseException) -> str:
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(said.split())
 
 
 def _absolute(model: str) -> str:

@@ -21,6 +21,9 @@ from decodecli.sweep.cells import Cell
 from decodecli.sweep.grid import Grid
 from decodecli.sweep.outcomes import Outcome
 
+_BILLION = 1_000_000_000
+_LIBRARIES = 700_000_000  # bytes of a process that has PyTorch and transformers and no model
+
 Run = Callable[[Iterable[Cell], Callable[[int], None]], Iterator[Outcome]]
 
 
@@ -45,11 +48,12 @@ class Problem:
 @dataclass(frozen=True)
 class Survey:
     """A machine as it is seen from within: version of this package, physical cores, and how many
-    threads a worker should have with this model."""
+    threads and bytes of memory a worker with this model should have on a CPU."""
 
     version: str
     cores: int
     threads: int
+    memory: int
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,10 @@ def survey(load: LoadParams) -> Survey | Problem:
         parameters = find_checkpoint(load).parameters
     except DecodecliError as error:
         return Problem(error.message, error.hint)
-    return Survey(decodecli.__version__, usable_cores(), load.threads or threads_for(parameters))
+    threads = load.threads or threads_for(parameters)
+    wide = load.dtype == "float32" or (load.dtype == "auto" and parameters < _BILLION)
+    memory = _LIBRARIES + parameters * (4 if wide else 2)
+    return Survey(decodecli.__version__, usable_cores(), threads, memory)
 
 
 def load_model(load: LoadParams, options: Options) -> Model:

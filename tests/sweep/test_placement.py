@@ -8,7 +8,16 @@ import pytest
 
 from decodecli.errors import LoadError
 from decodecli.settings import LoadParams
-from decodecli.sweep.placement import CHANCES, Machine, Seat, Staff, choose_kind, offers, seats
+from decodecli.sweep.placement import (
+    CHANCES,
+    Machine,
+    Need,
+    Seat,
+    Staff,
+    choose_kind,
+    offers,
+    seats,
+)
 
 LAPTOP = Machine("l", "laptop", cpus=8, gpus=0)
 EIGHT = Machine("e", "eight", cpus=96, gpus=8)
@@ -36,12 +45,19 @@ def test_a_sweep_on_gpus_leaves_out_machines_without():
 
 
 def test_a_gpu_is_a_seat_and_so_is_a_core_or_for_a_large_model_the_machine():
-    assert seats(EIGHT, "cuda", cores=48, threads=48) == (8, Seat(0, 1, None))
-    assert seats(LAPTOP, "cpu", cores=4, threads=1) == (4, Seat(1, 0, 1))
-    assert seats(LAPTOP, "cpu", cores=4, threads=4) == (1, Seat(4, 0, 4))
-    assert seats(LAPTOP, "cpu", cores=4, threads=1, logical=True) == (8, Seat(1, 0, 1))
-    assert seats(LAPTOP, "cpu", cores=4, threads=16) == (1, Seat(8, 0, 16))
-    assert seats(LAPTOP, "mps", cores=4, threads=1) == (1, Seat(1, 0, None))
+    assert seats(EIGHT, "cuda", Need(48, 48)) == (8, Seat(0, 1, None))
+    assert seats(LAPTOP, "cpu", Need(4, 1)) == (4, Seat(1, 0, 1))
+    assert seats(LAPTOP, "cpu", Need(4, 4)) == (1, Seat(4, 0, 4))
+    assert seats(LAPTOP, "cpu", Need(4, 1), asked=True) == (8, Seat(1, 0, 1))
+    assert seats(LAPTOP, "cpu", Need(4, 16)) == (1, Seat(8, 0, 16))
+    assert seats(LAPTOP, "mps", Need(4, 1)) == (1, Seat(1, 0, None))
+
+
+def test_memory_limits_the_workers_unless_a_number_was_asked_for():
+    small = Machine("s", "small", cpus=64, gpus=0, memory=32e9)
+    assert seats(small, "cpu", Need(64, 1, 15e9)) == (2, Seat(1, 0, 1))
+    assert seats(small, "cpu", Need(64, 1, 50e9)) == (1, Seat(1, 0, 1))
+    assert seats(small, "cpu", Need(64, 1, 15e9), asked=True) == (64, Seat(1, 0, 1))
 
 
 def start_all(staff: Staff) -> list[str]:

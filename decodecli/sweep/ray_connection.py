@@ -1,0 +1,176 @@
+"""Being part of a Ray cluster for a while, without a word from Ray on either stream."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from decodecli.errors import DecodecliError, LoadError
+
+_STORE = 80_000_000  # bytes of shared memory for a cluster of our own: outcomes are small
+
+
+def import_ray() -> Any:
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise LoadError("--engine ray needs Ray", "pip install 'decodecli[ray]'") from error
+    return ray
+
+
+@contextlib.contextmanager
+def connected(ray: Any, address: str | None, cpus: int | None) -> Iterator[bool]:
+    """Be part of a cluster, a new one where no address is given; whether it is new.
+
+    A program that is part of one already stays so. Ray says nothing on either stream.
+    """
+    with _quiet(ray):
+        if ray.is_initialized():
+            yield False
+            return
+        folder = None
+        try:
+            if address is None:
+                # Below a short path, as those of sockets must be, and removed in the end.
+                folder = tempfile.mkdtemp(
+                    prefix="decodecli-ray-", dir="/tmp" if os.path.isdir("/tmp") else None
+                )
+            _connect(ray, address, cpus, folder)
+            yield address is None
+        finally:
+            ray.shutdown()
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect(ray: Any, address: str | None, cpus: int | None, folder: str | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    on_term = signal.getsignal(signal.SIGTERM)  # Ray puts its own there
+    try:
+        if address is not None:
+            _knock(ray, address)
+            with _no_stderr(), _put_off_interrupts():
+                ray.init(address=address, **quiet)
+            return
+        told = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        with _environment(**told), _no_stderr(), _put_off_interrupts():
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=_STORE,
+                _temp_dir=folder,
+                **quiet,
+            )
+    except Exception as error:  # each way of not being there has its own
+        if address is None:
+            hint = "--engine local does without Ray"
+            raise DecodecliError(f"Ray does not start: {_in_a_line(error)}", hint) from error
+        raise _no_cluster(address, error) from error
+    finally:
+        with contextlib.suppress(ValueError, TypeError):  # not the main thread, not Python's
+            signal.signal(signal.SIGTERM, on_term)
+
+
+def _knock(ray: Any, address: str) -> None:
+    """Fail at once where nothing answers: Ray would try for two minutes, and write about it."""
+    with contextlib.suppress(Exception):  # not its documented face, so it may go away
+        address = ray._private.services.canonicalize_bootstrap_address(address) or address
+    host, _, port = address.rpartition(":")
+    if "/" not in host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+
+
+def _no_cluster(address: str, error: Exception) -> DecodecliError:
+    place = "the cluster of this machine" if address == "auto" else address
+    # Its traceback may be in another one's message.
+    if any("AuthenticationError" in f"{type(each)} {each}" for each in _chain(error)):
+        hint = (
+            "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN unless ~/.ray/auth_token is the cluster's"
+        )
+        return DecodecliError(f"{place} asks for a token", hint)
+    hint = "start one with ray start --head, or leave --address out to use this machine alone"
+    if address == "auto":
+        return DecodecliError("this machine is part of no Ray cluster", hint)
+    return DecodecliError(f"no Ray cluster can be reached at {place}: {_in_a_line(error)}", hint)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, its cause, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@contextlib.contextmanager
+def _quiet(ray: Any) -> Iterator[None]:
+    """Keep Ray from printing what its daemons say, such as the death of a worker."""
+    printing = ray._private.worker
+    before = getattr(printing, "_worker_logs_enabled", True)
+    printing._worker_logs_enabled = False
+    try:
+        yield
+    finally:
+        printing._worker_logs_enabled = before
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Keep off standard error what a library writes there past Python, for a while."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _put_off_interrupts() -> Iterator[None]:
+    """Ctrl-C waits until the block is over, unless it comes twice: in the middle of connecting it has
+    Ray end with a segmentation fault."""
+    came: list[int] = []
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGINT, on_interrupt)
+    except ValueError:  # not the main thread, which is where it would go
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+        if came:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Have these in the environment for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _in_a_line(error: BaseException) -> str:
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(said.split())
