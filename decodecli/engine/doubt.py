@@ -116,11 +116,17 @@ def _top_p(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kept are those before whom there is less than p of the `mass`; unsure those before whom there is
     nearly p, and all that could change places with one of them or across the edge."""
-    share = np.cumsum(weights * kept, 1) / mass
+    share = np.minimum(np.cumsum(weights * kept, 1) / mass, 1.0)
     before = np.concatenate((np.zeros_like(mass), share[:, :-1]), 1)
     inside = kept & (before < top_p)
-    # A share changes by at most a quarter of what the scores do, and with what goes or comes before.
-    near = np.abs(before - top_p) <= room / 4 + _MASS + _sum(weights * unsure) / mass
+    # Those before could weigh exp(room) times as much against the others, or as little.
+    more = np.exp(np.minimum(room, 700.0))
+    spare = _MASS + _sum(weights * unsure) / mass
+    least, most = (
+        before / (before + (1 - before) * more),
+        before * more / (before * more + 1 - before),
+    )
+    near = (least - spare <= top_p) & (top_p <= most + spare)
     count = inside.sum(1, keepdims=True)
     last = np.take_along_axis(clusters, np.maximum(count - 1, 0), 1)
     following = np.take_along_axis(clusters, np.minimum(count, clusters.shape[1] - 1), 1)

@@ -119,8 +119,9 @@ def test_two_tokens_that_change_places_at_an_edge_are_doubtful(
         assert found[0][1] or found[0][0] == found[1][0], seed
 
 
-def test_a_clear_first_token_is_sure_whatever_min_p_says() -> None:
-    for params in ({"min_p": 1.0}, {"min_p": 0.95, "temperature": 0.001}):
+def test_a_clear_first_token_is_sure_whatever_the_filter_says() -> None:
+    cold = {"temperature": 0.001}
+    for params in ({"min_p": 1.0}, {"min_p": 0.95, **cold}, {"top_p": 0.99, **cold}):
         drawn = Draws()([sampler(SamplingParams(**params, seed=0))], some_logits(1, 3.0, 0))[0]
         assert drawn is not None
         assert not drawn.doubtful
