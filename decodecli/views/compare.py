@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 from rich.cells import cell_len
 
 from decodecli.sweep_reports import CellRecord
 from decodecli.views.flow import RunningText
 from decodecli.views.numbers import count, decimal
+from decodecli.views.repeat import cell_command
+from decodecli.views.sweep_common import constant_lines, shortened
 from decodecli.views.sweep_data import frozen, joined, setting_name, spelt
 from decodecli.views.table import Style
 from decodecli.views.theme import LEVELS, level
@@ -44,30 +47,55 @@ class Block:
     labels: tuple[str, ...]
 
 
-def compare_lines(records: Sequence[CellRecord], style: Style, columns: str = "") -> list[str]:
-    """The texts of `records`, each line at most `style.width` cells.
+def compare_lines(
+    records: Sequence[CellRecord],
+    style: Style,
+    columns: str = "",
+    *,
+    varying: Collection[str] = (),
+    model: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """The texts of `records`, each line at most `style.width` cells, but for commands, which are whole.
 
     Args:
         records: finished cells in the order in which they are to stand.
         columns: "settings" for texts of one prompt and seed, "seeds" for those of one prompt and
             setting; "" takes settings where they differ.
+        varying: the options that vary in the sweep. Where they do not in `records`, their value is told.
+        model: the options that say which model it was. With them each group of texts ends in the
+            `decodecli generate` command that gives its first one again; None leaves that out.
 
-    A token's colour is its probability at temperature 1; `MARK` stands before the first token unlike
-    the first text's.
+    What all texts have in common stands above them. A token's colour is its probability at temperature
+    1; `MARK` stands before the first token unlike the first text's.
     """
-    found: list[str] = []
+    if not records:
+        return ["no cell is finished"]
+    found = [_plain(line, style) for line in constant_lines(common(records), style.width, varying)]
     prompt = None
     for block in blocks(records, columns):
         again, prompt = block.prompt == prompt, block.prompt
         found += [*([""] if found else []), *_block_lines(block, again, style)]
-    if not found:
-        return ["no cell is finished"]
+        if model is not None:
+            found.append(_repeat_line(block, model, style))
     return spelt([*found, "", *_legend(style)], style)
+
+
+def common(records: Sequence[CellRecord]) -> dict[str, Any]:
+    """The decoding values that are the same in all `records`, seeds aside."""
+    apart = {*_varying(records), "seed", "greedy"}
+    return {k: v for k, v in records[0].params.items() if k not in apart} if records else {}
+
+
+def _repeat_line(block: Block, model: Mapping[str, Any], style: Style) -> str:
+    """The command for the block's first text; not wrapped, so that it can be copied."""
+    which = f"repeat {block.labels[0]}:" if len(block.records) > 1 else "repeat:"
+    command = cell_command(block.records[0], model)
+    return f"{style.theme.paint(style.theme.dim, _plain(which, style))} {command}"
 
 
 def blocks(records: Sequence[CellRecord], columns: str = "") -> list[Block]:
     """What stands together, in the order of the records; the arguments are those of `compare_lines`."""
-    varying = _varying(records)
+    varying, names = _varying(records), _names(records)
     by_seed = columns == "seeds" or (columns != "settings" and not varying)
     groups: dict[object, list[CellRecord]] = {}
     for record in records:
@@ -77,11 +105,10 @@ def blocks(records: Sequence[CellRecord], columns: str = "") -> list[Block]:
     found = []
     for members in groups.values():
         seed = f"seed {members[0].params.get('seed')}"
-        setting = setting_name(_setting(members[0], varying)) if varying else ""
+        setting = setting_name(names(members[0])) if varying else ""
         parts = [members[0].prompt_id, setting if by_seed else seed]
         labels = [
-            f"seed {r.params.get('seed')}" if by_seed else setting_name(_setting(r, varying))
-            for r in members
+            f"seed {r.params.get('seed')}" if by_seed else setting_name(names(r)) for r in members
         ]
         name = one_line(" · ".join(part for part in parts if part))
         found.append(Block(name, members[0].prompt, tuple(members), tuple(labels)))
@@ -97,7 +124,22 @@ def _varying(records: Sequence[CellRecord]) -> list[str]:
     return [name for name in names if name not in told and len(values[name]) > 1]
 
 
-def _setting(record: CellRecord, varying: Iterable[str]) -> dict[str, object]:
+def _names(records: Sequence[CellRecord]) -> Callable[[CellRecord], dict[str, Any]]:
+    """A record's values of the options that vary, as they are shown: in few digits."""
+    varying = _varying(records)
+    short = {name: shortened(record.params.get(name) for record in records) for name in varying}
+
+    def named(record: CellRecord) -> dict[str, Any]:
+        values = _setting(record, varying)
+        return {
+            name: short[name].get(value, value) if isinstance(value, float) else value
+            for name, value in values.items()
+        }
+
+    return named
+
+
+def _setting(record: CellRecord, varying: Iterable[str]) -> dict[str, Any]:
     return {name: record.params.get(name) for name in varying}
 
 
@@ -208,7 +250,8 @@ def _legend(style: Style) -> list[str]:
     mark = theme.paint(theme.accent, MARK) + " the first token unlike the first text's"
     lines = [mark if cell_len(_ESCAPE.sub("", mark)) <= style.width else ""]
     if len(set(theme.text)) > 2:
-        names = " ".join(theme.paint(c, n) for c, n in zip(theme.text, LEVELS, strict=True))
+        levels = [name.replace("≥", ">=") if style.ascii_only else name for name in LEVELS]
+        names = " ".join(theme.paint(c, n) for c, n in zip(theme.text, levels, strict=True))
         lines.append(f"{theme.paint(theme.dim, 'probability at T=1')} {names}")
     elif any(theme.text):
         lines.append(f"{theme.paint(theme.text[0], 'underlined')}: a probability below 20 % at T=1")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from decodecli.records import RunHeader
+from decodecli.records import ModelInfo, RunHeader
 from decodecli.settings import BUILTIN, SamplingParams, flag_name
+from decodecli.sweep_reports import CellRecord
 from decodecli.views.numbers import count, plain
 
 LONGEST_PROMPT = 200
@@ -40,6 +42,35 @@ def repeat_command(header: RunHeader) -> str:
     if not in_file and prompt.startswith("-"):
         words.append(f"-- {quoted(prompt)}")
     return " ".join(words) + note
+
+
+def cell_command(record: CellRecord, model: Mapping[str, Any]) -> str:
+    """The shell line that generates a sweep's cell on its own.
+
+    Args:
+        model: the options that say which model it was, as `sweep.toml` has them; none for our own.
+    """
+    info = ModelInfo(
+        name=model.get("model", BUILTIN),
+        revision=model.get("revision"),
+        parameters=0,
+        vocab_size=0,
+        dtype=model.get("dtype", "auto"),
+        device=model.get("device", "auto"),
+        quantize=model.get("quantize", "none"),
+    )
+    header = RunHeader(
+        decodecli="",
+        versions={},
+        model=info,
+        prompt=record.prompt,
+        prompt_ids=(),
+        params=record.params,
+        sources=dict.fromkeys(model, "flag"),
+        order=(),
+        seed=record.params["seed"],
+    )
+    return repeat_command(header)
 
 
 def _model_words(header: RunHeader) -> list[str]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from sweep_inputs import HOSTILE, WORDS, record, records
 
-from decodecli.views.compare import MARK, blocks, compare_lines, parting
+from decodecli.views.compare import MARK, blocks, common, compare_lines, parting
 from decodecli.views.table import Style
 from decodecli.views.theme import UNDERLINE, Theme
 
@@ -22,10 +22,15 @@ TOKEN = st.one_of(
 )
 
 
+def whole(cells, width=80, columns="", varying=(), model=None, **more):
+    lines = compare_lines(cells, Style(width=width, **more), columns, varying=varying, model=model)
+    return [ESCAPE.sub("", line) for line in lines]
+
+
 def shown(cells, width=80, columns="", **more):
-    return [
-        ESCAPE.sub("", line) for line in compare_lines(cells, Style(width=width, **more), columns)
-    ]
+    """The lines below what is constant."""
+    lines = whole(cells, width, columns, **more)
+    return lines[lines.index("") + 1 :]
 
 
 def columns_of(lines, heading):
@@ -123,7 +128,7 @@ def test_narrow_terminals_get_texts_below_one_another():
         "1.4",
     ]
     long = records((0.2, 1.4), (0.123456789, 0.2, 0.9), seeds=1)
-    assert any(line.startswith("T 0.2 · top_p 0.123456789") for line in shown(long, 50))
+    assert any(line.startswith("T 0.2 · top_p 0.123") for line in shown(long, 40))
 
 
 def test_colours_are_those_of_probability():
@@ -163,6 +168,44 @@ def test_only_options_that_differ_name_a_column():
     ]
     (block,) = blocks(cells)
     assert block.labels == ("T 0", "T 1")
+
+
+def test_what_all_texts_have_in_common_is_told():
+    cells = records((0.2, 1.0), (0.5, 1.0), seeds=2)
+    at_one = [cell for cell in cells if cell.params["temperature"] == 1.0]
+    assert whole(cells)[0] == "constant: BOS auto"
+    assert whole(at_one)[0] == "constant: T 1 · BOS auto"
+    last = [cell for cell in at_one if cell.params["top_p"] == 1.0]
+    assert whole(last)[0] == "constant: T 1 · BOS auto"
+    assert whole(last, varying=("top_p",))[0] == "constant: T 1 · top_p 1 · BOS auto"
+    assert common(last) == {"temperature": 1.0, "top_p": 1.0, "bos": None}
+
+
+def test_numbers_of_many_digits_are_shown_in_few_yet_told_apart():
+    lines = shown(records((0.17782794100389, 0.31622776601684), seeds=1))
+    assert [cell.strip() for cell in lines[2].split("│")] == ["T 0.178", "T 0.316"]
+    lines = shown(records((0.17782794100389, 0.178), seeds=1))
+    assert [cell.strip() for cell in lines[2].split("│")] == ["T 0.1778", "T 0.178"]
+
+
+def test_each_group_ends_in_the_command_for_its_first_text():
+    cells = records((0.2, 1.0), seeds=2)
+    lines = [line for line in whole(cells, 40, model={}) if line.startswith("repeat")]
+    prompt = '"The capital of Japan is"'
+    assert lines == [
+        f"repeat T 0.2: decodecli generate {prompt} -t 0.2 --seed {seed}" for seed in (0, 1)
+    ]
+    lines = whole(cells[:1], model={"model": "org/model", "dtype": "bfloat16"})
+    (line,) = (line for line in lines if line.startswith("repeat"))
+    assert line == (
+        f"repeat: decodecli generate {prompt} --model org/model --dtype bfloat16 -t 0.2 --seed 0"
+    )
+    assert not any(line.startswith("repeat") for line in whole(cells))
+
+
+def test_the_legend_is_ascii_where_the_terminal_is():
+    lines = whole([record()], encoding="ascii", theme=Theme.full())
+    assert lines[-1] == "probability at T=1 <1% <5% <20% <50% <80% >=80%"
 
 
 def test_nothing_to_compare_is_said():
