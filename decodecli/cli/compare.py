@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +22,12 @@ CELLS = "Cells"
 MOST_SHOWN = 60
 
 Folder = Annotated[
-    str, typer.Argument(metavar="DIR", show_default=False, help="The folder of a sweep.")
+    str,
+    typer.Argument(
+        metavar="DIR_OR_FILE",
+        show_default=False,
+        help="The folder of a sweep, or its cells as JSON lines.",
+    ),
 ]
 PromptId = Annotated[
     list[str] | None,
@@ -62,7 +68,8 @@ def compare(
 ) -> None:
     """Show the texts of a sweep side by side, coloured by probability, the place marked where they part.
 
-    The folder is only read: it may belong to a sweep that still runs.
+    A folder is only read: it may belong to a sweep that still runs. A file is a
+    runs.jsonl, or what sweep --format jsonl wrote.
 
     [bold]Examples[/bold]
 
@@ -78,21 +85,17 @@ def compare(
 
     from decodecli.settings import check_choice, check_positive
 
-    chosen, side = format or "text", columns or "auto"
-    check_choice("format", chosen, FORMATS)
+    form, side = format or "text", columns or "auto"
+    check_choice("format", form, FORMATS)
     check_choice("columns", side, COLUMNS)
     most = MOST_SHOWN if limit is None else check_positive("limit", limit, "0 shows all", lowest=0)
     place = Path(folder).expanduser()
     wanted = wanted_values([*(at or ()), *([f"seed={seed}"] if seed is not None else [])])
-    records, count = chosen_cells(place, prompt or (), wanted, most)
-    if not records:
-        raise _nothing_found(place, prompt or (), wanted)
-    if count > len(records):
-        streams.tell(
-            f"Note: {len(records):,} of {count:,} cells are shown; choose with --prompt, --at and "
-            "--seed, or --limit 0 for all"
-        )
-    show_texts(records, "" if side == "auto" else side, chosen)
+    chosen = chosen_cells(place, prompt or (), wanted, most)
+    if not chosen.records:
+        raise _nothing_found(place, chosen, prompt or (), wanted)
+    chosen.tell()
+    show_texts(chosen, "" if side == "auto" else side, form)
 
 
 def wanted_values(conditions: Sequence[str]) -> dict[str, set[Any]]:
@@ -117,76 +120,144 @@ def wanted_values(conditions: Sequence[str]) -> dict[str, set[Any]]:
     return found
 
 
+@dataclass
+class Chosen:
+    """Cells that are to be shown, and what is known of the others.
+
+    records: the first in grid order. count: how many finished cells fit. failed: those that fit and ended
+    in an error. settings: the parameters of every finished cell, chosen or not, each setting once.
+    prompts, seeds: of every finished cell.
+    """
+
+    records: list[CellRecord] = field(default_factory=list)
+    count: int = 0
+    failed: list[CellRecord] = field(default_factory=list)
+    settings: list[dict[str, Any]] = field(default_factory=list)
+    prompts: dict[str, None] = field(default_factory=dict)
+    seeds: dict[Any, None] = field(default_factory=dict)
+
+    def tell(self) -> None:
+        """Say on stderr what is not shown."""
+        if self.count > len(self.records):
+            streams.tell(
+                f"Note: {len(self.records):,} of {self.count:,} cells are shown; choose with --prompt, "
+                "--at and --seed, or --limit 0 for all"
+            )
+        if self.failed:
+            first, more = self.failed[0], len(self.failed) - 1
+            streams.tell(
+                f"Note: cell {first.index} of {first.prompt_id} failed and is not shown"
+                + (f", nor {more:,} more" if more else "")
+                + f": {first.error}"
+            )
+
+
 def chosen_cells(
-    folder: Path, prompts: Sequence[str], wanted: dict[str, set[Any]], most: int
-) -> tuple[list[CellRecord], int]:
-    """The finished cells that fit, the first `most` in grid order (0: all), and how many there are.
+    place: Path, prompts: Sequence[str], wanted: dict[str, set[Any]], most: int
+) -> Chosen:
+    """The cells of a folder, or of a file, that fit; at most `most` of them (0: all).
 
     Raises:
-        UsageError: `folder` is no sweep's.
-        DecodecliError: it is damaged.
+        UsageError: `place` has no sweep's cells.
+        DecodecliError: they are damaged.
     """
-    from decodecli.errors import UsageError
-    from decodecli.sweep.asked import read_found
-
-    if not folder.is_dir() or read_found(folder) is None:
-        what = "is no folder of a sweep" if folder.is_dir() else "is not there"
-        raise UsageError(f"{folder} {what}", "give what decodecli sweep --out made")
-    found: list[CellRecord] = []
-    count = 0
-    for record in _fitting(folder, prompts, wanted):
-        found.append(record)
-        count += 1
-        if most and len(found) >= 2 * most:
-            found = _first(found, most)
-    return _first(found, most), count
+    found = Chosen()
+    seen: set[str] = set()
+    for record in _cells(place):
+        fits = not prompts or record.prompt_id in prompts
+        fits = fits and all(_has(record, name, values) for name, values in wanted.items())
+        if record.error is not None:
+            found.failed += [record] if fits else []
+            continue
+        setting = {name: value for name, value in record.params.items() if name != "seed"}
+        key = repr(setting)
+        if key not in seen:
+            seen.add(key)
+            found.settings.append(setting)
+        found.prompts[record.prompt_id] = None
+        found.seeds[record.params.get("seed")] = None
+        if fits:
+            found.count += 1
+            found.records.append(record)
+        if most and len(found.records) >= 2 * most:
+            found.records = _first(found.records, most)
+    found.records = _first(found.records, most)
+    found.failed = _first(found.failed, 0)
+    return found
 
 
 def _first(records: list[CellRecord], most: int) -> list[CellRecord]:
     return sorted(records, key=lambda record: record.index)[: most or None]
 
 
-def _fitting(
-    folder: Path, prompts: Sequence[str], wanted: dict[str, set[Any]]
-) -> Iterator[CellRecord]:
-    from decodecli.sweep.store import read_records
-
-    for record in read_records(folder):
-        if record.error is not None or (prompts and record.prompt_id not in prompts):
-            continue
-        if all(_plain(record.params.get(name)) in values for name, values in wanted.items()):
-            yield record
+def _has(record: CellRecord, name: str, values: set[Any]) -> bool:
+    value = record.params.get(name)
+    return (tuple(value) if isinstance(value, list) else value) in values
 
 
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _nothing_found(folder: Path, prompts: Sequence[str], wanted: dict[str, set[Any]]) -> Exception:
-    """What to say where no cell fits: the values that the sweep has."""
+def _cells(place: Path) -> Iterator[CellRecord]:
+    """The cells of a sweep's folder, or of a file of cells."""
     from decodecli.errors import DecodecliError, UsageError
-    from decodecli.sweep.grid import read_grid
+    from decodecli.sweep.asked import NAME, read_found
+    from decodecli.sweep.grid import as_asked, plan, read_grid
+    from decodecli.sweep.store import RUNS, read_lines, read_records
 
-    if not prompts and not wanted:
-        return DecodecliError(f"{folder} has no finished cell yet", "decodecli sweep goes on there")
-    asked = read_grid(folder / "sweep.toml")
-    said = [", ".join(prompt.id for prompt in asked.prompts[:8])] if prompts else []
-    names = ["prompts are "] if prompts else []
+    if place.is_file():
+        if place.name == RUNS and (place.parent / NAME).is_file():
+            yield from _cells(place.parent)
+            return
+        try:
+            yield from read_lines(place)
+        except DecodecliError as error:
+            hint = "give a sweep's folder, or what --format jsonl wrote"
+            raise UsageError(error.message, hint) from None
+        return
+    if not place.is_dir() or read_found(place) is None:
+        what = "is no folder of a sweep" if place.is_dir() else "is not there"
+        raise UsageError(f"{place} {what}", "give what decodecli sweep --out made")
+    asked = read_grid(place / NAME)
+    grid = plan(asked.values, asked.prompts, asked.zip_groups)
+    yield from as_asked(grid, read_records(place))
+
+
+def _nothing_found(
+    place: Path, chosen: Chosen, prompts: Sequence[str], wanted: dict[str, set[Any]]
+) -> Exception:
+    """What to say where no cell fits: why those that do failed, or the values that there are."""
+    from decodecli.errors import DecodecliError, UsageError
+
+    if chosen.failed:
+        first = chosen.failed[0]
+        count = len(chosen.failed)
+        return DecodecliError(
+            f"{'the only cell' if count == 1 else f'each of the {count:,} cells'} that fits failed",
+            f"cell {first.index}: {first.error}"[:160],
+        )
+    if not chosen.settings:
+        return DecodecliError(f"{place} has no finished cell yet", "decodecli sweep goes on there")
+    said = [f"prompts are {', '.join(list(chosen.prompts)[:8])}"] if prompts else []
     for name in wanted:
-        values = asked.values.get(name, ())
-        names.append(f"{name} is ")
-        said.append(", ".join(str(value) for value in list(values)[:8]))
-    hint = "; ".join(f"{name}{values}" for name, values in zip(names, said, strict=True))
-    return UsageError("no finished cell fits", f"in this sweep {hint}"[:160])
+        found = dict.fromkeys(repr(setting.get(name)) for setting in chosen.settings)
+        shown = [repr(seed) for seed in chosen.seeds] if name == "seed" else list(found)
+        said.append(f"{name} is {', '.join(sorted(shown, key=_by_number)[:8])}")
+    return UsageError("no finished cell fits", f"in this sweep {'; '.join(said)}"[:160])
 
 
-def show_texts(records: Sequence[CellRecord], columns: str, format: str = "text") -> None:
+def _by_number(text: str) -> tuple[float, str]:
+    try:
+        return float(text), text
+    except ValueError:
+        return float("inf"), text
+
+
+def show_texts(chosen: Chosen, columns: str, format: str = "text") -> None:
     """The cells on standard output."""
     import sys
 
     from decodecli.cli.reporting import style_of, write_json, write_lines
     from decodecli.views.compare import blocks, compare_lines, parting
 
+    records = chosen.records
     if format == "text":
         style = style_of(sys.stdout)
         write_lines(compare_lines(records, style, columns), style)

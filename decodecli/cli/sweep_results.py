@@ -9,6 +9,7 @@ from decodecli.cli import streams
 from decodecli.cli.compare import MOST_SHOWN
 from decodecli.cli.sweep_plan import Plan
 from decodecli.sweep.asked import NAME, read_found
+from decodecli.sweep.grid import as_asked
 from decodecli.sweep.store import RUNS, read_records, write_whole
 from decodecli.sweep.summary import summarise
 from decodecli.sweep_reports import SweepSummary
@@ -19,7 +20,7 @@ def summary_of(plan: Plan, folder: Path) -> SweepSummary:
     found = read_found(folder)
     name = str(found.model.get("name", plan.load.model)) if found else plan.load.model
     grid = plan.grid
-    records = read_records(folder)
+    records = as_asked(grid, read_records(folder))
     return summarise(name, grid.varying, grid.seeds, len(grid.prompts), len(grid), records)
 
 
@@ -53,16 +54,17 @@ def write_results(plan: Plan, folder: Path) -> None:
 
         pictures = draw_sweep(summary, folder / "plots")
         made += ["plots/"] if pictures else []
-    made.append(_write_page(folder, summary, pictures))
+    made.append(_write_page(plan, folder, summary, pictures))
     if not plan.output.quiet:
         streams.tell(f"Results in {folder}: {', '.join(made)}")
 
 
-def _write_page(folder: Path, summary: SweepSummary, pictures: list[Path]) -> str:
+def _write_page(plan: Plan, folder: Path, summary: SweepSummary, pictures: list[Path]) -> str:
     """`report.html`: the numbers, the pictures, texts, and what was asked."""
     from decodecli.views.sweep_report import report_html
 
-    finished = (record for record in read_records(folder) if record.error is None)
+    records = as_asked(plan.grid, read_records(folder))
+    finished = (record for record in records if record.error is None)
     toml = (folder / NAME).read_text(encoding="utf-8")
     write_whole(folder / "report.html", report_html(summary, finished, pictures, toml))
     return "report.html"
@@ -78,10 +80,10 @@ def _print(plan: Plan, folder: Path, summary: SweepSummary) -> None:
         from decodecli.cli.compare import chosen_cells, show_texts
 
         streams.write_stdout("\n")
-        records, count = chosen_cells(folder, (), {}, MOST_SHOWN)
-        show_texts(records, "")
-        if count > len(records) and not plan.output.quiet:
+        chosen = chosen_cells(folder, (), {}, MOST_SHOWN)
+        show_texts(chosen, "")
+        if chosen.count > len(chosen.records) and not plan.output.quiet:
             streams.tell(
-                f"Note: {len(records):,} of {count:,} cells are shown; for others, decodecli compare"
-                f" {folder}"
+                f"Note: {len(chosen.records):,} of {chosen.count:,} cells are shown; for others, "
+                f"decodecli compare {folder}"
             )

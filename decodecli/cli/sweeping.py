@@ -20,6 +20,7 @@ from decodecli.errors import DecodecliError, LoadError
 from decodecli.noise import library_noise
 from decodecli.records import ModelInfo, to_json_line
 from decodecli.sweep.asked import Asked, Found, weights_fingerprint
+from decodecli.sweep.outcomes import never_succeeds
 from decodecli.sweep.rates import recall, remember
 from decodecli.sweep.store import Store, check_writable, look_into, open_store
 from decodecli.sweep_reports import CellRecord
@@ -182,12 +183,19 @@ def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: _Notices) -> 
         kept.note_rate(running.rate)
         write_results(plan, kept.folder)
     if running.failed:
-        first = running.failed[0]
-        count = len(running.failed)
-        raise DecodecliError(
-            f"{count:,} cell{'' if count == 1 else 's'} failed; cell {first.index}: {first.error}",
-            f"to try again: {plan.again}" if isinstance(kept, Store) else "the others are whole",
-        )
+        raise _failure(plan, running.failed, kept=isinstance(kept, Store))
+
+
+def _failure(plan: Plan, failed: Sequence[CellRecord], kept: bool) -> DecodecliError:
+    """The error for cells that failed: which, and whether trying again can help."""
+    first, count = failed[0], len(failed)
+    if all(never_succeeds(record) for record in failed):
+        hint = "the others are whole; it would fail again: leave that prompt out, or shorten it"
+    else:
+        hint = f"to try again: {plan.again}" if kept else "the others are whole"
+    return DecodecliError(
+        f"{count:,} cell{'' if count == 1 else 's'} failed; cell {first.index}: {first.error}", hint
+    )
 
 
 def _facts(lm: LanguageModel) -> dict[str, Any]:

@@ -17,8 +17,8 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from decodecli.settings import SamplingParams
 from decodecli.sweep.axes import AXES, parse_axis, shortened, unknown_axis
 from decodecli.sweep.cells import Cell, Prompt
 from decodecli.sweep.prompts import Given, named, prompt_from, read_prompts
+from decodecli.sweep_reports import CellRecord
 
 MOST_CELLS = 10_000_000
 # Keys of a grid file beside the options'; `sweep` is the table that a finished sweep adds of itself.
@@ -316,6 +317,17 @@ def _paired(names: tuple[str, ...], columns: Sequence[tuple[Any, ...]]) -> Dimen
             "give each once; several runs of a setting come from --seeds",
         )
     return Dimension(names, rows)
+
+
+def as_asked(grid: Grid, records: Iterable[CellRecord]) -> Iterator[CellRecord]:
+    """The records, with the `bos` that was asked for where both auto and another were: a record has what
+    auto came to, and two settings would become one."""
+    asked = grid.axes["bos"]
+    if len(asked) == 1 or None not in asked:
+        yield from records
+        return
+    for record in records:
+        yield replace(record, params={**record.params, "bos": grid[record.index].bos})
 
 
 def zip_group(text: str) -> tuple[str, ...]:

@@ -43,6 +43,12 @@ def failed_cell(cell: Cell, error: str) -> CellRecord:
     )
 
 
+def never_succeeds(record: CellRecord) -> bool:
+    """Whether a cell that failed would fail again: its prompt is none for this model."""
+    return record.error is not None and record.error.startswith("the prompt ")
+
+
 def params_of(params: SamplingParams, bos: bool | None) -> dict[str, object]:
-    """Every effective decoding value by its name, as a record has them."""
+    """Every effective decoding value by its name, as a record has them; `bos` is None where a model's
+    tokenizer is not known to add one."""
     return {**params.as_dict(), "bos": bos}

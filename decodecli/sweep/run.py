@@ -157,6 +157,15 @@ class _Prompts:
         return found
 
 
+def _effective_bos(cell: Cell, prefix: Prefix) -> bool | None:
+    """Whether the text begins with BOS; None where the tokenizer adds other tokens and no BOS."""
+    if cell.bos is not None:
+        return cell.bos
+    if prefix.ids[:1] == (prefix.lm.bos_id,):
+        return True
+    return None if prefix.lm.tokenizer.num_special_tokens_to_add() else False
+
+
 def _record(done: Done) -> CellRecord:
     cell: Cell = done.job.key
     summary = done.summary
@@ -165,7 +174,7 @@ def _record(done: Done) -> CellRecord:
         prompt_id=cell.prompt.id,
         task=cell.prompt.task,
         prompt=cell.prompt.text,
-        params=params_of(cell.params, cell.bos),
+        params=params_of(cell.params, _effective_bos(cell, done.job.prefix)),
         text=summary.text,
         token_ids=summary.token_ids,
         finish_reason=summary.finish_reason,

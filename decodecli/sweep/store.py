@@ -305,8 +305,13 @@ def read_records(folder: Path) -> Iterator[CellRecord]:
     Raises:
         DecodecliError: a line is no cell.
     """
+    return read_lines(folder / RUNS)
+
+
+def read_lines(path: Path) -> Iterator[CellRecord]:
+    """The same from a file of such lines, as a saved `--format jsonl` is one."""
     seen: set[int] = set()
-    for line in _scan(folder / RUNS):
+    for line in _scan(path):
         if line.record is not None and line.record.index not in seen:
             seen.add(line.record.index)
             yield line.record

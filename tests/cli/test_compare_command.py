@@ -78,6 +78,38 @@ def test_a_sweep_that_still_runs_can_be_looked_at(cli, runs):
     assert len(shown(cli("compare", "runs", "--format", "json"))) == 24
 
 
+def test_a_file_of_cells_will_do(cli, runs):
+    whole = cli("compare", "runs", "--format", "json").succeeded().out
+    assert cli("compare", "runs/runs.jsonl", "--format", "json").succeeded().out == whole
+    (runs.parent / "saved.jsonl").write_bytes((runs / "runs.jsonl").read_bytes())
+    assert cli("compare", "saved.jsonl", "--format", "json").succeeded().out == whole
+    chosen = shown(cli("compare", "saved.jsonl", "--at", "temperature=0.7", "--format", "json"))
+    assert {cell["params"]["temperature"] for cell in chosen} == {0.7}
+    hint = "temperature is 0.0, 0.7, 1.4"
+    cli("compare", "saved.jsonl", "--at", "temperature=3").refused(2, "no finished cell fits", hint)
+
+
+def test_a_file_that_has_no_cells_is_told(cli, runs):
+    (runs.parent / "other.jsonl").write_text('{"type": "run"}\n')
+    cli("compare", "other.jsonl").refused(2, "line 1 is no cell", "--format jsonl")
+    (runs.parent / "empty.jsonl").write_text("")
+    cli("compare", "empty.jsonl").refused(1, "no finished cell")
+
+
+@pytest.fixture
+def failing(cli, here, tiny_folder):
+    """A sweep of three prompts, the second of them longer than the context."""
+    words = ("sweep", "Once", "word " * 300, "The cat", "-m", tiny_folder, "--seeds", "0,1")
+    assert cli(*words, "-n", "4", "--no-plots", "--out", "failing", "--quiet").code == 1
+
+
+def test_a_cell_that_failed_is_told(cli, failing):
+    result = cli("compare", "failing").succeeded()
+    assert "Note: cell 2 of p1 failed and is not shown, nor 1 more: the prompt has" in result.err
+    assert "failed" not in cli("compare", "failing", "--prompt", "p2").succeeded().err
+    cli("compare", "failing", "--prompt", "p1").refused(1, "2 cells that fits failed", "room for")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -186,6 +186,21 @@ def test_bos_is_an_axis(cli, here):
     cli("sweep", "Once", "--no-bos", "--bos", "on").refused(2, "--no-bos")
 
 
+def test_a_line_says_whether_bos_was_added(cli, here):
+    result = cli("sweep", "Once", "--seed", 0, *TINY, "--format", "jsonl").succeeded()
+    assert [r["params"]["bos"] for r in result.records] == [True]
+
+
+def test_auto_beside_another_bos_is_a_setting_of_its_own(cli, here):
+    words = ("sweep", "Once", "--bos", "auto,on,off", "--seed", 0, *TINY, "--out", "out")
+    cli(*words).succeeded()
+    assert sorted(r["params"]["bos"] for r in cells(here / "out")) == [False, True, True]
+    rows = (here / "out" / "summary.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3
+    found = json.loads(cli("compare", "out", "--format", "json").succeeded().out)["blocks"]
+    assert len({cell["label"] for cell in found[0]["cells"]}) == 3
+
+
 def test_an_option_given_twice_has_the_values_of_both(cli, here):
     words = (
         "Once",
@@ -414,7 +429,8 @@ def test_a_cell_that_fails_leaves_the_others_and_ends_with_1(cli, here, tiny_fol
     result = cli(*words)
     assert result.code == 1
     assert "2 cells failed" in result.err
-    assert "to try again: decodecli sweep --out out" in result.err
+    assert "it would fail again" in result.err
+    assert "to try again" not in result.err
     finished = [r for r in cells(here / "out") if r["error"] is None]
     assert len(finished) == 2
     assert len(cells(here / "out")) == 4
