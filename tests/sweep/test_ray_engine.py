@@ -313,3 +313,32 @@ def test_the_command_gives_the_cells_that_it_gives_without_ray(tmp_path):
         return {each["index"]: each["token_ids"] for each in found}
 
     assert cells(["--engine", "ray", "--actors", "1"]) == cells([])
+
+
+def test_every_gpu_gets_a_worker_and_machines_without_get_none(cluster):
+    """GPUs in name only: what matters is which of them a worker is given."""
+
+    def seen(params, options):
+        import os
+        import time
+
+        from decodecli.sweep.outcomes import Outcome, failed_cell
+        from decodecli.sweep.ray_worker import Model
+
+        def run(cells, on_tokens):
+            for cell in cells:
+                time.sleep(0.1)
+                given = os.environ.get("CUDA_VISIBLE_DEVICES")
+                yield Outcome(failed_cell(cell, f"{params.device} of GPU {given}"))
+
+        return Model(None, run=run)
+
+    machine = cluster.add_node(**ONE_CORE, num_gpus=2)
+    try:
+        outcomes = list(
+            run_on_ray(LoadParams(), GRID, CELLS, address=cluster.address, batch_size=2, make=seen)
+        )
+    finally:
+        cluster.remove_node(machine)
+    ids_in_order(outcomes)
+    assert {out.record.error for out in outcomes} == {"cuda of GPU 0", "cuda of GPU 1"}
