@@ -126,7 +126,7 @@ class Chosen:
 
     records: the first in grid order. count: how many finished cells fit. failed: those that fit and ended
     in an error. settings: the parameters of every finished cell, chosen or not, each setting once.
-    prompts, seeds: of every finished cell.
+    prompts, seeds: of every finished cell. model: the options that say which it was, None if unknown.
     """
 
     records: list[CellRecord] = field(default_factory=list)
@@ -135,6 +135,16 @@ class Chosen:
     settings: list[dict[str, Any]] = field(default_factory=list)
     prompts: dict[str, None] = field(default_factory=dict)
     seeds: dict[Any, None] = field(default_factory=dict)
+    model: dict[str, Any] | None = None
+
+    @property
+    def varying(self) -> list[str]:
+        """The options of which the sweep has several values; `greedy` says again what T 0 says."""
+        values: dict[str, set[str]] = {}
+        for setting in self.settings:
+            for name, value in setting.items():
+                values.setdefault(name, set()).add(repr(value))
+        return [name for name, found in values.items() if len(found) > 1 and name != "greedy"]
 
     def tell(self) -> None:
         """Say on stderr what is not shown."""
@@ -161,7 +171,7 @@ def chosen_cells(
         UsageError: `place` has no sweep's cells.
         DecodecliError: they are damaged.
     """
-    found = Chosen()
+    found = Chosen(model=_model_of(place))
     seen: set[str] = set()
     for record in _cells(place):
         fits = not prompts or record.prompt_id in prompts
@@ -193,6 +203,19 @@ def _first(records: list[CellRecord], most: int) -> list[CellRecord]:
 def _has(record: CellRecord, name: str, values: set[Any]) -> bool:
     value = record.params.get(name)
     return (tuple(value) if isinstance(value, list) else value) in values
+
+
+def _model_of(place: Path) -> dict[str, Any] | None:
+    from dataclasses import fields
+
+    from decodecli.settings import LoadParams
+    from decodecli.sweep.asked import read_found
+
+    asked = read_found(place if place.is_dir() else place.parent)
+    if asked is None or (place.is_file() and place.name != "runs.jsonl"):
+        return None
+    options = {item.name for item in fields(LoadParams)}
+    return {name: value for name, value in asked.values.items() if name in options}
 
 
 def _cells(place: Path) -> Iterator[CellRecord]:
@@ -260,7 +283,8 @@ def show_texts(chosen: Chosen, columns: str, format: str = "text") -> None:
     records = chosen.records
     if format == "text":
         style = style_of(sys.stdout)
-        write_lines(compare_lines(records, style, columns), style)
+        lines = compare_lines(records, style, columns, varying=chosen.varying, model=chosen.model)
+        write_lines(lines, style)
         return
     found = []
     for block in blocks(records, columns):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -12,10 +12,10 @@ from decodecli.cli import streams
 from decodecli.cli.reporting import style_of, write_lines
 from decodecli.cli.sweep_plan import Plan
 from decodecli.records import to_json_line
-from decodecli.settings import SamplingParams
 from decodecli.sweep.cells import Cell
 from decodecli.sweep.grid import Grid, Size, describe
 from decodecli.sweep.store import read_records
+from decodecli.views.sweep_common import constants, shortened
 from decodecli.views.sweep_data import setting_name, spelt, value_name
 from decodecli.views.visible import clip, one_line
 
@@ -55,7 +55,7 @@ def plan_lines(found: Plan, done: int, rate: float | None, rate_of: str = "") ->
         done: cells that are finished already. rate, rate_of: as for `show_plan`.
     """
     size = describe(found.grid)
-    lines = [f"{found.load.model}: {_times(size)} = {size.cells:,} cells", ""]
+    lines = [f"{found.load.model}: {_times(size)} = {_many(size.cells, 'cell')}", ""]
     lines += [*_asked_lines(found.grid), "", *_cell_lines(found.grid), ""]
     lines.append(
         f"at most {size.tokens:,} tokens, after {size.prefills:,} "
@@ -81,7 +81,11 @@ def plan_lines(found: Plan, done: int, rate: float | None, rate_of: str = "") ->
 
 def _times(size: Size) -> str:
     parts = [(size.prompts, "prompt"), (size.settings, "setting"), (size.seeds, "seed")]
-    return " × ".join(f"{n:,} {name}{'' if n == 1 else 's'}" for n, name in parts)
+    return " × ".join(_many(number, name) for number, name in parts)
+
+
+def _many(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def _asked_lines(grid: Grid) -> list[str]:
@@ -90,29 +94,10 @@ def _asked_lines(grid: Grid) -> list[str]:
     rows = [("prompts" if not place else "", text) for place, text in enumerate(_prompts(grid))]
     rows += [(name, _values(values)) for name, values in axes.items()]
     rows += [("paired", ", ".join(group)) for group in grid.zipped]
-    rows.append(("constant", constants(grid)))
+    same = {name: values[0] for name, values in grid.axes.items() if len(values) == 1}
+    rows.append(("constant", " · ".join(constants(same))))
     width = max(len(name) for name, _ in rows)
     return [f"  {name:<{width}}  {text}" for name, text in rows]
-
-
-def constants(grid: Grid) -> str:
-    """The values that are the same in all cells: `T 1.4 · top_p 0.9 · 40 tokens · bos auto`.
-
-    Filters and penalties that are off are left out.
-    """
-    neutral = SamplingParams()
-    parts = []
-    for name, values in grid.axes.items():
-        if len(values) > 1 or name in ("seed", "bos", "max_new_tokens"):
-            continue
-        if name == "temperature" or values[0] != getattr(neutral, name):
-            parts.append(setting_name({name: values[0]}))
-    lengths, bos = grid.axes["max_new_tokens"], grid.axes["bos"]
-    if len(lengths) == 1:
-        parts.append(f"{lengths[0]:,} token{'' if lengths[0] == 1 else 's'}")
-    if len(bos) == 1:
-        parts.append(setting_name({"bos": _named(bos[0])}))
-    return " · ".join(parts)
 
 
 def _prompts(grid: Grid) -> Iterator[str]:
@@ -128,34 +113,38 @@ def _prompts(grid: Grid) -> Iterator[str]:
 
 
 def _values(values: Sequence[Any]) -> str:
-    shown = [value_name(_named(value)) for value in values]
-    if len(shown) > _VALUES:
-        shown = [*shown[: _VALUES - 4], "…", shown[-1]]
+    many = len(values) > _VALUES
+    few = [*values[: _VALUES - 4], values[-1]] if many else list(values)
+    short = shortened(few)
+    shown = [value_name(_in_few_digits(value, short)) for value in few]
+    if many:
+        shown.insert(-1, "…")
     return f"{', '.join(shown)}" + (f"  ({len(values):,})" if len(values) > 1 else "")
+
+
+def _in_few_digits(value: Any, short: Mapping[float, float]) -> Any:
+    return short.get(value, value) if isinstance(value, float) else value
 
 
 def _cell_lines(grid: Grid) -> list[str]:
     """The first and the last cells."""
     indices = range(len(grid))
     few = [*indices[:_SHOWN], *indices[max(len(grid) - _SHOWN, _SHOWN) :]]
+    cells = [grid[index] for index in few]
+    names = [*grid.varying, "seed"]
+    short = {name: shortened(_of_cell(cell, name) for cell in cells) for name in names}
     lines = []
-    for index in few:
-        cell = grid[index]
-        if index and index - 1 not in few:
+    for cell in cells:
+        if cell.index and cell.index - 1 not in few:
             lines.append("  …")
-        setting = {name: _of_cell(cell, name) for name in (*grid.varying, "seed")}
-        number = f"{index:>{len(str(len(grid)))}}"
+        setting = {name: _in_few_digits(_of_cell(cell, name), short[name]) for name in names}
+        number = f"{cell.index:>{len(str(len(grid)))}}"
         lines.append(f"  {number}  {one_line(cell.prompt.id)} · {setting_name(setting)}")
     return lines
 
 
 def _of_cell(cell: Cell, name: str) -> Any:
-    return _named(cell.bos if name == "bos" else getattr(cell.params, name))
-
-
-def _named(value: Any) -> Any:
-    """A value as it is typed: `bos` may be auto."""
-    return "auto" if value is None else value
+    return cell.bos if name == "bos" else getattr(cell.params, name)
 
 
 def _duration(seconds: float) -> str:

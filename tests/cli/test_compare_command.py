@@ -78,6 +78,19 @@ def test_a_sweep_that_still_runs_can_be_looked_at(cli, runs):
     assert len(shown(cli("compare", "runs", "--format", "json"))) == 24
 
 
+def test_what_is_the_same_in_the_shown_cells_is_told_where_the_sweep_has_more(cli, runs):
+    words = ("compare", "runs", "--at", "temperature=1.4", "--at", "top_p=0.5", "--seed", "1")
+    out = cli(*words).succeeded().out
+    assert "constant: T 1.4 · top_p 0.5 · up to 4 tokens · BOS on\n" in out
+    assert "decodecli generate Once --bos -n 4 -t 1.4 --top-p 0.5 --seed 1\n" in out
+    few = cli("compare", "runs", "--limit", "2").succeeded().out
+    assert "constant: T 0 (greedy) · top_p 0.5" in few
+    (runs.parent / "saved.jsonl").write_bytes((runs / "runs.jsonl").read_bytes())
+    out = cli("compare", "saved.jsonl", *words[2:]).succeeded().out
+    assert "constant: T 1.4 · top_p 0.5" in out
+    assert "decodecli generate" not in out, "of which model is not known"
+
+
 def test_a_file_of_cells_will_do(cli, runs):
     whole = cli("compare", "runs", "--format", "json").succeeded().out
     assert cli("compare", "runs/runs.jsonl", "--format", "json").succeeded().out == whole

@@ -626,9 +626,12 @@ def test_a_dry_run_shows_prompts_and_what_is_the_same_in_all_cells(cli, here):
     out = cli(*words, "-n", "10", "--dry-run").succeeded().out
     assert "p0  Once upon a time\n" in out
     assert "…" in next(line for line in out.splitlines() if "p1  日本" in line)
-    assert "constant  T 1000 · top_p 0.9 · 10 tokens · bos auto\n" in out
+    assert "constant  T 1000 · top_p 0.9 · up to 10 tokens · BOS auto\n" in out
     out = cli("sweep", "--grid", "bos", "-n", "10,20", "--dry-run").succeeded().out
-    assert "constant        T 0\n" in out
+    assert "constant        T 0 (greedy)\n" in out
+    out = cli("sweep", "Once", "-t", "log:0.1:10:9", "--seed", "0", "--dry-run").succeeded().out
+    assert "0.1, 0.178, 0.316, 0.562, 1, 1.78, 3.16, 5.62, 10  (9)" in out
+    assert "p0 · T 0.178 · seed 0" in out
     many = cli("sweep", *map(str, "abcdefgh"), "--seed", "0", "--dry-run").succeeded().out
     assert "… 3 more" in many
 
