@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import select
 import sys
 from collections.abc import Callable
@@ -62,11 +63,49 @@ def _tell_error(error: Exception) -> int:
 
 
 def tell(message: str, hint: str = "") -> None:
-    """A line on stderr, and a second, indented one for what to do."""
-    text = message + (f"\n       {hint}" if hint else "")
+    """A line on stderr, and a second, indented one for what to do; on a terminal, wrapped."""
+    text = message + (f"\n{_INDENT}{hint}" if hint else "")
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(printable(text) + "\n")
+        sys.stderr.write(_wrapped(printable(text), _columns(sys.stderr)) + "\n")
         sys.stderr.flush()
+
+
+_INDENT = " " * len("Error: ")
+_COMMAND = re.compile(r"(?:(?<=: )|^)(?:decodecli|pip install) ")  # up to the end of its line
+
+
+def _columns(stream: Any) -> int | None:
+    """The width of a terminal; None for what is none."""
+    if not is_terminal(stream):
+        return None
+    if os.environ.get("COLUMNS", "").isdecimal():
+        return int(os.environ["COLUMNS"])
+    return os.get_terminal_size(stream.fileno()).columns
+
+
+def _wrapped(text: str, width: int | None) -> str:
+    """Lines broken between words. A command that does not fit stands on a line of its own, as one, so
+    that it can be copied."""
+    if not width:
+        return text
+    from rich.cells import cell_len
+
+    found: list[str] = []
+    for line in text.split("\n"):
+        command = _COMMAND.search(line.strip()) if cell_len(line) > width else None
+        rest = line.strip()[command.start() :] if command else ""
+        row = line[: len(line) - len(rest)] if rest else line
+        words = row.split(" ")
+        row = words[0]
+        for word in words[1:]:
+            if row.strip() and cell_len(f"{row} {word}") > width:
+                found.append(row)
+                row = _INDENT + word
+            else:
+                row += f" {word}"
+        found += [row.rstrip()] if row.strip() or not rest else []
+        found += [_INDENT + rest] if rest else []
+    return "\n".join(found)
 
 
 def printable(text: str) -> str:

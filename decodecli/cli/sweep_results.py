@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -56,7 +57,11 @@ def write_results(plan: Plan, folder: Path) -> None:
         made += ["plots/"] if pictures else []
     made.append(_write_page(plan, folder, summary, pictures))
     if not plan.output.quiet:
-        streams.tell(f"Results in {folder}: {', '.join(made)}")
+        place = shlex.quote(str(folder))
+        streams.tell(
+            f"Results in {folder}: {', '.join(made)}",
+            f"all on one page: {folder / 'report.html'}; texts side by side: decodecli compare {place}",
+        )
 
 
 def _write_page(plan: Plan, folder: Path, summary: SweepSummary, pictures: list[Path]) -> str:

@@ -168,12 +168,11 @@ def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: _Notices) -> 
     try:
         running.run(lm)
     except BaseException as error:
-        if isinstance(kept, Store) and not isinstance(error, BrokenPipeError):
-            of = f"{kept.done - len(running.failed):,} of {len(plan.grid):,} cells are kept"
-            shown.tell(f"{of}; to go on: {plan.again}")
-            if isinstance(error, KeyboardInterrupt):
-                with contextlib.suppress(DecodecliError, KeyboardInterrupt):
-                    write_numbers(plan, kept.folder)
+        if not isinstance(error, BrokenPipeError):
+            _tell_end(plan, kept, len(running.failed), shown)
+        if isinstance(kept, Store) and isinstance(error, KeyboardInterrupt):
+            with contextlib.suppress(DecodecliError, KeyboardInterrupt):
+                write_numbers(plan, kept.folder)
         raise
     if not shown.quiet:
         streams.tell(running.pace)
@@ -184,6 +183,15 @@ def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: _Notices) -> 
         write_results(plan, kept.folder)
     if running.failed:
         raise _failure(plan, running.failed, kept=isinstance(kept, Store))
+
+
+def _tell_end(plan: Plan, kept: _Kept, failed: int, shown: _Notices) -> None:
+    """What there is of a sweep that ends early, and how to go on."""
+    of = f"{kept.done - failed:,} of {len(plan.grid):,} cells are"
+    if isinstance(kept, Store):
+        shown.tell(f"{of} kept; to go on: {plan.again}")
+    else:
+        shown.tell(f"{of} on standard output and nowhere else; a run with --out DIR can go on")
 
 
 def _failure(plan: Plan, failed: Sequence[CellRecord], kept: bool) -> DecodecliError:

@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+from decodecli.cli import streams
+
 SEEDED = ("--seed", "7", "-n", "6")
 
 
@@ -315,3 +317,29 @@ def test_verbose_says_how_the_steps_were_run(cli, tiny_folder):
     run = cli("generate", "Hi", "-m", tiny_folder, *SEEDED, "--verbose").succeeded()
     assert "Note: the steps were run directly, on the model's weights" in run.err
     assert "steps were run" not in cli("generate", "Hi", "-m", tiny_folder, *SEEDED).err
+
+
+# ── Long lines on a terminal ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Note: short", "Note: short"),
+        ("Note: one two three four", "Note: one two\n       three four"),
+        ("Note: 日本語 日本語", "Note: 日本語\n       日本語"),
+        ("Error: no\n       one two three", "Error: no\n       one two\n       three"),
+        ("Note: a-word-of-many-letters so", "Note:\n       a-word-of-many-letters\n       so"),
+        (
+            "Note: kept; to go on: decodecli sweep --out runs",
+            "Note: kept; to go\n       on:\n       decodecli sweep --out runs",
+        ),
+        ("Error: no\n       pip install 'decode[ray]'", "Error: no\n       pip install 'decode[ray]'"),
+        ("Note: try: decodecli -", "Note: try:\n       decodecli -"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_lines_are_broken_between_words_and_never_within_a_command(text, found):
+    assert streams._wrapped(text, 17) == found
+    assert streams._wrapped(text, None) == text
+    assert streams._wrapped(text, 200) == text

@@ -91,6 +91,8 @@ def test_off_a_terminal_the_table_is_plain_text_and_the_folder_is_named(cli, her
     (folder,) = here.iterdir()
     assert folder.name.startswith("sweep-2")
     assert folder.name in result.err
+    assert f"page: {folder.name}/report.html" in result.err
+    assert f"decodecli compare {folder.name}\n" in result.err
     assert "\x1b" not in result.out
     assert "2 settings" in result.out
     assert len(cells(folder)) == 4
@@ -494,6 +496,10 @@ def test_the_first_ctrl_c_keeps_finished_cells_and_says_how_to_go_on(cli, here, 
                 os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(run, "run_cells", interrupted)
+    passing = cli("sweep", "Once", "--seeds", "0..11", "-n", "4", "-b", "2", "--format", "jsonl")
+    assert passing.code == 130
+    assert "5 of 12 cells are on standard output and nowhere else" in passing.err
+    assert "--out DIR" in passing.err
     words = ("sweep", "Once", "--seeds", "0..11", *TINY, "--out", "out", "-b", "2")
     result = cli(*words)
     assert result.code == 130
