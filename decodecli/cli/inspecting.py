@@ -99,7 +99,7 @@ def run(asked: Asked, text: str, is_default: bool, *, from_file: bool) -> None:
 @contextmanager
 def _loaded(asked: Asked, params: LoadParams) -> Iterator[LanguageModel]:
     output = asked.effective.output()
-    with loading_line(params.model, output) as progress:
+    with loading_line(params.model, output, libraries=True) as progress:
         from decodecli.engine.loading import load
 
         lm = load(params, progress=progress, verbose=output.verbose, auto_threads=True)

@@ -22,6 +22,8 @@ from decodecli.settings import SEED_LIMIT, LoadParams, SamplingParams
 from decodecli.views.jsonl import TraceFile
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from decodecli.engine.decode import Decoding, Prefix
     from decodecli.records import RunHeader, RunSummary, Step
     from decodecli.views.logits import LogitsFile
@@ -115,7 +117,7 @@ def _load_and_run(
     logits: LogitsFile | None,
     shown: _Notices,
 ) -> None:
-    with loading_line(load_params.model, output) as progress:
+    with loading_line(load_params.model, output, libraries=True) as progress:
         from decodecli.engine.decode import prefill
         from decodecli.engine.detokenize import tokenizer_kind
         from decodecli.engine.loading import load
@@ -219,18 +221,48 @@ def _chat_notice(lm: Any) -> tuple[str, ...]:
 
 
 @contextmanager
-def loading_line(name: str, output: OutputParams) -> Iterator[Any]:
-    """A moving line on stderr while the model loads, if a person is looking."""
+def loading_line(name: str, output: OutputParams, *, libraries: bool = False) -> Iterator[Any]:
+    """A moving line on stderr while the model loads, if a person is looking.
+
+    Args:
+        libraries: whether PyTorch and Transformers are loaded before it, which takes longer than a small
+            model: the line says so.
+    """
     if output.quiet or not streams.is_terminal(sys.stderr):
         yield lambda words: None
         return
     from rich.console import Console
-    from rich.text import Text
 
     console = Console(file=sys.stderr)  # this stream, though loading looks away from it meanwhile
     spinner = "dots" if console.encoding.lower().startswith("utf") else "line"
-    with console.status(Text(f"loading {streams.printable(name)}"), spinner=spinner) as status:
-        yield lambda words: status.update(Text(streams.printable(words)))
+    line = _LoadingLine(f"loading {name}", libraries)
+    with console.status(line, spinner=spinner):
+        yield line.say
+
+
+class _LoadingLine:
+    """What is loaded at the moment of drawing."""
+
+    def __init__(self, words: str, libraries: bool) -> None:
+        self._words, self._libraries = words, libraries
+
+    def say(self, words: str) -> None:
+        self._words = words
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        words = self._words
+        library = _library_to_come() if self._libraries and words.startswith("loading ") else ""
+        return Text(streams.printable(f"loading {library}" if library else words))
+
+
+def _library_to_come() -> str:
+    """The library that is being imported, by what its modules define last; empty when all are there."""
+    if not hasattr(sys.modules.get("decodecli.engine.loading"), "load"):
+        return "PyTorch"
+    whole = hasattr(sys.modules.get("transformers.modeling_utils"), "PreTrainedModel")
+    return "" if whole else "Transformers"
 
 
 class _Sink(Protocol):

@@ -112,7 +112,7 @@ def _loaded(plan: Plan, shown: _Notices) -> LanguageModel | None:
     """The model; None where a cluster loads it."""
     if plan.how.engine == "ray":
         return None
-    with loading_line(plan.load.model, plan.output) as progress:
+    with loading_line(plan.load.model, plan.output, libraries=True) as progress:
         from decodecli.engine.loading import load
 
         lm = load(plan.load, progress=progress, verbose=plan.output.verbose, auto_threads=True)

@@ -56,12 +56,21 @@ def test_the_script_goes_on_and_tells_of_errors(shell):
     more = {"SCRIPT": str(SCRIPT)}
     (shell.folder / "texts").mkdir()
     (shell.folder / "texts" / "0.5-0.txt").write_text("mine")
-    done = shell('"$SCRIPT" Once texts 0.5 -1', **more)
-    assert done.returncode != 0
-    assert "temperature" in done.stderr
+    done = shell('"$SCRIPT" Once texts 0.5 0.7', **more, DECODECLI_TOP_P="7")
+    assert done.returncode == 1
+    assert "--top-p" in done.stderr
+    assert [path.name for path in (shell.folder / "texts").iterdir()] == ["0.5-0.txt"]
     assert (shell.folder / "texts" / "0.5-0.txt").read_text() == "mine"
-    assert not (shell.folder / "texts" / "-1-0.txt").exists()
-    assert shell('"$SCRIPT"', **more).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "words", ["", "Once", "Once texts abc", "Once texts 0.5 -1", "Once texts ''"]
+)
+def test_the_script_refuses_what_is_no_temperature_before_it_begins(shell, words):
+    done = shell(f'"$SCRIPT" {words}', SCRIPT=str(SCRIPT))
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert list(shell.folder.iterdir()) == []
 
 
 def readme_lines() -> list[str]:

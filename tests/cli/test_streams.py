@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 
-from decodecli.cli import streams
+from decodecli.cli import running, streams
 
 SEEDED = ("--seed", "7", "-n", "6")
 
@@ -343,3 +345,25 @@ def test_lines_are_broken_between_words_and_never_within_a_command(text, found):
     assert streams._wrapped(text, 17) == found
     assert streams._wrapped(text, None) == text
     assert streams._wrapped(text, 200) == text
+
+
+# ── While a model loads ────────────────────────────────────────────────────────────────────────
+
+
+def test_the_loading_line_names_the_library_that_comes_first(monkeypatch):
+    line = running._LoadingLine("loading ./model", libraries=True)
+    bare = running._LoadingLine("loading ./model", libraries=False)
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "decodecli.engine.loading", raising=False)
+        assert str(line.__rich__()) == "loading PyTorch"
+        assert str(bare.__rich__()) == "loading ./model"
+        patch.setitem(sys.modules, "decodecli.engine.loading", SimpleNamespace(load=None))
+        patch.setitem(sys.modules, "transformers.modeling_utils", SimpleNamespace())
+        assert str(line.__rich__()) == "loading Transformers"
+        line.say("downloading model")
+        assert str(line.__rich__()) == "downloading model"
+        line.say("loading ./mo\x1bdel")
+        whole = SimpleNamespace(PreTrainedModel=None)
+        patch.setitem(sys.modules, "transformers.modeling_utils", whole)
+        assert "\x1b" not in str(line.__rich__())
+        assert str(line.__rich__()).startswith("loading ./mo")
