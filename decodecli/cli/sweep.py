@@ -259,7 +259,7 @@ def sweep(
 
       decodecli sweep "Once upon a time" -t 0.2,0.7,1.0,1.4 --top-p 0.2,0.9 --seeds 0..4 --out runs
 
-      decodecli sweep --prompts questions.jsonl -t 0:2:0.25 --seeds 0..9 --dry-run
+      decodecli sweep "Once upon a time" -t 0:2:0.25 --seeds 0..9 --dry-run
 
       decodecli sweep --grid notebook --show
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from decodecli.cli import streams
 from decodecli.cli.sweep import DECODING, FORMATS
-from decodecli.config import Effective, OutputParams, SweepParams, resolve
+from decodecli.config import Effective, OutputParams, SweepParams, from_source, resolve
 from decodecli.errors import UsageError
 from decodecli.settings import SEED_LIMIT, LoadParams, check_choice, flag_name
 from decodecli.sweep.asked import NAME, read_found
@@ -96,6 +96,9 @@ def planned(typed: Typed) -> Plan:
     _check_together(how, output, typed)
     folder = _folder(how, output)
     notices = list(effective.notices)
+    if folder is not None and effective.sources["out"] not in ("flag", "default"):
+        named = from_source(UsageError(f"results go to {folder}"), "out", effective.sources["out"])
+        notices.append(named.message)
     prompts = _prompts(typed, grid_file, notices)
     grid = plan(
         _seeded(effective, folder, notices),

@@ -23,6 +23,7 @@ from decodecli.errors import PromptError, UsageError
 from decodecli.sweep.cells import Prompt
 
 Expected = tuple[str, ...] | re.Pattern[str] | None
+_TABLES = (".csv", ".tsv", ".xlsx", ".ods", ".parquet")
 _KEYS = ("prompt", "id", "expect", "task")
 _EXAMPLE = 'write lines like {"prompt": "The capital of Japan is", "expect": "Tokyo"}'
 _EXPECT = 'expect is a string, a list of strings, or {"regex": "…"}'
@@ -59,7 +60,7 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
     Raises:
         UsageError: the file cannot be read, has no prompts, or a line is not what it should be: not
             UTF-8, no JSON object, an unknown key, a value of the wrong kind, a bad regular expression,
-            an id or text that was there before; the message names file and line.
+            an id or text that was there before; the message names file and line. Or it is a table.
     """
     return named(_read(path))
 
@@ -120,6 +121,11 @@ def _read(path: str | Path) -> list[Given]:
 
 
 def _parsed(data: bytes, name: str) -> list[Given]:
+    if Path(name).suffix.lower() in _TABLES:
+        raise UsageError(
+            f"{name} is a table, and prompts come a line each or as JSONL",
+            "keep the texts alone, a line each, in a .txt; or write JSONL",
+        )
     lines = _lines(data, name)
     filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not filled:
@@ -181,14 +187,14 @@ def prompt_from(found: Any, where: str) -> Given:
     """
     if not isinstance(found, dict):
         raise UsageError(f"{where} is no object", _EXAMPLE)
-    for key in found:
-        if key not in _KEYS:
-            near = nearest(key, _KEYS)
-            hint = f"did you mean {near}?" if near else f"keys are: {', '.join(_KEYS)}"
-            raise UsageError(f"{where} has an unknown key: {_short(key)}", hint)
-    text = found.get("prompt")
+    text, unknown = found.get("prompt"), [key for key in found if key not in _KEYS]
     if text is None:
-        raise UsageError(f"{where} has no prompt", _EXAMPLE)
+        but = f" but an unknown key, {_short(unknown[0])}" if unknown else ""
+        raise UsageError(f"{where} has no prompt{but}", _EXAMPLE)
+    if unknown:
+        near = nearest(unknown[0], _KEYS)
+        hint = f"did you mean {near}?" if near else f"keys are: {', '.join(_KEYS)}"
+        raise UsageError(f"{where} has an unknown key: {_short(unknown[0])}", hint)
     return Given(
         _string("prompt", text, where, empty=True),
         where,

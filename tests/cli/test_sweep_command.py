@@ -179,6 +179,15 @@ def test_a_grid_file_gives_axes_prompts_and_model(cli, here, tiny_folder):
     assert {(r["prompt"], r["params"]["seed"]) for r in over.succeeded().records} == {("Mine", 7)}
 
 
+def test_a_folder_that_was_not_typed_is_told(cli, here):
+    (here / "grid.toml").write_text('prompts = ["Once"]\nseeds = 0\nout = "mine"\n')
+    result = cli("sweep", "--grid", "grid.toml", *TINY).succeeded()
+    assert "results go to mine (from the grid file)" in result.err
+    assert len(cells(here / "mine")) == 1
+    typed = cli("sweep", "--grid", "grid.toml", *TINY, "--out", "typed").succeeded()
+    assert "results go to" not in typed.err
+
+
 def test_bos_is_an_axis(cli, here):
     result = cli("sweep", "Once", "--bos", "on,off", "--seed", 0, *TINY, "--format", "jsonl")
     by_bos = {r["params"]["bos"]: r["prompt_tokens"] for r in result.succeeded().records}

@@ -98,6 +98,8 @@ def test_suffix_or_first_line_say_whether_it_is_jsonl(name, data, is_json):
         ('{"prompt": null}', ("no prompt",)),
         ('{"prompt": 3}', ("prompt", "string")),
         ('{"prompt": "x", "promt": "y"}', ("promt", "did you mean prompt")),
+        ('{"text": "y"}', ("has no prompt but an unknown key", '"text"', "write lines like")),
+        ('{"promt": "y", "id": "z"}', ("no prompt but", "promt", "write lines like")),
         ('{"prompt": "x", "zzz": "y"}', ("zzz", "prompt, id, expect, task")),
         ('{"prompt": "x", "prompt": "y"}', ("twice",)),
         ('{"prompt": "x", "id": 3}', ("id", "string")),
@@ -184,3 +186,10 @@ def test_the_longest_messages_are_shortened():
         gather_prompts(["word " * 1000] * 2)
     assert len(error.value.message) < 120
     assert re.search("word word", error.value.message)
+
+
+@pytest.mark.parametrize("name", ["prompts.csv", "prompts.TSV", "prompts.xlsx"])
+def test_a_table_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("id,prompt\n1,Once\n")
+    with pytest.raises(UsageError, match=f"{name} is a table"):
+        read_prompts(tmp_path / name)
