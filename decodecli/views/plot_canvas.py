@@ -23,7 +23,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 SMALLEST = 5.0  # points of type
 PITCH = 0.1  # inches from one label to the next, at the least
-_HEADING, _EDGE = 0.5, 0.1  # inches
+_HEADING, _LINE, _EDGE = 0.5, 0.17, 0.1  # inches
 _LABEL = 24  # cells
 _SIGNS = "…“”·→∞≥−▸×–"
 
@@ -32,25 +32,34 @@ class Sheet:
     """A figure with its heading drawn, in fonts that can spell the heading and `texts`.
 
     title, subtitle: the heading's two lines. texts: whatever else is to be written on it.
+    note: a third line, for which the figure grows.
     """
 
     def __init__(
-        self, size: tuple[float, float], title: str, subtitle: str, texts: Sequence[str] = ()
+        self,
+        size: tuple[float, float],
+        title: str,
+        subtitle: str,
+        texts: Sequence[str] = (),
+        note: str = "",
     ) -> None:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        self.width, self.height = size
+        more = _LINE if note else 0.0
+        self.width, self.height = size = size[0], size[1] + more
         self._widths: dict[tuple[str, float], float] = {}
-        fonts = fonts_for((*texts, title, subtitle, _SIGNS))
+        fonts = fonts_for((*texts, title, subtitle, note, _SIGNS))
         self.spell = fonts.spell
         matplotlib.rcParams["font.family"] = list(fonts.families)
         self.figure: Figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(self.figure)
         engine: Any = self.figure.get_layout_engine()
-        engine.set(rect=(0, 0, 1, 1 - min(_HEADING / self.height, 0.4)))
-        for text, below, points, colour in ((title, 0.09, 10.5, INK), (subtitle, 0.31, 8, QUIET)):
+        engine.set(rect=(0, 0, 1, 1 - min((_HEADING + more) / self.height, 0.4)))
+        rows = [(title, 0.09, 10.5, INK), (subtitle, 0.31, 8, QUIET)]
+        rows += [(note, 0.31 + _LINE, 8, QUIET)] if note else []
+        for text, below, points, colour in rows:
             self.figure.text(
                 _EDGE / self.width,
                 1 - below / self.height,

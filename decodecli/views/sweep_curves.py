@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from decodecli.sweep_reports import Estimate, SweepSummary
 from decodecli.views import numbers
 from decodecli.views.plot_canvas import DASHES, INK, MARKS, QUIET, TOKENS, Sheet, sequential
 from decodecli.views.plot_data import log_ticks, tick_name
+from decodecli.views.sweep_common import common_facts, readable
 from decodecli.views.sweep_data import (
     Layout,
     Line,
@@ -34,11 +37,12 @@ if TYPE_CHECKING:
 NAMED = 8  # lines with an interval and a name each; more are told by a scale of colours
 MOST_LINES, MOST_PANELS = 60, 12
 _BANDS = 13  # points of a line from which on intervals are bands
+_CLOSE = 0.16  # of the axis; neighbours that are nearer may need a second row for their names
 _TICKS = 10  # values from which on the axis has round numbers instead
 _NAME = 28  # cells
 _GAP = 0.09  # inches from a number under the axis to the next, at the least
 _ACROSS = 4  # panels side by side
-_WIDE = 20  # times the least perplexity, from which on its axis is logarithmic
+WIDE = 20  # times the least perplexity, from which on its axis is logarithmic
 # What stands on the first page where there are several.
 _FIRST = ("mean_logprob", "mean_entropy", "distinct_2", "self_bleu_4", "identical", "accuracy")
 _ASIDE, _MOST_ASIDE = (
@@ -66,6 +70,7 @@ class Shown:
 
     @classmethod
     def of(cls, summary: SweepSummary) -> Shown:
+        summary = readable(summary)
         placed = layout(summary)
         found = lines(summary, placed)
         panels = {(line.task, frozen(line.panel)): (line.task, line.panel) for line in found}
@@ -74,6 +79,11 @@ class Shown:
         if placed.line is not None and numeric(ordered):
             ordered.sort()
         return cls(summary, placed, tuple(found), tuple(panels.values()), tuple(ordered))
+
+    @property
+    def note(self) -> str:
+        """What is the same in all cells, for a line of the heading."""
+        return " · ".join(common_facts(self.summary))
 
     @property
     def texts(self) -> list[str]:
@@ -131,6 +141,10 @@ class Across:
         self._zero = above[0] / max((above[-1] / above[0]) ** (1 / steps), 1.5) if above else 0.0
         self._along = placed.along
 
+    @property
+    def _places(self) -> list[float]:
+        return [self.place(value) for value in self.values]
+
     def place(self, value: Any) -> float:
         if not self.numeric:
             return float(self.values.index(value))
@@ -147,7 +161,7 @@ class Across:
 
     def draw(self, axes: Axes) -> None:
         """Scale and limits; ticks come when the axes have their size."""
-        places = [self.place(value) for value in self.values]
+        places = self._places
         if self.log:
             axes.set_xscale("log")
             share = (places[-1] / places[0]) ** 0.06
@@ -156,13 +170,22 @@ class Across:
             room = 0.6 if not self.numeric else 0.06 * (places[-1] - places[0])
             axes.set_xlim(places[0] - room, places[-1] + room)
         axes.minorticks_off()
-        axes.set_xticks([places[0], places[-1]], ["0", "0"])  # room for what comes
+        names = ["0\n0" if self._crowded(places) else "0"] * 2
+        axes.set_xticks([places[0], places[-1]], names)  # room for what comes
         axes.grid(axis="y")
         axes.tick_params(length=0, axis="y")
         axes.tick_params(length=2.5, axis="x")
 
+    def _crowded(self, places: Sequence[float]) -> bool:
+        """Whether names of neighbours may not stand beside one another."""
+        if not self.numeric or len(places) > _TICKS or len(places) < 3:
+            return False
+        at = [math.log(place) for place in places] if self.log else list(places)
+        return min(b - a for a, b in itertools.pairwise(at)) < _CLOSE * (at[-1] - at[0])
+
     def ticks(self, sheet: Sheet, axes: Axes) -> None:
-        """The values themselves where they are few, else round numbers; none over another."""
+        """The values themselves where they are few, a second row below taking what the first has no room
+        for; else round numbers; none over another."""
         box = axes.get_window_extent()
         inches = box.width / sheet.figure.dpi
         places, names = self._wanted(axes)
@@ -171,13 +194,17 @@ class Across:
             room = 0.9 * inches / max(len(names), 1)
             names = [sheet.fitted(name, 8, max(room, 0.3)) for name in names]
         ends = axes.transData.transform([(place, 0) for place in places])[:, 0] / sheet.figure.dpi
-        kept: list[int] = []
+        rows: list[list[int]] = [[], []] if self._crowded(self._places) else [[]]
         for k in _important(len(places)):
             half = sheet.text_width(names[k], 8) / 2 + _GAP
-            if all(abs(ends[k] - ends[o]) > half + sheet.text_width(names[o], 8) / 2 for o in kept):
-                kept.append(k)
-        kept.sort()
-        axes.set_xticks([places[k] for k in kept], [names[k] for k in kept])
+            for row in rows:
+                if all(
+                    abs(ends[k] - ends[o]) > half + sheet.text_width(names[o], 8) / 2 for o in row
+                ):
+                    row.append(k)
+                    break
+        kept = sorted((k, "\n" * below) for below, row in enumerate(rows) for k in row)
+        axes.set_xticks([places[k] for k, _ in kept], [start + names[k] for k, start in kept])
 
     def _wanted(self, axes: Axes) -> tuple[list[float], list[str]]:
         if not self.numeric or len(self.values) <= _TICKS:
@@ -286,11 +313,13 @@ def page_figure(shown: Shown, page: Page) -> Figure:
         f"The sweep's numbers over {one_line(across.axis)}",
         subtitle(shown, shown.panels, "95 % intervals"),
         shown.texts,
+        shown.note,
     )
     grid = sheet.figure.subplots(
         rows, columns, sharex=True, sharey="row" if several else False, squeeze=False
     )
-    for number, (places, row) in enumerate(zip(page.rows, grid, strict=True)):
+    headed: list[Panel] = []  # panels whose name stands above a column already
+    for places, row in zip(page.rows, grid, strict=True):
         estimates: list[Estimate] = []
         for place, axes in zip(places, row, strict=True):
             if place is None:
@@ -298,18 +327,25 @@ def page_figure(shown: Shown, page: Page) -> Figure:
                 continue
             metric, panel = place
             found = shown.estimates(metric.name, panel)
+            if not found:
+                axes.set_visible(False)
             estimates = [*estimates, *found] if several else found
             _curves(shown, metric, panel, axes, across, looks)
             vertical(axes, metric, estimates)  # of a row's last panel: of all
-            title = panel_name(*panel) if number == 0 else ""
+            title = panel_name(*panel) if panel not in headed else ""
+            headed += [panel] if found else []
             title = title if several else metric.title
             axes.set_title(sheet.spell(title), fontsize=9, loc="left", color=INK)
-        if several and places[0] is not None:
-            row[0].set_ylabel(places[0][0].title.replace(" (", "\n("))
+        seen = [axes for axes in row if axes.get_visible()]
+        if several and places[0] is not None and seen:
+            seen[0].set_ylabel(places[0][0].title.replace(" (", "\n("))
+            seen[0].tick_params(labelleft=True)
     _label_across(sheet, grid, across)
-    legend(sheet, grid[0][-1], shown, looks)
+    drawn = [axes for axes in grid.flat if axes.get_visible()]
+    right = [axes for axes in grid[:, -1] if axes.get_visible()]
+    legend(sheet, (right or drawn)[0], shown, looks)
     sheet.freeze()
-    across.ticks(sheet, grid[0][0])
+    across.ticks(sheet, drawn[0])
     return sheet.figure
 
 
@@ -353,8 +389,6 @@ def _curves(
     found = [line for line in shown.of_panel(*panel) if line.points(metric.name, across.axis)]
     found.sort(key=lambda line: looks.place(line.value))
     found = drawn_lines(found)
-    if not found:
-        nothing_known(axes)
     for place, line in enumerate(found):
         points = line.points(metric.name, across.axis)
         aside = 0.0
@@ -379,12 +413,6 @@ def _aside(axes: Axes, looks: Looks, line: Line, across: Across) -> Any:
     step = min(_ASIDE, _MOST_ASIDE / many)
     points = (looks.place(line.value) - (many - 1) / 2) * step
     return offset_copy(axes.transData, axes.get_figure(root=True), x=points, units="points")
-
-
-def nothing_known(axes: Axes) -> None:
-    """Say so in an empty panel."""
-    where: dict[str, Any] = {"xycoords": "axes fraction", "ha": "center", "va": "center"}
-    axes.annotate("nothing known", (0.5, 0.5), fontsize=8, color=QUIET, **where)
 
 
 def intervals(
@@ -415,7 +443,7 @@ def vertical(axes: Axes, metric: Metric, estimates: Sequence[Estimate]) -> None:
         return
     ends = [v for e in estimates for v in (e.value, e.low, e.high) if v is not None]
     low, high = min(ends), max(ends)
-    if metric.name == "perplexity" and min(e.value for e in estimates) * _WIDE < high:
+    if metric.name == "perplexity" and min(e.value for e in estimates) * WIDE < high:
         low = min(end for end in ends if end > 0)
         axes.set_yscale("log")
         places = log_ticks(low, high, 5) or [low, high]

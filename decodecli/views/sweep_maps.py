@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from decodecli.sweep_reports import SettingSummary
+from decodecli.views.numbers import scientific
 from decodecli.views.plot_canvas import INK, QUIET, SMALLEST, Sheet, axes_inches
+from decodecli.views.plot_data import log_ticks, tick_name
 from decodecli.views.sweep_curves import (
     NAMED,
+    WIDE,
     Across,
     Looks,
     Panel,
     Shown,
     drawn_lines,
     legend,
-    nothing_known,
     panel_name,
     subtitle,
 )
@@ -24,7 +27,6 @@ from decodecli.views.sweep_data import (
     METRIC,
     Line,
     Metric,
-    axis_name,
     numeric,
     shown_metrics,
     value_name,
@@ -33,14 +35,18 @@ from decodecli.views.visible import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
+Box = tuple[float, float, float, float]  # left, lower, right, upper, in pixels
 Spot = tuple[float, float, SettingSummary]  # diversity, quality, and whose they are
+FEWEST = 3  # observations of an interval that is drawn in the plane
 LEAST = 3  # values of each axis for a heat map
 _MAP = (2.1, 1.9)  # inches of a heat map, more for many values
 _CELL = 0.36  # inches of a cell that can hold its number
 _MOST_PLANES = 4  # panels side by side
+_UP_TO_ONE = ("distinct_1", "distinct_2", "distinct_3", "self_bleu_4")
 _GREY = "0.9"  # where nothing is known
 
 
@@ -66,7 +72,8 @@ def map_metrics(shown: Shown, panel: Panel) -> list[Metric]:
 def map_figure(shown: Shown, panel: Panel) -> Figure:
     """A heat map a metric over the first two axes, for one task and value of what is left.
 
-    Values stand at equal distances.
+    Values stand at equal distances. Colours start at nothing and shares end at everything, so that what
+    hardly differs hardly looks different.
     """
     found, metrics = shown.of_panel(*panel), map_metrics(shown, panel)
     across = Across(shown.summary, shown.placed)
@@ -82,6 +89,7 @@ def map_figure(shown: Shown, panel: Panel) -> Figure:
         + (name and f" · {name}"),
         subtitle(shown, ()),
         shown.texts,
+        shown.note,
     )
     grid = sheet.figure.subplots(rows, columns, squeeze=False)
     for place, axes in enumerate(grid.flat):
@@ -90,15 +98,14 @@ def map_figure(shown: Shown, panel: Panel) -> Figure:
             continue
         image = _map(axes, shown, across, found, metrics[place])
         axes.set_xlabel(
-            sheet.spell(axis_name(across.axis)) if place + columns >= len(metrics) else ""
+            sheet.spell(one_line(across.axis)) if place + columns >= len(metrics) else ""
         )
         axes.set_ylabel(
             sheet.spell(one_line(shown.placed.line or "")) if not place % columns else ""
         )
         if told:
             _map_numbers(axes, image, metrics[place], each[0] / many[0])
-        else:
-            _scale(sheet, axes, image, metrics[place])
+        _scale(sheet, axes, image, metrics[place])
     sheet.settle()
     for axes in grid.flat:
         _map_ticks(sheet, axes, shown, across)
@@ -121,6 +128,7 @@ def _map(
     axes.tick_params(length=0)
     return axes.imshow(
         np.ma.masked_invalid(values),
+        norm=_colours(metric, values[np.isfinite(values)]),
         cmap="viridis",
         aspect="auto",
         origin="lower",
@@ -128,12 +136,35 @@ def _map(
     )
 
 
+def _colours(metric: Metric, values: Any) -> Normalize:
+    """From nothing to everything, or to the furthest value; a wide perplexity by its logarithm."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    low, high = float(values.min()), float(values.max())
+    if metric.name == "perplexity":
+        return LogNorm(1, high) if high > WIDE * low else Normalize(1, max(high, 1.1))
+    if metric.name == "mean_logprob":
+        return Normalize(min(low, -0.1), 0)
+    return Normalize(0, 1 if metric.share or metric.name in _UP_TO_ONE else max(high, 0.1))
+
+
 def _scale(sheet: Sheet, axes: Axes, image: AxesImage, metric: Metric) -> None:
     """A bar of the colours with their numbers."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import MaxNLocator
+
     bar = sheet.figure.colorbar(image, ax=axes, pad=0.03, aspect=16)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=7)
-    bar.ax.yaxis.set_major_formatter(lambda value, _: metric.text(float(value)))
+    low, high = image.get_clim()
+    if isinstance(image.norm, LogNorm):
+        places = log_ticks(low, high, 4) or [low, high]
+    else:
+        found = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        places = [place for place in found if low <= place <= high]
+    names = [f"{100 * v:.6g}%" if metric.share else tick_name(v) for v in places]
+    bar.set_ticks(places, labels=[name.replace("-", "−") for name in names])
+    bar.ax.minorticks_off()
 
 
 def _map_ticks(sheet: Sheet, axes: Axes, shown: Shown, across: Across) -> None:
@@ -154,18 +185,20 @@ def _map_numbers(axes: Axes, image: AxesImage, metric: Metric, inches: float) ->
     import numpy as np
 
     values: Any = np.ma.asarray(image.get_array())
-    low, top = image.get_clim()
+    place: Any = image.norm
     for row, column in np.argwhere(~np.ma.getmaskarray(values)):
         value = float(values[row, column])
-        text = metric.text(value).removesuffix("%")
+        text = f"{100 * value:.0f}%" if metric.share else metric.text(value)
         if metric.decimals == 3:
             text = f"{value:.2f}"
+        elif abs(value) >= 1000:
+            text = f"{value:,.0f}" if abs(value) < 10_000 else scientific(value)
         axes.text(
             column,
             row,
             text,
             fontsize=min(7.5, max(18 * inches, SMALLEST)),
-            color="white" if value < low + 0.6 * (top - low) else "black",
+            color="white" if place(value) < 0.6 else "black",
             ha="center",
             va="center",
         )
@@ -216,16 +249,22 @@ def plane_figure(shown: Shown) -> Figure:
             shown, panels, f"labelled by {one_line(shown.placed.across or '')}", most=len(kept)
         ),
         shown.texts,
+        f"{shown.note and shown.note + ' · '}faint: 95 % intervals, from {FEWEST} observations on",
     )
     grid = sheet.figure.subplots(len(metrics), len(kept), sharex=True, sharey="row", squeeze=False)
     for metric, row in zip(metrics, grid, strict=True):
         for panel, axes in zip(kept, row, strict=True):
             _plane(shown, panel, metric, against[0], axes, looks)
-        row[0].set_ylabel(metric.title)
-    for panel, first, last in zip(kept, grid[0], grid[-1], strict=True):
-        first.set_title(sheet.spell(panel_name(*panel)), fontsize=9, loc="left", color=INK)
-        last.set_xlabel(against[1])
-    legend(sheet, grid[0][-1], shown, looks)
+        seen = [axes for axes in row if axes.get_visible()]
+        if seen:
+            seen[0].set_ylabel(metric.title)
+            seen[0].tick_params(labelleft=True)
+    for panel, column in zip(kept, grid.T, strict=True):
+        seen = [axes for axes in column if axes.get_visible()]
+        seen[0].set_title(sheet.spell(panel_name(*panel)), fontsize=9, loc="left", color=INK)
+        seen[-1].set_xlabel(against[1])
+        seen[-1].tick_params(labelbottom=True)
+    legend(sheet, next(axes for axes in grid[:, -1] if axes.get_visible()), shown, looks)
     sheet.freeze()
     for metric, row in zip(metrics, grid, strict=True):
         for panel, axes in zip(kept, row, strict=True):
@@ -259,7 +298,7 @@ def _plane(
 
     drawn = drawn_lines(shown.of_panel(*panel))
     if not any(_spots(line, metric, against) for line in drawn):
-        nothing_known(axes)
+        axes.set_visible(False)
     for line in drawn:
         spots = _spots(line, metric, against)
         look = looks.of_line(line) | {"linewidth": 0.9, "marker": "o", "markersize": 4.5}
@@ -288,12 +327,12 @@ def _crosses(
     against: str,
     colour: str,
 ) -> None:
-    """The 95 % intervals of both numbers, faint."""
+    """The 95 % intervals of both numbers, faint; of two observations one would span the picture."""
     for x, y, setting in spots:
         ups, across = setting.numbers[metric.name], setting.numbers[against]
-        if ups.low is not None and ups.high is not None:
+        if ups.low is not None and ups.high is not None and ups.count >= FEWEST:
             axes.vlines(x, ups.low, ups.high, color=colour, linewidth=0.8, alpha=0.35)
-        if across.low is not None and across.high is not None:
+        if across.low is not None and across.high is not None and across.count >= FEWEST:
             ends = [across.low, across.high]
             ends = [1 - end for end in ends] if against == "self_bleu_4" else ends
             axes.hlines(y, min(ends), max(ends), color=colour, linewidth=0.8, alpha=0.35)
@@ -305,17 +344,28 @@ def _names(
     spots: Sequence[Spot],
     shown: Shown,
 ) -> None:
-    """The value of the axis across beside each point, where it covers no point and no other name."""
+    """The value of the axis across beside each point, where it covers no point and no other name, and
+    no line if that can be."""
     if not spots:
         return
+    told: list[tuple[str, float, float]] = []
     pixels = sheet.figure.dpi / 72
     places = axes.transData.transform([(x, y) for x, y, _ in spots])
+    segments = [
+        pair
+        for line in axes.lines
+        for pair in itertools.pairwise(axes.transData.transform(line.get_xydata()))
+    ]
     taken = [(x - 3 * pixels, y - 3 * pixels, x + 3 * pixels, y + 3 * pixels) for x, y in places]
     frame = axes.get_window_extent()
     points = 8 if len(spots) <= NAMED * 4 else 6.5
     for (x, y, setting), (left, below) in zip(spots, places, strict=True):
         name = sheet.spell(value_name(setting.setting.get(shown.placed.across or "")))
-        wide, high = sheet.text_width(name, points) * 72, points * 1.15
+        if any(name == n and math.dist((left, below), at) < 5 * pixels for n, *at in told):
+            continue  # the same name at the same place
+        told.append((name, left, below))
+        wide, high = sheet.text_width(name, points) * 72 + 1, points * 1.15
+        free: list[tuple[int, Box, tuple[float, float]]] = []
         for dx, dy in _around(wide, high):
             box = (
                 left + dx * pixels,
@@ -325,18 +375,21 @@ def _names(
             )
             inside = frame.x0 <= box[0] and box[2] <= frame.x1 and frame.y0 <= box[1] <= frame.y1
             if inside and box[3] <= frame.y1 and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                axes.annotate(
-                    name,
-                    (x, y),
-                    (dx, dy),
-                    textcoords="offset points",
-                    fontsize=points,
-                    color=QUIET,
-                    in_layout=False,
-                    zorder=4,
-                )
-                break
+                free.append((sum(_crossed(box, *segment) for segment in segments), box, (dx, dy)))
+        if not free:
+            continue
+        _, box, place = min(free, key=lambda found: found[0])
+        taken.append(box)
+        axes.annotate(
+            name,
+            (x, y),
+            place,
+            textcoords="offset points",
+            fontsize=points,
+            color=QUIET,
+            in_layout=False,
+            zorder=4,
+        )
 
 
 def _around(wide: float, high: float) -> list[tuple[float, float]]:
@@ -352,6 +405,21 @@ def _around(wide: float, high: float) -> list[tuple[float, float]]:
         (gap, -high / 2),
         (-wide - gap, -high / 2),
     ]
+
+
+def _crossed(box: Box, one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether the line from `one` to `other` runs through the box (Liang and Barsky 1984)."""
+    start, end = 0.0, 1.0
+    for axis in (0, 1):
+        way = other[axis] - one[axis]
+        ends = [box[axis] - one[axis], box[axis + 2] - one[axis]]
+        if abs(way) < 1e-9:
+            if ends[0] > 0 or ends[1] < 0:
+                return False
+            continue
+        near, far = sorted(found / way for found in ends)
+        start, end = max(start, near), min(end, far)
+    return start <= end
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -11,9 +11,10 @@ import pytest
 from sweep_inputs import HOSTILE, summary
 
 from decodecli.errors import UsageError, WriteError
+from decodecli.sweep_reports import Estimate
 from decodecli.views import plots
 from decodecli.views.sweep_curves import NAMED, Shown, page_figure, pages
-from decodecli.views.sweep_maps import has_map, map_figure, map_metrics, plane_figure
+from decodecli.views.sweep_maps import _crossed, has_map, map_figure, map_metrics, plane_figure
 from decodecli.views.sweep_plots import draw_readme, draw_sweep, pictures, readme_figure
 
 pytest.importorskip("matplotlib")
@@ -294,3 +295,76 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="file"):
         draw_sweep(SWEEPS["two"], tmp_path / "file" / "plots")
+
+
+def test_what_is_constant_stands_in_the_heading():
+    constant = {"temperature": 1.0, "top_k": 40, "max_new_tokens": 20, "bos": None}
+    sweep = summary({"top_p": (0.2, 0.9, 1.0)}, constant=constant, prompts=1, prompt="Once\nupon")
+    for _, make in pictures(sweep):
+        line = make().texts[2].get_text()
+        assert line.startswith("T 1 · top_k 40 · up to 20 tokens · BOS auto · “Once↵upon”")
+
+
+def test_every_value_of_a_few_has_its_number_under_the_axis():
+    sweep = SWEEPS["extremes"]
+    page = pages(Shown.of(sweep))[0]
+    axes = next(a for a in page_figure(Shown.of(sweep), page).axes if a.get_xlabel())
+    names = [tick.get_text().strip() for tick in axes.get_xticklabels()]
+    assert names == ["0.001", "0.01", "1", "1.8", "20"]
+
+
+def test_values_of_many_digits_are_shown_in_few():
+    sweep = summary({"temperature": (0.1, 0.17782794100389, 0.31622776601684)})
+    _, axes = curves(Shown.of(sweep))
+    texts = {tick.get_text() for one in axes.values() for tick in one.get_xticklabels()}
+    assert {"0.1", "0.178", "0.316"} <= texts
+
+
+def test_small_differences_look_small_in_a_heat_map():
+    shown = Shown.of(SWEEPS["many"])
+    metrics = map_metrics(shown, shown.panels[0])
+    figure = map_figure(shown, shown.panels[0])
+    limits = {
+        metric.name: axes.images[0].get_clim()
+        for metric, axes in zip(metrics, figure.axes, strict=False)
+    }
+    for name in ("distinct_2", "self_bleu_4", "identical", "accuracy"):
+        assert limits[name] == (0, 1)
+    assert limits["mean_logprob"][1] == limits["mean_entropy"][0] == 0
+    names = {tick.get_text() for axes in figure.axes for tick in axes.get_yticklabels()}
+    assert {"0%", "100%"} <= names  # of a scale of colours
+    assert "temperature" in {axes.get_xlabel() for axes in figure.axes}
+
+
+def test_a_number_that_a_task_lacks_has_no_panel():
+    sweep = summary({"temperature": (0.2, 0.7, 1.0)}, tasks=("knowledge", "story"))
+    figure = plane_figure(Shown.of(sweep))
+    assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
+    _, axes = curves(Shown.of(sweep))
+    assert axes["accuracy", "knowledge"].get_visible()
+    assert not axes["accuracy", "story"].get_visible()
+
+
+def test_intervals_of_two_observations_do_not_span_the_plane():
+    sweep = summary(TWO)
+    for setting in sweep.settings:
+        setting.numbers["self_bleu_4"] = Estimate(0.5, 0.0, 1.0, 2)
+    bars = plane_figure(Shown.of(sweep)).axes[0].collections
+    segments = [segment for bar in bars for segment in bar.get_segments()]
+    assert segments
+    assert all(segment[0][0] == segment[1][0] for segment in segments)  # upright ones only
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "wanted"),
+    [
+        ((-1, 0.5), (2, 0.5), True),
+        ((0.5, 0.5), (0.6, 0.6), True),
+        ((-1, 2), (2, 2), False),
+        ((-1, 0.5), (-0.1, 0.5), False),
+        ((-1, 1.5), (1.5, -1), True),
+        ((-1, 1), (1, 3), False),
+    ],
+)
+def test_a_line_through_a_name_is_seen(one, other, wanted):
+    assert _crossed((0, 0, 1, 1), one, other) == wanted
