@@ -18,7 +18,7 @@ from decodecli.views.sweep_report import TOKENS, chosen, report_html
 from decodecli.views.theme import LEVELS
 
 AXES = {"temperature": (0.2, 1.0, 1.8)}
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "input"}
 
 
 class Page(HTMLParser):
@@ -79,10 +79,7 @@ def test_every_number_is_in_the_table_and_sorts_by_its_full_value(plain):
             *(found.value for found in setting.numbers.values()),
         ]
         for name, found in setting.numbers.items():
-            text = METRIC[name].text
-            assert (
-                f"{text(found.value)}<small>{text(found.low)} … {text(found.high)}</small>" in row
-            )
+            assert f">{METRIC[name].text(found.value)}<small>" in row
 
 
 def test_headings_are_buttons_with_a_scope(plain):
@@ -111,7 +108,8 @@ def test_nothing_from_outside_is_taken_for_html_or_reaches_the_page_raw():
 def test_every_token_has_its_colour_and_its_probability(plain):
     page = Page(plain)
     tokens = [a for a in page.all("span") if "title" in a]
-    assert len(tokens) == sum(len(cell.segments) for cell in records())
+    shown = {(cell.params["temperature"], cell.token_ids) for cell in records()}
+    assert len(tokens) == sum(len(ids) for _, ids in shown)
     assert {a["class"] for a in tokens} <= {f"p{k}" for k in range(len(LEVELS))}
     found = Page(report_html(summary(AXES), [record(words=(" x",), logprobs=(-7.0,))]))
     (token,) = [a for a in found.all("span") if "title" in a]
@@ -141,7 +139,7 @@ def test_each_setting_shows_its_first_cells_and_the_page_says_how_many_there_are
     kept = chosen(sweep, reversed(cells), 12)
     assert [cell.index for cell in kept] == [0, 1, 2, 3, 20, 21, 22, 23, 40, 41, 42, 43]
     text = report_html(sweep, cells, most=12)
-    assert len(re.findall("<article>", text)) == 12
+    assert len(re.findall("<article", text)) == 12
     assert "12 of 120 texts" in text
 
 
@@ -169,7 +167,40 @@ def test_pictures_are_taken_in_and_described(tmp_path):
     kinds = [image["src"].split(";")[0] for image in images]
     assert kinds == ["data:image/png", "data:image/svg+xml"]
     assert base64.b64decode(images[0]["src"].split(",")[1]) == b"\x89PNG picture"
-    assert all(image["alt"] for image in images)
+    assert all("temperature (0.2, 1, 1.8)" in image["alt"] for image in images)
+    assert "<figcaption>The numbers over temperature, with 95 % intervals</figcaption>" in text
+    assert "Quality against diversity: a point a setting, labelled by temperature" in text
+
+
+def test_what_is_constant_and_the_prompts_stand_at_the_top():
+    constant = {"max_new_tokens": 20, "top_k": 40, "bos": None}
+    cells = [*records(prompts=("one", "two")), record(99, prompt_id="<b>", prompt="x\x1b<i>")]
+    top = report_html(summary(AXES, constant=constant), cells).partition("<h2>")[0]
+    assert "Constant: top_k 40 · up to 20 tokens · BOS auto" in top
+    assert re.findall("<li><b>(.*?)</b> (.*?)</li>", top) == [
+        ("one", "The capital of Japan is"),
+        ("two", "The capital of Japan is"),
+        ("&lt;b&gt;", "x␛&lt;i&gt;"),
+    ]
+    alone = report_html(summary(AXES), records()).partition("<h2>")[0]
+    assert "Prompt: <q>The capital of Japan is</q>" in alone
+
+
+def test_a_text_that_another_seed_gave_is_not_shown_again():
+    cells = [record(k, temperature=0.2, seed=k % 3) for k in range(3)]
+    cells += [record(3 + k, temperature=1.0, seed=k, words=(f" {k}",)) for k in range(3)]
+    text = report_html(summary(AXES), cells)
+    assert len(re.findall("<p class=text>", text)) == 4
+    assert text.count("the same text as with seed 0") == 2
+
+
+def test_numbers_of_many_digits_are_shown_in_few():
+    sweep = summary({"temperature": (0.17782794100389, 0.31622776601684)})
+    cells = records((0.17782794100389, 0.31622776601684), seeds=1)
+    text = report_html(sweep, cells)
+    assert len(re.findall("<h4>T 0.178</h4>", text)) == 1
+    assert ">0.178<" in text
+    assert "0.17782794" not in text
 
 
 def test_a_sweep_without_anything_has_a_page_too():
@@ -196,3 +227,31 @@ def test_a_heading_sorts_in_a_browser(plain, tmp_path):
     assert len(values) == 3
     assert values == sorted(values)
     assert values != [float(v) for v in re.findall(r'data-v="(-[^"]*)"', plain)]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("words", "rows", "texts"),
+    [("T 1", 1, 3), ("t 0.2", 1, 3), ("seed 1", 0, 3), ("no such", 0, 0), ("", 6, 9)],
+)
+def test_a_word_filters_rows_and_texts_in_a_browser(words, rows, texts, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no browser")
+    axes = {"temperature": (0.2, 1.0, 1.8, 2.2, 2.4, 2.6)}
+    page = report_html(summary(axes), records((0.2, 1.0, 1.8)))
+    page = re.sub(r"<meta http-equiv[^>]*>", "", page)
+    typed = (
+        "<script>for (const field of document.querySelectorAll('input')) {"
+        f"field.value = {words!r}; field.dispatchEvent(new Event('input')); }}</script></body>"
+    )
+    (tmp_path / "page.html").write_text(page.replace("</body>", typed), encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    shown = subprocess.run(
+        [*command, f"file://{tmp_path}/page.html"],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    ).stdout
+    assert len(re.findall("<tr><td", shown)) == rows
+    assert len(re.findall(r"<article(?: class=.again.)?>", shown)) == texts
