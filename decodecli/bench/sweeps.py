@@ -39,7 +39,7 @@ def cell_rows(subject: Subject, repeat: int, quick: bool) -> Iterator[Row]:
         jobs = [
             Job(n, prefix, replace(FILTERS, seed=n, max_new_tokens=tokens)) for n in range(CELLS)
         ]
-        found = sum(len(done.logprobs) for done in batch(jobs))
+        found = sum(len(done.logprobs) for done in batch(jobs) if done is not None)
         assert found == CELLS * tokens, "a cell stopped early"
         again.append(batch.again)
 
