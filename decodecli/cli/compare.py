@@ -221,8 +221,8 @@ def _model_of(place: Path) -> dict[str, Any] | None:
 def _cells(place: Path) -> Iterator[CellRecord]:
     """The cells of a sweep's folder, or of a file of cells."""
     from decodecli.errors import DecodecliError, UsageError
-    from decodecli.sweep.asked import NAME, read_found
-    from decodecli.sweep.grid import as_asked, plan, read_grid
+    from decodecli.sweep.asked import NAME, asked_grid, read_found
+    from decodecli.sweep.grid import as_asked
     from decodecli.sweep.store import RUNS, read_lines, read_records
 
     if place.is_file():
@@ -238,9 +238,7 @@ def _cells(place: Path) -> Iterator[CellRecord]:
     if not place.is_dir() or read_found(place) is None:
         what = "is no folder of a sweep" if place.is_dir() else "is not there"
         raise UsageError(f"{place} {what}", "give what decodecli sweep --out made")
-    asked = read_grid(place / NAME)
-    grid = plan(asked.values, asked.prompts, asked.zip_groups)
-    yield from as_asked(grid, read_records(place))
+    yield from as_asked(asked_grid(place), read_records(place))
 
 
 def _nothing_found(

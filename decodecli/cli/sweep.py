@@ -15,7 +15,18 @@ DECODING = (
     "temperature", "greedy", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
     "repetition_penalty", "no_repeat_ngram_size", "max_new_tokens", "stop", "seed", "bos",
 )  # fmt: skip
-_NOT_SETTINGS = ("prompt", "prompts", "file", "grid", "zip", "seeds", "no_bos", "dry_run", "debug")
+_NOT_SETTINGS = (
+    "prompt",
+    "prompts",
+    "file",
+    "grid",
+    "zip",
+    "seeds",
+    "no_bos",
+    "extend",
+    "dry_run",
+    "debug",
+)
 
 
 def _grids(incomplete: str) -> list[str]:
@@ -96,6 +107,11 @@ Out = Annotated[
         default="a new sweep-DATE-TIME; with --format jsonl no folder",
         help="Folder of the results; the same command goes on in it.",
     ),
+]  # fmt: skip
+Extend = Annotated[
+    bool | None,
+    o.switch("--extend", panel=o.OUTPUT,
+    help="Add to the cells of --out DIR, which must all be among these."),
 ]  # fmt: skip
 DryRun = Annotated[
     bool | None,
@@ -237,6 +253,7 @@ def sweep(
     address: Address = None,
     actors: Actors = None,
     out: Out = None,
+    extend: Extend = None,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
     traces: Traces = None,
     candidates: Candidates = None,
@@ -279,6 +296,7 @@ def sweep(
         zips=tuple(zip or ()),
         flags=flags | {"seeds": _joined(seeds), "bos": _bos_flag(_joined(bos), no_bos)},
         dry_run=bool(dry_run),
+        extend=bool(extend),
     )
     sweep_command(typed)
 

@@ -12,7 +12,6 @@ from decodecli.cli import streams
 from decodecli.cli.reporting import style_of, write_lines
 from decodecli.cli.sweep_plan import Plan
 from decodecli.records import to_json_line
-from decodecli.sweep.cells import Cell
 from decodecli.sweep.grid import Grid, Size, describe
 from decodecli.sweep.store import read_records
 from decodecli.views.sweep_common import constants, shortened
@@ -132,19 +131,15 @@ def _cell_lines(grid: Grid) -> list[str]:
     few = [*indices[:_SHOWN], *indices[max(len(grid) - _SHOWN, _SHOWN) :]]
     cells = [grid[index] for index in few]
     names = [*grid.varying, "seed"]
-    short = {name: shortened(_of_cell(cell, name) for cell in cells) for name in names}
+    short = {name: shortened(cell.value(name) for cell in cells) for name in names}
     lines = []
     for cell in cells:
         if cell.index and cell.index - 1 not in few:
             lines.append("  …")
-        setting = {name: _in_few_digits(_of_cell(cell, name), short[name]) for name in names}
+        setting = {name: _in_few_digits(cell.value(name), short[name]) for name in names}
         number = f"{cell.index:>{len(str(len(grid)))}}"
         lines.append(f"  {number}  {one_line(cell.prompt.id)} · {setting_name(setting)}")
     return lines
-
-
-def _of_cell(cell: Cell, name: str) -> Any:
-    return cell.bos if name == "bos" else getattr(cell.params, name)
 
 
 def _duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ from decodecli.cli.sweep import DECODING, FORMATS
 from decodecli.config import Effective, OutputParams, SweepParams, from_source, resolve
 from decodecli.errors import UsageError
 from decodecli.settings import SEED_LIMIT, LoadParams, check_choice, flag_name
-from decodecli.sweep.asked import NAME, read_found
+from decodecli.sweep.asked import asked_path, read_found
 from decodecli.sweep.cells import Prompt
 from decodecli.sweep.grid import Grid, GridFile, plan, read_grid, zip_group
 from decodecli.sweep.prompts import gather_prompts, parse_prompts
@@ -40,6 +40,7 @@ class Typed:
     zips: tuple[str, ...] = ()
     flags: dict[str, Any] = field(default_factory=dict)
     dry_run: bool = False
+    extend: bool = False
 
     @property
     def says_cells(self) -> bool:
@@ -115,7 +116,7 @@ def planned(typed: Typed) -> Plan:
 def _asked_before(out: str) -> GridFile | None:
     """What a folder's sweep was asked, where it is one: without any other word, it goes on."""
     folder = Path(os.path.expanduser(out))
-    return None if read_found(folder) is None else read_grid(folder / NAME)
+    return None if read_found(folder) is None else read_grid(asked_path(folder))
 
 
 def _check_together(how: SweepParams, output: OutputParams, typed: Typed) -> None:
@@ -128,6 +129,8 @@ def _check_together(how: SweepParams, output: OutputParams, typed: Typed) -> Non
             "--show and --format jsonl both want standard output",
             "leave one out, or look later: decodecli compare DIR",
         )
+    if typed.extend and how.out is None:
+        raise UsageError("--extend needs the folder of a sweep", "add --out DIR")
     if streams_cells and how.traces and how.out is None:
         raise UsageError("--traces needs a folder to keep them in", "add --out DIR")
 
@@ -198,7 +201,7 @@ def _seeded(effective: Effective, folder: Path | None, notices: list[str]) -> di
     if values["seed"] is None:
         before = None if folder is None else read_found(folder)
         if before is not None and folder is not None:
-            values["seed"] = read_grid(folder / NAME).values["seed"]
+            values["seed"] = read_grid(asked_path(folder)).values["seed"]
         else:
             values["seed"] = secrets.randbelow(SEED_LIMIT)
             notices.append(f"no seed was given; every cell draws with {values['seed']}")

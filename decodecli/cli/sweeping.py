@@ -38,7 +38,7 @@ def sweep_command(typed: Typed) -> None:
     plan = planned(typed)
     shown = _Notices(plan.output.quiet)
     asked = Asked(plan.grid, plan.options, _facts_before(plan), plan.how.exact, plan.how.traces)
-    found = None if plan.folder is None else look_into(plan.folder, asked)
+    found = None if plan.folder is None else look_into(plan.folder, asked, typed.extend)
     shown.tell_all(plan.notices)
     if typed.dry_run:
         show_plan(plan, *_rate(plan, asked, found))
@@ -49,7 +49,7 @@ def sweep_command(typed: Typed) -> None:
         if plan.folder is None:
             _run(plan, _Passing(asked), _loaded(plan, shown), shown)
         elif found is not None:
-            _go_on(plan, asked, shown)
+            _go_on(plan, asked, shown, typed.extend)
         else:
             _begin(plan, asked, shown)
 
@@ -66,10 +66,10 @@ def _begin(plan: Plan, asked: Asked, shown: _Notices) -> None:
         _run(plan, store, lm, shown)
 
 
-def _go_on(plan: Plan, asked: Asked, shown: _Notices) -> None:
+def _go_on(plan: Plan, asked: Asked, shown: _Notices, extend: bool) -> None:
     """Look first: where all cells are done no model is needed."""
     assert plan.folder is not None
-    with open_store(plan.folder, asked) as store:
+    with open_store(plan.folder, asked, extend) as store:
         shown.tell_all(store.notices)
         cells = len(plan.grid)
         if store.done == cells:

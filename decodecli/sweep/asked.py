@@ -23,9 +23,10 @@ from typing import Any
 from decodecli.engine.checkpoint import Checkpoint
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.settings import LoadParams
-from decodecli.sweep.grid import Grid
+from decodecli.sweep.grid import Grid, plan, read_grid
 
 NAME = "sweep.toml"
+PENDING = ".extended.toml"  # what will be called so: see `growing`
 TABLE = "sweep"  # in the file: what is no part of the grid
 _SAMPLE = 2**16  # bytes of each of a weight file's samples
 _PACKAGES = ("torch", "transformers")
@@ -123,6 +124,22 @@ class Found:
         return self.about.get("tokens_per_second")
 
 
+def asked_path(folder: Path) -> Path:
+    """The file that says what a folder was asked."""
+    pending = folder / PENDING
+    return pending if pending.exists() else folder / NAME
+
+
+def asked_grid(folder: Path) -> Grid:
+    """The grid that a folder was asked.
+
+    Raises:
+        UsageError: it is none that this program knows.
+    """
+    file = read_grid(asked_path(folder))
+    return plan(file.values, file.prompts, file.zip_groups, description=file.description)
+
+
 def read_found(folder: Path) -> Found | None:
     """What `folder` was asked, None where it has no `sweep.toml`.
 
@@ -130,7 +147,7 @@ def read_found(folder: Path) -> Found | None:
         UsageError: the file is there but was not written by a sweep.
         DecodecliError: it cannot be read.
     """
-    path = folder / NAME
+    path = asked_path(folder)
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
         about = found.pop(TABLE)
@@ -150,22 +167,45 @@ def read_found(folder: Path) -> Found | None:
     return Found(found, about)
 
 
-def check_same_grid(found: Found, asked: Asked, folder: Path) -> None:
+def check_same_grid(found: Found, asked: Asked, folder: Path, extend: bool = False) -> None:
     """Refuse a folder whose cells are of another grid, naming the values that differ.
+
+    Args:
+        extend: whether it will do that all its cells are in this grid.
 
     Raises:
         UsageError: it is another grid.
     """
     if found.fingerprint == asked.grid.fingerprint:
         return
+    grows = _holds(asked.grid, folder)
+    if extend and grows:
+        return
     now = tomllib.loads(asked.grid.as_toml())
     names = dict.fromkeys([*now, *found.values])
     other = [n for n in names if n not in _OPTIONS and now.get(n) != found.values.get(n)]
     said = f" ({', '.join(other[:5])}{', …' if len(other) > 5 else ''})" if other else ""
+    if extend:
+        raise UsageError(
+            f"{folder} holds cells that are not in this grid{said}",
+            "--extend adds values: give those that it has as well, and new prompts last",
+        )
+    again = f"go on with that one: decodecli sweep --out {folder}"
     raise UsageError(
         f"{folder} holds a sweep of another grid{said}",
-        f"give another --out, or go on with that one: decodecli sweep --out {folder}",
+        "--extend keeps its cells and adds the others; or give another --out"
+        if grows
+        else f"give another --out, or {again}",
     )
+
+
+def _holds(grid: Grid, folder: Path) -> bool:
+    """Whether every cell that a folder was asked is in `grid`."""
+    try:
+        before = asked_grid(folder)
+    except UsageError:
+        return False
+    return grid.holds(before)
 
 
 def check_same_model(found: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:

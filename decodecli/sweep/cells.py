@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from decodecli.settings import SamplingParams
 
@@ -43,3 +44,7 @@ class Cell:
     prompt: Prompt
     params: SamplingParams
     bos: bool | None = None
+
+    def value(self, name: str) -> Any:
+        """The value of a decoding option; `bos` is one here."""
+        return self.bos if name == "bos" else getattr(self.params, name)

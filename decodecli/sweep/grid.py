@@ -111,6 +111,33 @@ class Grid:
     def __iter__(self) -> Iterator[Cell]:
         return map(self.__getitem__, range(len(self)))
 
+    def place(self, cell: Cell) -> int | None:
+        """The number that a cell of another grid has in this one; None where it is not here."""
+        found = self._places_of_prompts.get(cell.prompt)
+        for dimension, places in zip(self.dimensions, self._places_of_rows, strict=True):
+            row = tuple(cell.value(name) for name in dimension.names)
+            if found is None or row not in places:
+                return None
+            found = found * len(dimension) + places[row]
+        return found
+
+    def holds(self, other: Grid) -> bool:
+        """Whether every cell of `other` is in this grid."""
+        if not set(other.prompts) <= set(self.prompts) or not set(other.seeds) <= set(self.seeds):
+            return False
+        if not self.zipped and not other.zipped:
+            return all(set(other.axes[name]) <= set(self.axes[name]) for name in AXES)
+        cells = (other[place * len(other.seeds)] for place in range(other.settings))
+        return all(self.place(cell) is not None for cell in cells)
+
+    @cached_property
+    def _places_of_prompts(self) -> dict[Prompt, int]:
+        return {prompt: place for place, prompt in enumerate(self.prompts)}
+
+    @cached_property
+    def _places_of_rows(self) -> tuple[dict[tuple[Any, ...], int], ...]:
+        return tuple({row: k for k, row in enumerate(each.rows)} for each in self.dimensions)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 in hex of everything that decides the cells; not the model, not the description."""

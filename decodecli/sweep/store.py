@@ -18,24 +18,24 @@ import contextlib
 import errno
 import json
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from decodecli.errors import DecodecliError, UsageError, WriteError
+from decodecli.errors import DecodecliError, UsageError
 from decodecli.records import to_json_line
 from decodecli.sweep import asked as a
+from decodecli.sweep import files
 from decodecli.sweep.asked import Asked, Found
+from decodecli.sweep.growing import RUNS, TRACES, finish, grow, runs_path
 from decodecli.sweep_reports import CellRecord
 
-RUNS, TRACES, LOCK = "runs.jsonl", "traces", ".lock"
+LOCK = ".lock"
 _EVERY = 0.05  # seconds from one sync to the next, at least
 _SHARE = 20  # and this many times what the last one took, so that syncing never costs more than 5 %
 _BINARY = getattr(os, "O_BINARY", 0)
-_PART = ".part"  # the end of a hidden file's name that is not yet whole
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -85,7 +85,7 @@ class Store:
         if self._finished[record.index]:  # as when a lost worker's cell comes back after all
             return
         if trace is not None:
-            _write_whole(trace_path(self.folder, record.index), _lines(trace))
+            files.write_whole(trace_path(self.folder, record.index), _lines(trace))
         self._finished[record.index] = 1
         self._waiting.append(_Line(record, _lines([to_json_line(record.as_dict())])))
 
@@ -103,14 +103,14 @@ class Store:
         if not lines:
             return []
         if self._file < 0:
-            raise _not_written(self.folder / RUNS, OSError(errno.EBADF, "it is closed"))
+            raise files.not_written(self.folder / RUNS, OSError(errno.EBADF, "it is closed"))
         start = time.monotonic()
         try:
             _write_all(self._file, b"".join(line.data for line in lines))
             os.fsync(self._file)
         except OSError as error:
             self._take_back(lines)
-            raise _not_written(self.folder / RUNS, error) from error
+            raise files.not_written(self.folder / RUNS, error) from error
         self._size += sum(len(line.data) for line in lines)
         self._synced = time.monotonic()
         self._interval = max(_EVERY, _SHARE * (self._synced - start))
@@ -145,7 +145,7 @@ class Store:
         self._write_asked()
 
     def _write_asked(self) -> None:
-        _write_whole(self.folder / a.NAME, self.asked.as_toml().encode("utf-8"))
+        files.write_whole(self.folder / a.NAME, self.asked.as_toml().encode("utf-8"))
 
     def records(self) -> Iterator[CellRecord]:
         """The finished cells and those that failed, read from the disk one by one."""
@@ -183,7 +183,7 @@ class Store:
                 self._finished[line.record.index] = 1
             end = end if torn else line.end
         if failed:
-            _write_whole(path, (line.data for line in _scan(path) if line.is_finished))
+            files.write_whole(path, (line.data for line in _scan(path) if line.is_finished))
             cells = (
                 "1 cell that failed runs" if failed == 1 else f"{failed:,} cells that failed run"
             )
@@ -197,8 +197,11 @@ class Store:
         self._size = os.fstat(self._file).st_size
 
 
-def open_store(folder: Path, asked: Asked) -> Store:
+def open_store(folder: Path, asked: Asked, extend: bool = False) -> Store:
     """Open a new folder for a sweep, or that of the same sweep to go on with it.
+
+    Args:
+        extend: go on with a sweep of fewer cells too, if this one has them all.
 
     Raises:
         UsageError: the folder cannot be used: it holds something else or another sweep's cells, lies in
@@ -206,7 +209,7 @@ def open_store(folder: Path, asked: Asked) -> Store:
         WriteError: there is no room.
         DecodecliError: `runs.jsonl` is damaged.
     """
-    look_into(folder, asked)
+    look_into(folder, asked, extend)
     made = not folder.exists()
     with contextlib.ExitStack() as undo:
         try:
@@ -215,25 +218,57 @@ def open_store(folder: Path, asked: Asked) -> Store:
                 undo.callback(_unmake, folder)
             lock, notices = _take_lock(folder)
             undo.callback(os.close, lock)
-            found = look_into(folder, asked)  # again, now that nobody else writes
+            finish(folder)
+            found = look_into(folder, asked, extend)  # again, now that nobody else writes
             if found is not None:
                 notices += a.told_differences(found, asked)
                 asked = asked.going_on(found)
+                if found.fingerprint != asked.grid.fingerprint:
+                    notices.append(_extend(folder, asked))
             store = Store(folder, asked, lock, notices)
             undo.callback(store._close_file)
-            _remove_parts(folder)
+            files.remove_parts(folder, folder / TRACES)
             if found is None:
                 store._write_asked()
             store._open_runs()
-            _sync_folder(folder)
+            files.sync_folder(folder)
         except OSError as error:
             raise _unusable(folder, error) from error
         undo.pop_all()
     return store
 
 
-def look_into(folder: Path, asked: Asked) -> Found | None:
-    """What a folder holds of this very sweep: None for a new or empty one. Nothing is changed.
+def _extend(folder: Path, asked: Asked) -> str:
+    """Make a folder that of a larger grid, its cells in their places there; returns what to say of it.
+
+    Raises:
+        WriteError: there is no room; nothing has changed.
+    """
+    old = a.asked_grid(folder)
+    places: dict[int, int] = {}  # of the finished cells, before and after
+
+    def lines() -> Iterator[bytes]:
+        for line in _scan(folder / RUNS, len(old)):
+            if not line.is_finished or line.record is None or line.record.index in places:
+                continue
+            place = asked.grid.place(old[line.record.index])
+            assert place is not None, "the larger grid has every cell"
+            places[line.record.index] = place
+            yield _lines([to_json_line(replace(line.record, index=place).as_dict())])
+
+    def traces() -> dict[str, str]:
+        return {
+            trace_path(folder, old).name: trace_path(folder, new).name
+            for old, new in places.items()
+        }
+
+    grow(folder, asked.as_toml().encode("utf-8"), lines(), traces)
+    return f"the sweep of {len(old):,} cells has {len(asked.grid):,} from now on"
+
+
+def look_into(folder: Path, asked: Asked, extend: bool = False) -> Found | None:
+    """What a folder holds of this very sweep, or with `extend` of one of fewer cells that it has all:
+    None for a new or empty one. Nothing is changed.
 
     Raises:
         UsageError: it holds something else, or lies in another sweep's folder.
@@ -251,7 +286,7 @@ def look_into(folder: Path, asked: Asked) -> Found | None:
     if found is None:
         _check_empty(folder)
         return None
-    a.check_same_grid(found, asked, folder)
+    a.check_same_grid(found, asked, folder, extend)
     a.check_same_model(found.model, asked.model, folder)
     return found
 
@@ -305,7 +340,7 @@ def read_records(folder: Path) -> Iterator[CellRecord]:
     Raises:
         DecodecliError: a line is no cell.
     """
-    return read_lines(folder / RUNS)
+    return read_lines(runs_path(folder))
 
 
 def read_lines(path: Path) -> Iterator[CellRecord]:
@@ -365,22 +400,7 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         WriteError: it cannot be written.
     """
-    _write_whole(path, text.encode("utf-8"))
-
-
-def _write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
-    try:
-        part.parent.mkdir(exist_ok=True)
-        with part.open("wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise _not_written(path, error) from error
+    files.write_whole(path, text.encode("utf-8"))
 
 
 def _write_all(file: int, data: bytes) -> None:
@@ -392,14 +412,6 @@ def _write_all(file: int, data: bytes) -> None:
 
 def _lines(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
-
-
-def _remove_parts(folder: Path) -> None:
-    """Remove what a process that was killed had not finished writing."""
-    for place in (folder, folder / TRACES):
-        for part in place.glob(f".*{_PART}"):
-            with contextlib.suppress(OSError):
-                part.unlink()
 
 
 def _unmake(folder: Path) -> None:
@@ -452,26 +464,9 @@ def _lock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make sure that the folder's new names are on the disk too, where that can be asked for."""
-    with contextlib.suppress(OSError):
-        file = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
-
-
 def _unusable(folder: Path, error: OSError) -> DecodecliError:
     if error.errno in _NO_ROOM:
-        return _not_written(folder, error)
+        return files.not_written(folder, error)
     return UsageError(
         f"--out {folder} cannot be used: {error.strerror}", "give a folder that can be written"
-    )
-
-
-def _not_written(path: Path, error: OSError) -> WriteError:
-    return WriteError(
-        f"cannot write {path}: {error.strerror}",
-        "make room and run the same command again: finished cells are kept",
     )

@@ -310,6 +310,45 @@ def test_a_seed_that_was_drawn_is_drawn_once(cli, here):
     assert "all 2 cells are done" in cli(*command).succeeded().err
 
 
+def test_a_sweep_is_extended_by_values_prompts_and_seeds(cli, here):
+    small = ("sweep", "Once", "-t", "0.5,1.5", "--seeds", "0,1", *TINY, "--out", "out", "--traces")
+    large = ("Once", "The cat", "-t", "0.5,1.0,1.5", "--seeds", "0..2", *TINY)
+    cli(*small).succeeded()
+    kept = [record["token_ids"] for record in cells(here / "out")]
+    words = ("sweep", *large, "--out", "out", "--traces")
+    cli(*words).refused(2, "another grid (prompts, temperature, seed)", "--extend keeps its cells")
+    dry = cli(*words, "--extend", "--dry-run").succeeded().out
+    assert "4 of 18 cells are done" in dry
+    assert len(cells(here / "out")) == 4
+    result = cli(*words, "--extend").succeeded()
+    assert "the sweep of 4 cells has 18 from now on" in result.err
+    assert "4 of 18 cells are done; going on" in result.err
+    found = cells(here / "out")
+    assert [record["token_ids"] for record in found[:4]] == kept, "nothing of it runs again"
+    whole = cli("sweep", *large, "--format", "jsonl").succeeded().records
+    assert of(found) == of(whole)
+    assert len(list((here / "out" / "traces").iterdir())) == 18
+    assert len((here / "out" / "summary.csv").read_text().splitlines()) == 1 + 3
+    assert "all 18 cells are done" in cli(*words, "--extend").succeeded().err
+    assert "all 18 cells are done" in cli("sweep", "--out", "out", "--no-plots").succeeded().err
+    cli(*small).refused(2, "another grid")
+
+
+def test_a_seed_that_was_drawn_stays_when_a_sweep_is_extended(cli, here):
+    cli("sweep", "Once", "-t", "0.5", *TINY, "--out", "out").succeeded()
+    cli("sweep", "Once", "-t", "0.5,1.5", *TINY, "--out", "out", "--extend").succeeded()
+    assert len({record["params"]["seed"] for record in cells(here / "out")}) == 1
+    assert len(cells(here / "out")) == 2
+
+
+def test_to_extend_takes_a_folder_that_has_nothing_else(cli, here):
+    words = ("sweep", "Once", "--seeds", "0,1", *TINY)
+    cli(*words, "--extend").refused(2, "--extend needs the folder")
+    cli(*words, "--extend", "--out", "new").succeeded()
+    other = ("sweep", "Once", "--seeds", "1,2", *TINY, "--out", "new", "--extend")
+    cli(*other).refused(2, "cells that are not in this grid (seed)", "--extend adds values")
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -326,7 +365,8 @@ def test_a_folder_of_another_grid_is_refused_with_what_differs(cli, here, change
     replaced = (
         tuple(w for w in words if w not in ("--seeds", "0,1")) if "--seeds" in changed else words
     )
-    cli(*replaced, *changed).refused(2, "another grid", said, "decodecli sweep --out out")
+    hint = "--extend" if said in ("seed", "prompts") else "decodecli sweep --out out"
+    cli(*replaced, *changed).refused(2, "another grid", said, hint)
     assert sorted((p.name, p.stat().st_mtime_ns) for p in (here / "out").iterdir()) == before
 
 
