@@ -24,6 +24,8 @@ METRICS = (
     "identical",
     "divergence_step",
     "accuracy",
+    "new_tokens",
+    "ended",
 )
 
 

@@ -17,7 +17,10 @@ from decodecli.analysis import text_metrics
 from decodecli.analysis.intervals import Interval, jackknife, mean, student, wilson
 from decodecli.sweep_reports import METRICS, CellRecord, Estimate, SettingSummary, SweepSummary
 
-_OF_A_CELL = ("mean_logprob", "mean_entropy", "distinct_1", "distinct_2", "distinct_3")
+_OF_A_CELL = (
+    *("mean_logprob", "mean_entropy", "distinct_1", "distinct_2", "distinct_3"),
+    "new_tokens",
+)
 _BLOCKS = 100  # of cells, at most, to be left out in turn
 # Where a number cannot be below or above, its interval is cut off.
 _RANGES = {
@@ -25,6 +28,7 @@ _RANGES = {
     "mean_entropy": (0.0, math.inf),
     "zipf": (0.0, math.inf),
     "divergence_step": (0.0, math.inf),
+    "new_tokens": (0.0, math.inf),
 }
 
 Key = tuple[Any, ...]
@@ -110,6 +114,7 @@ class _Gathered:
         self.of_cells: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
         self.of_prompts: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
         self.repeating = 0  # cells that end in a loop
+        self.ended = 0  # cells that the model ended, or a stop string
         self.correct = self.judged = 0  # cells that are right, of those where that is known
         self.tokens: list[tuple[int, array[int]]] = []  # each cell's index and ids
         # A prompt's texts and ids until all its seeds are there, None for a cell that failed.
@@ -131,6 +136,7 @@ class _Gathered:
             if (value := getattr(record, name)) is not None:
                 self.of_cells[name].append(value)
         self.repeating += record.repeats
+        self.ended += record.finish_reason == "stop"
         self.correct += record.correct is True
         self.judged += record.correct is not None
         ids = array("i", record.token_ids)
@@ -156,6 +162,7 @@ class _Gathered:
         values = self.of_cells | self.of_prompts
         found = {name: _mean(name, values[name]) for name in values}
         found["repetition_rate"] = _share(self.repeating, len(self.tokens))
+        found["ended"] = _share(self.ended, len(self.tokens))
         if self.judged:
             found["accuracy"] = _share(self.correct, self.judged)
         if perplexity := _perplexity(found.get("mean_logprob")):

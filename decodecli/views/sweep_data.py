@@ -65,6 +65,8 @@ METRIC: dict[str, Metric] = {
         Metric("identical", "identical", "identical texts over seeds", share=True),
         Metric("divergence_step", "divergence", "first step at which seeds differ", 1),
         Metric("accuracy", "accuracy", "right answers", share=True),
+        Metric("new_tokens", "tokens", "tokens of a text", 1),
+        Metric("ended", "ended", "texts that came to an end", share=True),
     )
 }
 

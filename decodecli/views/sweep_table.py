@@ -43,7 +43,7 @@ _INTERVAL = "accuracy interval"
 IMPORTANCE = (
     *("mean_logprob", "accuracy", "distinct_2", "self_bleu_4", "identical", _INTERVAL),
     *("mean_entropy", "perplexity", "repetition_rate", "divergence_step"),
-    *("distinct_1", "distinct_3", "zipf"),
+    *("distinct_1", "distinct_3", "zipf", "new_tokens", "ended"),
 )
 ROWS = 100  # of the table; the files have every one
 _SPARKS, _ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.-:=+*#"

@@ -145,6 +145,18 @@ def test_shares_of_cells_have_wilsons_interval():
         assert (found.low, found.high) == pytest.approx(interval, rel=1e-12, abs=1e-15)
 
 
+def test_length_and_the_share_that_ended_are_of_cells():
+    reasons = ("stop", "length", "stop", "error")
+    cells = [
+        record(k, "p", tuple(range(k + 1)), finish_reason=reason, params={"seed": k})
+        for k, reason in enumerate(reasons)
+    ]
+    numbers = summary(cells, bos=(None,)).settings[0].numbers
+    assert numbers["new_tokens"].value == 2
+    assert numbers["ended"].value == pytest.approx(2 / 3)
+    assert numbers["ended"].count == 3
+
+
 def test_accuracy_counts_only_cells_of_which_an_answer_is_expected():
     answers = [True, False, None, None]
     records = [record(i, f"p{i}", (1, 2), correct=answer) for i, answer in enumerate(answers)]
@@ -204,7 +216,7 @@ def test_one_seed_has_no_number_over_seeds():
 def test_one_cell_has_numbers_without_intervals_but_for_shares():
     numbers = summary(drawn((0.2,), ("p",), 1), 1, temperature=(0.2,)).settings[0].numbers
     with_interval = {name for name, found in numbers.items() if found.low is not None}
-    assert with_interval == {"repetition_rate", "accuracy"}
+    assert with_interval == {"repetition_rate", "accuracy", "ended"}
 
 
 def test_seeds_that_all_agree_never_diverge():
@@ -321,13 +333,13 @@ def test_numbers_stand_in_their_order_and_intervals_within_their_range():
             else:
                 assert found.low >= 0
             if name not in ("perplexity", "mean_logprob", "mean_entropy", "zipf"):
-                assert found.high <= 1 or name == "divergence_step"
+                assert found.high <= 1 or name in ("divergence_step", "new_tokens")
 
 
 def test_cells_without_tokens_count_but_have_few_numbers():
     records = [record(i, "p", ()) for i in range(2)]
     numbers = summary(records, 2, bos=(None,)).settings[0].numbers
-    assert set(numbers) == {"self_bleu_4", "repetition_rate", "identical"}
+    assert set(numbers) == {"self_bleu_4", "repetition_rate", "identical", "new_tokens", "ended"}
     assert numbers["self_bleu_4"].value == 0
     assert numbers["identical"].value == 1
 

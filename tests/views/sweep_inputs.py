@@ -109,6 +109,8 @@ def numbers_at(
         "identical": math.exp(-4 * heat),
         "divergence_step": 40 * math.exp(-2 * heat),
         "accuracy": 0.9 * math.exp(-0.5 * heat),
+        "new_tokens": 20 + 15 * math.tanh(heat),
+        "ended": 0.8 * math.exp(-heat),
     }
     if task == "story":
         del values["accuracy"]
