@@ -178,7 +178,8 @@ def _filter(what: str, rows: int, example: str) -> str:
 
 def _table(summary: SweepSummary) -> Iterator[str]:
     """Every number with its interval, a row a setting and task; a button in each heading sorts."""
-    metrics, told = shown_metrics(summary), told_intervals(summary)
+    told, same = told_intervals(summary), _same_everywhere(summary)
+    metrics = [metric for metric in shown_metrics(summary) if metric.name not in same]
     named = any(task is not None for task in tasks(summary))
     left = [*map(axis_name, summary.axes), *(["task"] if named else []), "cells"]
     headings = [(name, "") for name in left] + [(m.heading, m.title) for m in metrics]
@@ -201,8 +202,23 @@ def _table(summary: SweepSummary) -> Iterator[str]:
         "In small type: the 95 % interval, of shares in per cent. A heading sorts. "
         "docs/METRICS.md defines the numbers."
     )
+    if same:
+        yield f"<p>The same at every setting: {_text(', '.join(same.values()))}</p>"
     more = len(summary.settings) - ROWS
     yield f"<p class=quiet>{note}{f' {count(more)} rows more: summary.csv.' if more > 0 else ''}</p>"
+
+
+def _same_everywhere(summary: SweepSummary) -> dict[str, str]:
+    """The numbers that need no column, by name: `repetition 0.0%`."""
+    found = {}
+    for metric in shown_metrics(summary):
+        values = {
+            s.numbers[metric.name].value for s in summary.settings if metric.name in s.numbers
+        }
+        whole = all(metric.name in setting.numbers for setting in summary.settings)
+        if whole and len(values) == 1 and len(summary.settings) > 1:
+            found[metric.name] = f"{metric.heading} {metric.text(values.pop())}"
+    return found
 
 
 def _row(
@@ -377,11 +393,11 @@ h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5r
 h3 { font-size: .95rem; margin: 1rem 0 .4rem; } h4 { font-size: .9rem; margin: 0; }
 p { margin: .3rem 0; } .quiet, figcaption, small { color: var(--quiet); font-size: .85rem; }
 .wide { overflow: auto; max-height: 92vh; border: 1px solid var(--rule); border-radius: 6px; }
-table { border-collapse: collapse; width: 100%; font-size: .85rem; line-height: 1.35;
+table { border-collapse: collapse; width: 100%; font-size: .82rem; line-height: 1.35;
   font-variant-numeric: tabular-nums; }
-th { position: sticky; top: 0; background: var(--card); text-align: right; }
-th button { all: unset; cursor: pointer; padding: .4rem .28rem; font-weight: 600; font-size: .74rem;
-  white-space: nowrap; }
+th { vertical-align: bottom; position: sticky; top: 0; background: var(--card); text-align: right; }
+th button { all: unset; cursor: pointer; padding: .4rem .28rem; font-weight: 600; font-size: .72rem;
+  line-height: 1.2; overflow-wrap: normal; }
 th button:focus-visible, .wide:focus-visible { outline: 2px solid rgb(var(--blue)); }
 th[aria-sort=ascending] button::after { content: " ▲"; }
 th[aria-sort=descending] button::after { content: " ▼"; }

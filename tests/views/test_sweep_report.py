@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 import pytest
 from sweep_inputs import HOSTILE, WORDS, record, records, summary
 
+from decodecli.sweep_reports import METRICS, Estimate
 from decodecli.views.sweep_data import METRIC
 from decodecli.views.sweep_report import TOKENS, chosen, report_html
 from decodecli.views.theme import LEVELS
@@ -80,6 +81,16 @@ def test_every_number_is_in_the_table_and_sorts_by_its_full_value(plain):
         ]
         for name, found in setting.numbers.items():
             assert f">{METRIC[name].text(found.value)}<small>" in row
+
+
+def test_a_number_that_is_the_same_everywhere_is_told_once():
+    sweep = summary(AXES)
+    for setting in sweep.settings:
+        setting.numbers["repetition_rate"] = Estimate(0.0, 0.0, 0.4, 5)
+    text = report_html(sweep, records())
+    assert "The same at every setting: repetition 0.0%" in text
+    assert ">repetition<" not in text
+    assert text.count("<th ") == 2 + len(METRICS) - 1
 
 
 def test_headings_are_buttons_with_a_scope(plain):
