@@ -168,6 +168,8 @@ def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: _Notices) -> 
     try:
         running.run(lm)
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            _clear_line()
         if not isinstance(error, BrokenPipeError):
             _tell_end(plan, kept, len(running.failed), shown)
         if isinstance(kept, Store) and isinstance(error, KeyboardInterrupt):
@@ -183,6 +185,18 @@ def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: _Notices) -> 
         write_results(plan, kept.folder)
     if running.failed:
         raise _failure(plan, running.failed, kept=isinstance(kept, Store))
+
+
+def _clear_line() -> None:
+    """Take away the ^C that a terminal shows, and what else stands in that line."""
+    from rich.console import Console
+
+    from decodecli.views.terminal import can_move_cursor
+
+    if can_move_cursor(Console(file=sys.stderr)):
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write("\r\x1b[J")
+            sys.stderr.flush()
 
 
 def _tell_end(plan: Plan, kept: _Kept, failed: int, shown: _Notices) -> None:

@@ -8,6 +8,7 @@ line goes at the next opening, and the cell runs again.
     DIR/runs.jsonl    a `CellRecord` a line, in the order in which they ended
     DIR/traces/       000123.jsonl for cell 123, where steps are kept
     DIR/.lock         held by the process that writes here
+    DIR/.extended…    while a grid grows: see `growing`
 
 Everything else there (tables, plots, a page) is made from these again.
 """

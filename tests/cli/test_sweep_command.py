@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
@@ -562,6 +563,20 @@ def test_the_first_ctrl_c_keeps_finished_cells_and_says_how_to_go_on(cli, here, 
     monkeypatch.undo()
     monkeypatch.chdir(here)
     assert "5 of 12 cells are done" in cli(*words).succeeded().err
+
+
+def test_what_a_terminal_shows_of_a_ctrl_c_is_taken_away(monkeypatch):
+    from decodecli.cli.sweeping import _clear_line
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    for stream, written in ((Terminal(), "\r\x1b[J"), (io.StringIO(), "")):
+        monkeypatch.setattr(sys, "stderr", stream)
+        _clear_line()
+        assert stream.getvalue() == written
 
 
 def test_a_ctrl_c_in_the_middle_of_a_write_waits_for_its_end(cli, here, monkeypatch):
