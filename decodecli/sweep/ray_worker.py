@@ -24,7 +24,7 @@ from decodecli.sweep.outcomes import Outcome
 _BILLION = 1_000_000_000
 _LIBRARIES = 700_000_000  # bytes of a process that has PyTorch and transformers and no model
 
-Run = Callable[[Iterable[Cell], Callable[[int], None]], Iterator[Outcome]]
+Run = Callable[[Iterable[Cell | None], Callable[[int], None]], Iterator[Outcome]]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def load_model(load: LoadParams, options: Options) -> Model:
 
     lm = load_lm(load)
 
-    def run(cells: Iterable[Cell], on_tokens: Callable[[int], None]) -> Iterator[Outcome]:
+    def run(cells: Iterable[Cell | None], on_tokens: Callable[[int], None]) -> Iterator[Outcome]:
         return run_cells(
             lm,
             cells,
@@ -129,6 +129,7 @@ class Worker:
         self._load, self._grid, self._options, self._make = load, grid, options, make
         self._changed = threading.Condition()
         self._inbox: deque[int] = deque()
+        self._under_way = 0  # cells that the model was given and has not given back
         self._outcomes: list[Outcome] = []
         self._tokens = 0
         self._model: Model | Problem | None = None
@@ -161,13 +162,11 @@ class Worker:
         if isinstance(model, Problem) or model.run is None:
             return
         try:
-            while True:
+            for outcome in model.run(self._cells(), self._count):
                 with self._changed:
-                    self._changed.wait_for(lambda: self._inbox)
-                for outcome in model.run(self._cells(), self._count):
-                    with self._changed:
-                        self._outcomes.append(outcome)
-                        self._changed.notify_all()
+                    self._under_way -= 1
+                    self._outcomes.append(outcome)
+                    self._changed.notify_all()
         except BaseException as error:  # a CUDA error leaves a process that is of no more use
             with self._changed:
                 self._trouble = f"{type(error).__name__}: {error}".strip(": ")
@@ -181,14 +180,14 @@ class Worker:
         except Exception as error:
             return Problem(f"the model cannot be loaded: {type(error).__name__}: {error}")
 
-    def _cells(self) -> Iterator[Cell]:
-        """Cells from the inbox, until it is empty."""
+    def _cells(self) -> Iterator[Cell | None]:
+        """Cells from the inbox. While it is empty those under way go on; then it is waited for."""
         while True:
             with self._changed:
-                if not self._inbox:
-                    return
-                index = self._inbox.popleft()
-            yield self._grid[index]
+                self._changed.wait_for(lambda: self._inbox or self._under_way)
+                index = self._inbox.popleft() if self._inbox else None
+                self._under_way += index is not None
+            yield None if index is None else self._grid[index]
 
     def _count(self, tokens: int) -> None:
         with self._changed:

@@ -82,7 +82,11 @@ def real(notes: Path, in_turns: bool = False):
 
         def run(cells, on_tokens):
             def noted():
-                for number, cell in enumerate(cells):
+                number = 0
+                for cell in cells:
+                    if cell is None:  # none just now
+                        yield None
+                        continue
                     while in_turns and first and number >= 8 and len(list(notes.iterdir())) < 2:
                         time.sleep(0.05)
                     if in_turns and not first and number == 3:
@@ -90,6 +94,7 @@ def real(notes: Path, in_turns: bool = False):
                     with mine.open("a") as file:
                         file.write(f"{cell.index}\n")
                     time.sleep(0.05)
+                    number += 1
                     yield cell
 
             return model.run(noted(), on_tokens)
@@ -110,7 +115,7 @@ def made_up(fatal: int | None = None, seconds: float = 0.0):
         from decodecli.sweep.ray_worker import Model
 
         def run(cells, on_tokens):
-            for cell in cells:
+            for cell in filter(None, cells):
                 time.sleep(seconds)
                 if cell.index == fatal:
                     os.kill(os.getpid(), 9)
