@@ -191,6 +191,9 @@ def _interruptible(decoding: Decoding) -> Iterator[None]:
         decoding.interrupt()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a shell's background job
+        yield
+        return
     try:
         before = signal.signal(signal.SIGINT, on_interrupt)
     except ValueError:  # not the main thread

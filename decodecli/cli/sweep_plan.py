@@ -9,7 +9,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +114,15 @@ def planned(typed: Typed) -> Plan:
 
 
 def _asked_before(out: str) -> GridFile | None:
-    """What a folder's sweep was asked, where it is one: without any other word, it goes on."""
+    """What a folder's sweep was asked, where it is one: without any other word, it goes on, as exact as
+    before and keeping traces as before."""
     folder = Path(os.path.expanduser(out))
-    return None if read_found(folder) is None else read_grid(asked_path(folder))
+    found = read_found(folder)
+    if found is None:
+        return None
+    asked = read_grid(asked_path(folder))
+    ways = {name: True for name in ("exact", "traces") if found.about.get(name)}
+    return replace(asked, values={**asked.values, **ways})
 
 
 def _check_together(how: SweepParams, output: OutputParams, typed: Typed) -> None:

@@ -180,8 +180,9 @@ def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: _Notices) -> 
         streams.tell(running.pace)
     if running.drawn >= _TELLING:
         remember(_rate_key(plan, kept.asked), running.rate)
+        if isinstance(kept, Store):
+            kept.note_rate(running.rate)
     if isinstance(kept, Store):
-        kept.note_rate(running.rate)
         write_results(plan, kept.folder)
     if running.failed:
         raise _failure(plan, running.failed, kept=isinstance(kept, Store))
@@ -329,6 +330,8 @@ class _Interrupts:
         self._before: Any = None
 
     def __enter__(self) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a shell's background job
+            return
         with contextlib.suppress(ValueError):  # not the main thread
             self._before = signal.signal(signal.SIGINT, self._on_interrupt)
 

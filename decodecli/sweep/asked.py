@@ -247,6 +247,8 @@ def told_differences(found: Found, asked: Asked) -> list[str]:
         told.append(f"the first cells were run with{'out' if asked.exact else ''} --exact")
     if asked.traces and not found.about.get("traces"):
         told.append("the first cells have no traces")
+    if found.about.get("traces") and not asked.traces:
+        told.append("the first cells have traces, those that follow will not")
     return told
 
 

@@ -865,3 +865,16 @@ def test_a_closed_pipe_ends_the_real_program_with_0(here, environment):
     assert code == "0", done.stderr
     assert [json.loads(line)["type"] for line in lines] == ["cell", "cell"]
     assert "Error" not in done.stderr
+
+
+def test_going_on_without_another_word_keeps_traces_and_exactness(cli, here):
+    out = here / "out"
+    cli("sweep", "Once", "--seeds", "0..3", "-n", "3", "--traces", "--exact", "-o", out).succeeded()
+    lines = (out / "runs.jsonl").read_text().splitlines(keepends=True)
+    (out / "runs.jsonl").write_text("".join(lines[:2]))
+    for trace in sorted((out / "traces").iterdir())[2:]:
+        trace.unlink()
+    cli("sweep", "-o", out).succeeded()
+    assert len(list((out / "traces").iterdir())) == 4
+    told = cli("sweep", "Once", "--seeds", "0..3", "-n", "3", "-o", out).succeeded().err
+    assert "first cells have traces" in told
