@@ -180,9 +180,9 @@ def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: _Notices) -> 
         streams.tell(running.pace)
     if running.drawn >= _TELLING:
         remember(_rate_key(plan, kept.asked), running.rate)
-        if isinstance(kept, Store):
-            kept.note_rate(running.rate)
     if isinstance(kept, Store):
+        if running.drawn >= _TELLING or kept.asked.rate is None:
+            kept.note_rate(running.rate)
         write_results(plan, kept.folder)
     if running.failed:
         raise _failure(plan, running.failed, kept=isinstance(kept, Store))
