@@ -192,7 +192,7 @@ def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stre
         sinks = running._Sinks(output, None, tokenizer_kind(lm.tokenizer) == "byte_level")
         try:
             start = prefill(lm, prompt)
-            running._run(start, params, effective, output, sinks, running._Notices(True))
+            running._run(start, params, effective, output, sinks, running.Notices(True))
         finally:
             sinks.close()
 

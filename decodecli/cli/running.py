@@ -7,7 +7,7 @@ import re
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ def run_command(text: str, is_default: bool, effective: Effective) -> None:
     """Everything that `generate` does once its settings and prompt are known."""
     output, load_params = effective.output(), effective.load()
     params = _with_seed(effective.sampling(), output.num_samples)
-    shown = _Notices(output.quiet)
+    shown = Notices(output.quiet)
     for notice in effective.notices:
         shown.tell(notice)
     for stop in params.stop:
@@ -115,7 +115,7 @@ def _load_and_run(
     output: OutputParams,
     record: TraceFile | None,
     logits: LogitsFile | None,
-    shown: _Notices,
+    shown: Notices,
 ) -> None:
     with loading_line(load_params.model, output, libraries=True) as progress:
         from decodecli.engine.decode import prefill
@@ -139,7 +139,7 @@ def _run(
     effective: Effective,
     output: OutputParams,
     sinks: _Sinks,
-    shown: _Notices,
+    shown: Notices,
     logits: LogitsFile | None = None,
 ) -> None:
     """All samples, one after the other, from the one prefilled prompt."""
@@ -205,13 +205,19 @@ def _interruptible(decoding: Decoding) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-class _Notices:
+class Notices:
+    """What a person should know, on stderr, unless `quiet`."""
+
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
 
     def tell(self, message: str) -> None:
         if not self.quiet:
             streams.tell(f"Note: {message}")
+
+    def tell_all(self, messages: Sequence[str]) -> None:
+        for message in messages:
+            self.tell(message)
 
 
 def _chat_notice(lm: Any) -> tuple[str, ...]:
