@@ -225,9 +225,16 @@ def _map(module: Any) -> Map:
     if type(module) is nn.Linear:
         return partial(linear, weight=module.weight, bias=module.bias)
     if type(module).__name__ == "Conv1D":  # GPT-2's linear layer, its weight transposed
-        return partial(linear, weight=module.weight.mT, bias=module.bias)
+        return partial(_conv1d, module.weight, module.bias)
     found: Map = module
     return found
+
+
+def _conv1d(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """GPT-2's linear layer with its `weight` (in, out), by the call that transformers makes: `linear` on
+    the transposed weight reads some shapes at little more than half the speed."""
+    flat = torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight)
+    return flat.view(*x.shape[:-1], weight.shape[1])
 
 
 def _rms_norm(module: Any) -> Map:
