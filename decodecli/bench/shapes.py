@@ -17,7 +17,9 @@ from decodecli.bytes_in_text import ALPHABET
 from decodecli.errors import DecodeError, UsageError
 
 BUILTIN = "builtin"
-_BLOCK = 1 << 22  # random numbers that are drawn once and repeated: speed does not depend on them
+# Random numbers that are drawn once and repeated. A prime, so that no two rows of a matrix are the same:
+# equal logits, of which a real model has hardly any, would send every step the slow way.
+_BLOCK = (1 << 22) - 3
 _SPREAD = 0.02  # standard deviation of the weights, as models start out
 _SHARPNESS = 3.0  # the last norm's scale: distributions that are neither flat nor certain
 _ITEMS = {"float32": 4, "bfloat16": 2, "float16": 2, "nf4": 0.5625, "fp4": 0.5625, "int8": 1}
