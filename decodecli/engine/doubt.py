@@ -77,13 +77,15 @@ def edges(
         whole: whether these are all scores there are.
     """
     weights = np.exp(scores)
-    clusters = np.cumsum(np.diff(scores, axis=1, prepend=scores[:, :1]) < -room, axis=1)
+    with np.errstate(invalid="ignore"):  # −inf beside −inf, where tokens are banned
+        clusters = np.cumsum(np.diff(scores, axis=1, prepend=scores[:, :1]) < -room, axis=1)
     by_k, unsure, beyond = _top_k(scores, clusters, filters.top_k, whole)
     mass = np.where(np.isfinite(filters.top_k), _sum(weights * by_k), total)
     by_p, doubts = _top_p(weights, by_k, clusters, filters.top_p, mass, room, unsure)
     kept = by_p & (scores >= filters.log_min_p)
     kept[:, 0] = True
-    unsure |= doubts | (np.abs(scores - filters.log_min_p) <= room)
+    with np.errstate(invalid="ignore"):
+        unsure |= doubts | (np.abs(scores - filters.log_min_p) <= room)
     # The first stays whatever happens, unless another could be the first.
     unsure[:, 0] &= clusters[:, 1] == 0
     last = kept[:, -1] | unsure[:, -1]

@@ -58,9 +58,9 @@ def grow(
 
 def _link_traces(folder: Path, names: Mapping[str, str]) -> None:
     """The traces under their new names, as they are under the old ones."""
-    kept = {old: new for old, new in names.items() if (folder / TRACES / old).exists()}
-    if not kept:
+    if not (folder / TRACES).is_dir():
         return
+    kept = {old: new for old, new in names.items() if (folder / TRACES / old).exists()}
     try:
         (folder / _NEXT_TRACES).mkdir()
         for old, new in kept.items():

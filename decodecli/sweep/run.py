@@ -19,6 +19,7 @@ from decodecli.sweep.outcomes import Outcome, failed_cell, params_of
 from decodecli.sweep_reports import CellRecord
 
 BATCH_SIZE = 16
+_AT_ONCE = 64  # cells without decoding that are handed over together
 _PREFIXES = 8  # prompts kept ready; cells of one prompt follow one another
 _DIGITS = 6  # of a logprob in a file
 # What matters where the most probable token is taken: not the seed, and no filter.
@@ -63,8 +64,12 @@ def run_cells(
 
     def jobs() -> Iterator[Job | None]:
         for cell in cells:
-            if cell is None or greedy.takes(cell, ready):
+            if cell is None:
                 yield None
+                continue
+            if greedy.takes(cell, ready):
+                if len(ready) >= _AT_ONCE:
+                    yield None
                 continue
             try:
                 prefix = prompts.prefilled(cell)

@@ -211,14 +211,13 @@ def open_store(folder: Path, asked: Asked, extend: bool = False) -> Store:
         DecodecliError: `runs.jsonl` is damaged.
     """
     look_into(folder, asked, extend)
-    made = not folder.exists()
     with contextlib.ExitStack() as undo:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if made:
-                undo.callback(_unmake, folder)
+            made = _make(folder)
             lock, notices = _take_lock(folder)
             undo.callback(os.close, lock)
+            if made:  # only now is it certain that nobody else has begun there
+                undo.callback(_unmake, folder)
             finish(folder)
             found = look_into(folder, asked, extend)  # again, now that nobody else writes
             if found is not None:
@@ -415,6 +414,18 @@ def _lines(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
 
 
+def _make(folder: Path) -> bool:
+    """Make a folder; whether it was not there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return False
+    return True
+
+
 def _unmake(folder: Path) -> None:
     """Take back a folder that was made for a sweep that did not begin."""
     with contextlib.suppress(OSError):
@@ -435,6 +446,8 @@ def _take_lock(folder: Path) -> tuple[int, list[str]]:
     notices: list[str] = []
     try:
         _lock(file)
+        if not _is_at(file, folder / LOCK):  # its holder took the folder back meanwhile
+            raise BlockingIOError
     except (BlockingIOError, PermissionError):
         holder = os.read(file, 100).decode("ascii", "replace").strip()
         os.close(file)
@@ -448,6 +461,14 @@ def _take_lock(folder: Path) -> tuple[int, list[str]]:
         os.ftruncate(file, 0)
         os.write(file, f"process {os.getpid()}\n".encode())
     return file, notices
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether the open `file` is still what `path` names."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: int) -> None:

@@ -574,3 +574,31 @@ def test_the_module_imports_nothing_heavy():
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"
     assert asked_module.versions()["decodecli"]
+
+
+def test_who_comes_second_to_a_new_folder_leaves_the_firsts_files_alone(tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    with open_store(folder, asked(3)) as store:
+        monkeypatch.setattr(type(folder), "exists", lambda self, **_: False)
+        with pytest.raises(UsageError, match="another sweep is writing"):
+            open_store(folder, asked(3))
+        monkeypatch.undo()
+        store.add(record(0))
+        store.sync()
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "runs.jsonl", "sweep.toml"]
+    assert len(lines(folder)) == 1
+
+
+def test_a_lock_whose_file_was_taken_away_is_no_lock(tmp_path, monkeypatch):
+    from decodecli.sweep import store as module
+
+    folder = tmp_path / "out"
+    original = module._lock
+
+    def taken_away(file):
+        original(file)
+        (folder / ".lock").unlink()
+
+    monkeypatch.setattr(module, "_lock", taken_away)
+    with pytest.raises(UsageError, match="another sweep is writing"):
+        open_store(folder, asked(3))
