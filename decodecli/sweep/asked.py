@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -24,6 +22,7 @@ from decodecli.engine.checkpoint import Checkpoint
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.settings import LoadParams
 from decodecli.sweep.grid import Grid, plan, read_grid
+from decodecli.sweep.spelling import spelt
 
 NAME = "sweep.toml"
 PENDING = ".extended.toml"  # what will be called so: see `growing`
@@ -269,13 +268,4 @@ def weights_fingerprint(checkpoint: Checkpoint) -> str:
 
 def _pairs(values: Mapping[str, Any]) -> str:
     """TOML lines; None is left out."""
-    return "".join(f"{k} = {_spelt(v)}\n" for k, v in values.items() if v is not None)
-
-
-def _spelt(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds")
-    if isinstance(value, str):  # JSON's escapes are TOML's, which wants one more
-        text = value.encode("utf-8", "replace").decode()
-        return re.sub("\x7f", r"\\u007f", json.dumps(text, ensure_ascii=False))
-    return json.dumps(value)
+    return "".join(f"{k} = {spelt(v)}\n" for k, v in values.items() if v is not None)

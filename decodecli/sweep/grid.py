@@ -29,6 +29,7 @@ from decodecli.settings import SamplingParams
 from decodecli.sweep.axes import AXES, parse_axis, shortened, unknown_axis
 from decodecli.sweep.cells import Cell, Prompt
 from decodecli.sweep.prompts import Given, named, prompt_from, read_prompts
+from decodecli.sweep.spelling import spelt
 from decodecli.sweep_reports import CellRecord
 
 MOST_CELLS = 10_000_000
@@ -160,9 +161,9 @@ class Grid:
             comments: lines to put at the top.
         """
         lines = [f"# {comment}" for comment in comments]
-        lines += [f"{k} = {_spelt(v)}" for k, v in (options or {}).items() if v is not None]
+        lines += [f"{k} = {spelt(v)}" for k, v in (options or {}).items() if v is not None]
         if self.description:
-            lines.append(f"description = {_spelt(self.description)}")
+            lines.append(f"description = {spelt(self.description)}")
         lines += ["prompts = [", *_prompt_lines(self.prompts), "]"]
         groups = {
             name: each for each in self.dimensions if len(each.names) > 1 for name in each.names
@@ -173,7 +174,7 @@ class Grid:
                 values = tuple(row[place] for row in groups[name].rows)
             lines.append(f"{name} = {_axis(name, values)}")
         if groups:
-            lines.append(f"zip = {_spelt([list(names) for names in self.zipped])}")
+            lines.append(f"zip = {spelt([list(names) for names in self.zipped])}")
         return "\n".join(lines) + "\n"
 
 
@@ -194,7 +195,7 @@ def _prompt_lines(prompts: Sequence[Prompt]) -> Iterator[str]:
     times = Counter(prompt.text for prompt in prompts)
     for place, prompt in enumerate(prompts):
         plain = prompt == Prompt(prompt.text, f"p{place}") and times[prompt.text] == 1
-        yield f"  {_spelt(prompt.text if plain else _plain(prompt))},"
+        yield f"  {spelt(prompt.text if plain else _plain(prompt))},"
 
 
 def _axis(name: str, values: tuple[Any, ...]) -> str:
@@ -203,19 +204,7 @@ def _axis(name: str, values: tuple[Any, ...]) -> str:
         if values == tuple(run):
             return f'"{run[0]}..{run[-1]}"'
     found = ["auto" if value is None else value for value in values]
-    return _spelt(found[0] if len(found) == 1 else found)
-
-
-def _spelt(value: Any) -> str:
-    """A value in TOML, on one line."""
-    if isinstance(value, str):  # JSON's escapes are TOML's, which wants one more
-        text = value.encode("utf-8", "replace").decode()  # a path may hold what is no character
-        return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_spelt(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_spelt, value)) + "]"
-    return json.dumps(value)
+    return spelt(found[0] if len(found) == 1 else found)
 
 
 def plan(

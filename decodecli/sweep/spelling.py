@@ -1,0 +1,21 @@
+"""Values as TOML spells them."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+
+def spelt(value: Any) -> str:
+    """A value in TOML, on one line."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    if isinstance(value, str):  # JSON's escapes are TOML's, which wants one more
+        text = value.encode("utf-8", "replace").decode()  # a path may hold what is no character
+        return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {spelt(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(spelt, value)) + "]"
+    return json.dumps(value)
