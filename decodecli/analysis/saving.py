@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from decodecli import distributions as d
+from decodecli.csv_text import csv_text
 from decodecli.engine.loading import LanguageModel
 from decodecli.errors import UsageError, WriteError
 from decodecli.reports import DistributionReport
@@ -78,10 +78,9 @@ def _rows(logits: d.Floats, tokens: list[str]) -> list[dict[str, Any]]:
 
 
 def _csv(path: Path, logits: d.Floats, tokens: list[str], report: DistributionReport) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["token_id", "token", "logit", "logprob"])
-        writer.writeheader()
-        writer.writerows(_rows(logits, tokens))
+    rows = _rows(logits, tokens)
+    text = csv_text([rows[0], *(row.values() for row in rows)])
+    path.write_text(text, encoding="utf-8", newline="")
 
 
 def _json(path: Path, logits: d.Floats, tokens: list[str], report: DistributionReport) -> None:

@@ -81,19 +81,13 @@ def write_json(found: dict[str, Any]) -> None:
 
 def write_rows(rows: list[dict[str, Any]], format: str) -> None:
     """Rows of equal keys on stdout, as JSON lines or as CSV with a header line."""
-    import csv
-    import io
-
+    from decodecli.csv_text import csv_text
     from decodecli.records import to_json_line
 
     if format == "jsonl":
         streams.write_stdout("".join(to_json_line(row) + "\n" for row in _strict(rows)))
         return
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0] if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    found = text.getvalue()
+    found = csv_text([rows[0] if rows else (), *(row.values() for row in rows)])
     if streams.is_terminal(sys.stdout):
         from decodecli.views.visible import safe_text
 

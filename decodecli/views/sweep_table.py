@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import re
 import textwrap
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
+from decodecli.csv_text import csv_text
 from decodecli.sweep_reports import METRICS, Estimate, SettingSummary, SweepSummary
 from decodecli.views.numbers import count
 from decodecli.views.sweep_common import common_lines, constants, readable
@@ -299,18 +298,16 @@ def summary_csv(summary: SweepSummary) -> str:
     Columns: the axes, `task`, `cells`, and for each of `METRICS` its value, `_low` and `_high` of its
     95 % interval and `_n`, the number of observations; empty where there is none.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high", "_n")]
-    writer.writerow([*summary.axes, "task", "cells", *names])
+    rows: list[list[Any]] = [[*summary.axes, "task", "cells", *names]]
     for setting in summary.settings:
         axes = [_csv_value(setting.setting.get(axis)) for axis in summary.axes]
-        row = [*axes, setting.task or "", setting.cells]
+        row = [*axes, setting.task, setting.cells]
         for metric in METRICS:
             found = setting.numbers.get(metric)
             row += ["", "", "", ""] if found is None else _csv_estimate(found)
-        writer.writerow(row)
-    return text.getvalue()
+        rows.append(row)
+    return csv_text(rows)
 
 
 def _csv_value(value: Any) -> str:
