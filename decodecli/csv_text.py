@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 _FORMULA = tuple("=+-@\t\r")  # what a spreadsheet evaluates, as it stands at the start of a cell
+_PROTECTED = tuple(f"'{sign}" for sign in _FORMULA)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]inf", re.ASCII)
 
 
@@ -18,6 +19,11 @@ def csv_text(rows: Iterable[Iterable[Any]]) -> str:
     (owasp.org/www-community/attacks/CSV_Injection).
     """
     return "".join(",".join(map(_field, row)) + "\n" for row in rows)
+
+
+def without_apostrophe(field: str) -> str:
+    """A field of `csv_text` as it was before an apostrophe kept it from being a formula."""
+    return field[1:] if field.startswith(_PROTECTED) else field
 
 
 def _field(value: Any) -> str:

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from decodecli.csv_text import csv_text
+from decodecli.csv_text import csv_text, without_apostrophe
 
 
 def read_back(rows):
@@ -36,3 +36,8 @@ def test_numbers_stay_numbers(number):
 
 def test_none_is_an_empty_field_and_a_row_a_line():
     assert csv_text([["a", "b"], [None, True]]) == "a,b\n,True\n"
+
+
+@pytest.mark.parametrize("token", ["=", "+1x", "-", "@a", "'", "'s", "a"])
+def test_what_kept_a_field_from_being_a_formula_can_be_taken_away(token):
+    assert without_apostrophe(read_back([[token, ""]])[0][0]) == token

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from decodecli.analysis.distribution import calculator, describe
+from decodecli.csv_text import without_apostrophe
 from decodecli.errors import UsageError
 from decodecli.hand import FILTERS
 from decodecli.reports import DistributionReport
@@ -193,7 +194,8 @@ def _from_csv(text: str, where: str, kind: str) -> Pairs:
             f"{where} has no column {' and no column '.join(missing)} (it has: {', '.join(columns)})",
             f"the first line names the columns: token,{kind}",
         )
-    return [(row["token"], _number(row["token"], row[kind])) for row in rows]
+    named = [(without_apostrophe(row["token"] or ""), row[kind]) for row in rows]
+    return [(token, _number(token, value)) for token, value in named]
 
 
 def _number(name: str, value: Any) -> float:

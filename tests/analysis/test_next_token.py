@@ -22,6 +22,7 @@ from decodecli.analysis.next_token import (
     next_token,
 )
 from decodecli.analysis.saving import save_logits
+from decodecli.csv_text import without_apostrophe
 from decodecli.engine.decode import generate
 from decodecli.engine.loading import LanguageModel
 from decodecli.errors import UsageError
@@ -203,8 +204,9 @@ def test_saved_logits_are_read_back_with_their_tokens(suffix, lm, tmp_path):
             rows = list(csv.DictReader(file))
         found, tokens = (
             np.array([float(row["logit"]) for row in rows]),
-            [row["token"] for row in rows],
+            [without_apostrophe(row["token"]) for row in rows],
         )
+        assert not any(row["token"].startswith(("=", "+", "-", "@")) for row in rows)
     else:
         rows = json.loads(path.read_text(encoding="utf-8"))["tokens"]
         found, tokens = np.array([row["logit"] for row in rows]), [row["token"] for row in rows]
