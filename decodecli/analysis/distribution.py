@@ -19,9 +19,9 @@ Filter = Callable[[float, Any], tuple[Any, Mapping[str, Any]]]
 _BY_HAND = 1000  # numbers
 
 
-def calculator(size: int) -> Any:
-    """The module to compute with: `hand` for a few numbers, `distributions` (numpy) for many."""
-    if size <= _BY_HAND:
+def calculator(scores: Any) -> Any:
+    """The module to compute with: `hand` for a short list, `distributions` for a long one or an array."""
+    if isinstance(scores, list) and len(scores) <= _BY_HAND:
         return hand
     from decodecli import distributions
 
@@ -70,7 +70,7 @@ def describe(
         ranked_by: what rows are ranked by and shown as score, where penalties changed `scores`.
         more: further fields of the report.
     """
-    d = calculator(len(scores))
+    d = calculator(scores)
     shown = scores if ranked_by is None else ranked_by
     listed = [int(index) for index in d.row_order(shown)[: len(scores) if rows is None else rows]]
     listed += [index for index in dict.fromkeys(asked) if index not in set(listed)]
@@ -113,7 +113,7 @@ def describe(
 
 
 def _spread(temperature: float, tempered: Any, final: Any, target: int | None) -> Spread:
-    d = calculator(len(tempered))
+    d = calculator(tempered)
     nats = d.entropy(tempered)
     half, most, nearly_all = d.covering(tempered)
     return Spread(

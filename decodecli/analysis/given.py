@@ -51,7 +51,7 @@ def softmax(
     else:
         pairs = [(str(place), value) for place, value in enumerate(numbers)]  # type: ignore[misc]
     names, scores = check_pairs(pairs, kind)
-    filters, d = _filters(params), calculator(len(names))
+    filters, d = _filters(params), calculator(scores)
     found = describe(
         scores,
         lambda index: names[index],

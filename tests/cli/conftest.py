@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import TINY_MODELS, save_tiny_model
 
 # Two greedy threads beside another busy process cost more than they give to models this small.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "80"}
@@ -371,6 +372,13 @@ def scripted(tmp_path):
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session", params=TINY_MODELS)
+def tiny_model(request, tmp_path_factory) -> Path:
+    """The folders of random models with 32 to 4,096 tokens, one after the other: what a command does
+    with one model, it does with all."""
+    return save_tiny_model(tmp_path_factory.mktemp(request.param) / request.param, request.param)
 
 
 # What makes a scripted model say its words in order.
