@@ -51,7 +51,7 @@ def tokens(session: Session) -> Numbers:
 
 def vectors(session: Session) -> Numbers:
     few = session.json("decodecli embed cat dog Japan France")
-    many = session.json("decodecli embed --file notebook")
+    many = session.json("decodecli embed --file categories")
     near = session.json('decodecli embed "king - man + woman" --nearest 10')["nearest"][0]["tokens"]
     of = _cosines(few)
     claim(

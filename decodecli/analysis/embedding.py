@@ -335,6 +335,15 @@ def _notes(
             notes.append(f"part of {item.name!r} is the unknown token, which many words share")
         if not vector.any():
             notes.append(f"the vector of {item.name!r} is zero: it has no direction and no cosine")
+    counts = [
+        len(_own(terms)) for item, terms in zip(items, spelt, strict=True) if item.kind == "word"
+    ]
+    several = sum(count > 1 for count in counts)
+    if several > len(counts) / 2:
+        notes.append(
+            f"{several} of {len(counts)} words take several tokens: the mean of a word's pieces says "
+            "less of it than a row of its own; models with larger vocabularies have more whole words"
+        )
     return tuple(notes)
 
 

@@ -28,7 +28,7 @@ Groups = Annotated[
         default=None,
         metavar="FILE",
         help='Groups of words from a TOML file of lines like animals = ["cat", "dog"]; '
-        "notebook is one that ships.",
+        "two ship: notebook (the notebook's twenty words) and categories.",
     ),
 ]
 Row = Annotated[

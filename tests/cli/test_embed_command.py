@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 
 GROUPS = 'animals = ["cat", "dog"]\ncountries = ["Japan", "France", "日本"]\n'
+NOTEBOOK = (
+    "king queen prince princess baseball soccer tennis basketball man boy woman lady "
+    "dog cat cow fish table idea character sea"
+)
 
 
 @pytest.fixture
@@ -43,11 +47,21 @@ def test_the_groups_that_ship_have_a_name(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notebook").mkdir()  # as `sweep --grid notebook --out notebook` makes it
     found = json.loads(cli("embed", "-f", "notebook", "--format", "json").succeeded().out)
-    assert len(found["words"]) == 20
+    assert " ".join(word["word"] for word in found["words"]) == NOTEBOOK
+    assert len(found["silhouette"]["groups"]) == 5
+    found = json.loads(cli("embed", "-f", "categories", "--format", "json").succeeded().out)
+    assert {word["group"] for word in found["words"]} >= {"countries", "colours"}
     (tmp_path / "notebook").rmdir()
     (tmp_path / "notebook").write_text('pets = ["cat", "dog"]', encoding="utf-8")
     found = json.loads(cli("embed", "-f", "notebook", "--format", "json").succeeded().out)
     assert len(found["words"]) == 2
+
+
+def test_it_is_noticed_that_most_words_take_several_tokens(cli):
+    err = cli("embed", "soccer", "tennis", "cat").succeeded().err
+    assert "2 of 3 words take several tokens" in err
+    assert "several tokens" not in cli("embed", "soccer", "dog", "cat").succeeded().err
+    assert cli("embed", "soccer", "tennis", "--quiet").succeeded().err == ""
 
 
 def test_rows_and_expressions_stand_beside_words(cli, tiny_folder):
