@@ -21,8 +21,8 @@ from decodecli.views.numbers import count, decimal
 from decodecli.views.repeat import cell_command
 from decodecli.views.sweep_common import constant_lines, shortened
 from decodecli.views.sweep_data import frozen, joined, setting_name, spelt
-from decodecli.views.table import Style
-from decodecli.views.theme import LEVELS, level
+from decodecli.views.table import Style, legend_lines
+from decodecli.views.theme import level
 from decodecli.views.visible import clip, one_line, safe_text
 
 MARK = "▸"  # in front of the first token that differs
@@ -249,12 +249,7 @@ def _legend(style: Style) -> list[str]:
     theme = style.theme
     mark = theme.paint(theme.accent, MARK) + " the first token unlike the first text's"
     lines = [mark if cell_len(_ESCAPE.sub("", mark)) <= style.width else ""]
-    if len(set(theme.text)) > 2:
-        levels = [name.replace("≥", ">=") if style.ascii_only else name for name in LEVELS]
-        names = " ".join(theme.paint(c, n) for c, n in zip(theme.text, levels, strict=True))
-        lines.append(f"{theme.paint(theme.dim, 'probability at T=1')} {names}")
-    elif any(theme.text):
-        lines.append(f"{theme.paint(theme.text[0], 'underlined')}: a probability below 20 % at T=1")
+    lines += legend_lines(style)
     return [line for line in lines if line and cell_len(_ESCAPE.sub("", line)) <= style.width]
 
 

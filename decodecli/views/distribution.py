@@ -11,7 +11,6 @@ from decodecli.reports import DistributionReport, Entry
 from decodecli.views import numbers
 from decodecli.views.numbers import bar, count, decimal, percent, percent_cell
 from decodecli.views.table import Style, stage_name
-from decodecli.views.theme import level
 from decodecli.views.visible import clip, pad
 
 _GAP = "  "
@@ -124,7 +123,7 @@ def _row(report: DistributionReport, row: Entry, block: _Layout, style: Style) -
     for index in block.temperatures:
         probability = row.probability[index]
         drawn = bar(probability, block.bar, style.ascii_only)
-        painted = theme.paint(theme.heat[level(probability)], drawn)
+        painted = theme.paint(theme.bar, drawn)
         painted += " " * (block.bar - cell_len(drawn))
         parts = [percent_cell(probability)] + ([painted] if block.bar else [])
         if block.final:

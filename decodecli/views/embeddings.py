@@ -13,7 +13,6 @@ from decodecli.views.numbers import bar, count, decimal
 from decodecli.views.table import Style
 from decodecli.views.visible import clip, encodable, one_line, pad
 
-_REVERSE = "\x1b[7m"  # the colours of the scale are made for letters: reversed they fill a cell
 _WORD, _GROUP, _BAR = 24, 14, 30
 _FULL, _SHORT = 6, 3  # cells of a cosine: −0.42, or hundredths: 42
 _NOTHING = "·"
@@ -175,7 +174,7 @@ def _level(value: float, ends: tuple[float, float]) -> int:
 def _filled(text: str, level: int, style: Style) -> str:
     """A cell filled with one of the scale's colours, where there are colours."""
     theme = style.theme
-    return theme.paint(_REVERSE + theme.heat[level] if any(theme.heat) else "", text)
+    return theme.paint(theme.heat[level], text)
 
 
 def _scale(low: float, high: float, left: int, style: Style) -> str:
@@ -228,13 +227,12 @@ def _neighbours(found: Sequence[Neighbour], style: Style) -> list[str]:
     lines = []
     for near, name in zip(found, names, strict=True):
         drawn = bar(max(near.cosine, 0.0), room, style.ascii_only) if room >= 4 else ""
-        shade = style.theme.heat[min(int(max(near.cosine, 0.0) * 6), 5)]
         cells = [
             "  " + str(near.rank).rjust(place),
             style.theme.paint(style.theme.bold, pad(name, width)),
             str(near.token_id).rjust(ids),
             decimal(near.cosine).rjust(5),
-            style.theme.paint(shade, drawn),
+            style.theme.paint(style.theme.bar, drawn),
         ]
         lines.append("  ".join(cells).rstrip())
     return lines

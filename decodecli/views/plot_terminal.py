@@ -24,7 +24,7 @@ from decodecli.views.plot_data import (
     title,
 )
 from decodecli.views.plot_grid import Grid, Series
-from decodecli.views.theme import PLAIN, Theme, level
+from decodecli.views.theme import PLAIN, Theme
 from decodecli.views.visible import clip, encodable, pad
 
 _SIGNS = ("●", "■", "▲", "◆", "○", "□", "△", "◇")
@@ -56,9 +56,8 @@ class _Screen:
         return signs[place % len(signs)]
 
     def colour(self, place: int, count: int) -> str:
-        """One of the theme's shades for a curve; "" without colours."""
-        heat = list(dict.fromkeys(self.theme.heat))
-        return heat[round(place * (len(heat) - 1) / max(count - 1, 1))]
+        """One of the theme's colours for a curve; "" without colours."""
+        return self.theme.lines[place % len(self.theme.lines)]
 
     def series(self, place: int, count: int) -> Series:
         return Series(self.sign(place), self.colour(place, count))
@@ -168,7 +167,7 @@ def _cell(shown: Picture, screen: _Screen, row: Entry, index: int, bar: int, lim
     if shown.removed(row, index):
         drawn = ("-" if screen.ascii_only else "░") * cell_len(drawn)
         return f"{theme.paint(theme.dim, f'{number} {drawn}')}{spare}"
-    colour = theme.accent if shown.is_target(row) else theme.heat[level(probability)]
+    colour = theme.accent if shown.is_target(row) else theme.bar
     return f"{number} {theme.paint(colour, drawn)}{spare}"
 
 

@@ -11,7 +11,7 @@ from decodecli.reports import ComparisonReport, Continuation, DistributionReport
 from decodecli.views import numbers
 from decodecli.views.flow import RunningText
 from decodecli.views.numbers import count, decimal, percent, percent_cell
-from decodecli.views.table import Style
+from decodecli.views.table import Style, legend_lines
 from decodecli.views.theme import level
 from decodecli.views.visible import clip, one_line, pad, safe_text
 
@@ -82,10 +82,10 @@ def position_lines(report: TextReport, style: Style) -> list[str]:
         known = position.logprob is not None
         code = theme.text[level(math.exp(position.logprob))] if known else theme.prompt  # type: ignore[arg-type]
         flow.add(safe_text(position.text), code)
-    lines += [*flow.rows(max(style.width - 1, 1), theme.reset), ""]
+    lines += [*flow.rows(max(style.width - 1, 1), theme.reset), "", *legend_lines(style)]
     place = max(len(str(len(report.positions))), 3)
     narrow = style.width < 66
-    heads = f"{'#'.rjust(place)}  {pad('token', _TOKEN)} {'p'.center(7)}    rank  surprisal"
+    heads = f"{'#'.rjust(place)}  {pad('token', _TOKEN)} {'  T=1  '}    rank  surprisal"
     heads += "" if narrow else f"  entropy  {'would rather have'}"
     lines.append(theme.paint(theme.dim, heads))
     for position in report.positions:
@@ -155,8 +155,7 @@ def comparison_lines(report: ComparisonReport, style: Style) -> list[str]:
             for other in report.reports:
                 found = other.rows[_same(other, row.token_id, row_number)]
                 cell = f"{percent_cell(found.probability[number])} #{count(found.rank)}"
-                painted = theme.paint(theme.heat[level(found.probability[number])], cell)
-                cells.append(painted + " " * max(width - cell_len(cell), 0))
+                cells.append(cell + " " * max(width - cell_len(cell), 0))
             lines.append("  ".join(cells).rstrip())
         spreads = [other.spreads[number] for other in report.reports]
         lines.append(

@@ -31,7 +31,7 @@ from decodecli.views.sweep_data import (
     told_intervals,
     value_name,
 )
-from decodecli.views.theme import LEVELS, level
+from decodecli.views.theme import LEVELS, css, level
 from decodecli.views.visible import clip, one_line, safe_text
 
 CELLS = 400  # texts, shared among the settings
@@ -378,13 +378,11 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-# Orange for improbable over nothing to blue for probable, behind letters of full contrast; what is
-# below 5 % is underlined too.
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f23; --quiet: #57606a; --paper: #fff; --card: #f6f8fa;
-  --rule: #d0d7de; --mark: #b0156b; --orange: 215 95 0; --blue: 0 114 178; }
+  --rule: #d0d7de; --mark: #b0156b; --blue: 0 114 178; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --quiet: #9198a1; --paper: #0d1117;
-  --card: #161b22; --rule: #30363d; --mark: #ff7ac0; --orange: 235 120 30; --blue: 50 150 230; } }
+  --card: #161b22; --rule: #30363d; --mark: #ff7ac0; --blue: 50 150 230; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, "Segoe UI", "Noto Sans", "Hiragino Sans", sans-serif; }
@@ -416,14 +414,10 @@ input { font: inherit; color: inherit; background: var(--card); border: 1px soli
   border-radius: 6px; padding: .3rem .6rem; margin: .3rem 0 .6rem; width: min(30rem, 100%); }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; margin-top: .3rem; }
 .text span, .legend span { border-radius: 2px; }
-.p0 { background: rgb(var(--orange) / .55); text-decoration: underline; }
-.p1 { background: rgb(var(--orange) / .32); text-decoration: underline; }
-.p2 { background: rgb(var(--orange) / .14); }
-.p4 { background: rgb(var(--blue) / .10); } .p5 { background: rgb(var(--blue) / .22); }
 .mark { color: var(--mark); }
 pre { overflow: auto; background: var(--card); padding: .8rem; border-radius: 6px; }
-@media print { .wide { max-height: none; } }
-"""
+@media print { .wide { max-height: none; } .text { print-color-adjust: exact; } }
+""" + css()
 
 _SCRIPT = """
 const table = document.querySelector("table"), body = table.tBodies[0];

@@ -232,7 +232,7 @@ def _spark_rows(summary: SweepSummary, columns: Sequence[_Column], style: Style)
     rows = []
     for line in found:
         cells = [_spark_cell(column, line, placed, limits, arrow, style) for column in columns]
-        rows.append(style.theme.paint(style.theme.heat[-1], _line(columns, cells, style.width)))
+        rows.append(style.theme.paint(style.theme.bar, _line(columns, cells, style.width)))
     return rows
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from decodecli.records import RunHeader, Step, exp_or_zero
 from decodecli.views import numbers
 from decodecli.views.numbers import bar, count, decimal, percent_bare, percent_cell, rest_cell
-from decodecli.views.theme import PLAIN, Theme, level
+from decodecli.views.theme import LEVELS, PLAIN, Theme, level
 from decodecli.views.visible import clip, encodable, guess_byte_level, pad, visible
 
 _FILTERS = frozenset(
@@ -220,7 +220,7 @@ def _rows(step: Step, columns: Layout, style: Style) -> Iterator[str]:
             yield paint(theme.dim, f"{line} {stage_name(row.removed_by, tail)}".rstrip())
         elif drawn := bar(final, tail, ascii_only):
             line = paint(theme.accent, line) if chosen else line
-            yield f"{line} {paint(theme.heat[level(final)], drawn)}"
+            yield f"{line} {paint(theme.bar, drawn)}"
         else:
             yield paint(theme.accent if chosen else "", line.rstrip())
 
@@ -265,44 +265,51 @@ def _rest(step: Step, columns: Layout, style: Style) -> str:
 
 @dataclass(frozen=True)
 class LineLayout:
-    """The cells of `step_line`'s parts; `others` is 0 where the runners-up do not fit."""
+    """The cells of `step_line`'s parts; `others` is 0 where the runners-up do not fit. `final` says
+    whether the final probability has a column beside that at temperature 1."""
 
     index: int
     token: int
     others: int
     kept: bool
+    final: bool
 
 
 def line_layout(style: Style) -> LineLayout:
     """What fits: how many tokens were kept gives way before the third runner-up does."""
     index, entropy, kept = 3, 9, 7 + len(count(style.vocab_size))
     free = style.width - index - 2 - 1 - numbers.CELL - entropy
-    shows_kept = style.filtered and free - kept >= 40
+    final = not style.greedy and (style.filtered or bool(style.tempered)) and free >= 17
+    free -= 1 + numbers.CELL if final else 0
+    shows_kept = style.filtered and free - kept >= 36
     free -= kept if shows_kept else 0
     token = min(max(free // 4, 8), 20)
     others = min(free - token - 3, 72)
-    return LineLayout(index, token, others if others >= 16 else 0, shows_kept)
+    return LineLayout(index, token, others if others >= 16 else 0, shows_kept, final)
 
 
 def line_headings(style: Style) -> str:
     """The headings above the lines of `step_line`."""
     columns = line_layout(style)
-    heading = "T=1" if style.greedy else "final"
-    text = f"{'#':>{columns.index}}  {'token'.ljust(columns.token)}{_heading(heading)}"
+    text = f"{'#':>{columns.index}}  {'token'.ljust(columns.token)}{_heading('T=1')}"
+    text += _heading("final") if columns.final else ""
     if columns.others:
-        text += f" │ {'others, %'.ljust(columns.others)}"
+        others = "others, final %" if columns.final else "others, T=1 %"
+        text += f" │ {others.ljust(columns.others)}"
     text += " │ entropy, kept" if columns.kept else " │ nats"
     return style.theme.paint(style.theme.dim, clip(text, style.width)) + "\n"
 
 
 def step_line(step: Step, style: Style) -> str:
-    """A step in one line: the chosen token, its final probability, three runners-up, entropy, kept.
+    """A step in one line: the chosen token, its probability at temperature 1 in the colour of the
+    running text, its final probability, three runners-up, entropy, kept.
 
     Under greedy the final distribution says nothing, so all of it is at temperature 1.
     """
     theme = style.theme
     columns = line_layout(style)
-    probability = exp_or_zero(step.logprob if style.greedy else step.final_logprob)
+    probability = exp_or_zero(step.logprob)
+    final = f" {percent_cell(exp_or_zero(step.final_logprob))}" if columns.final else ""
     entropy = step.entropy if style.greedy else step.final_entropy
     chosen = _token_cell(step.token, style.byte_level, columns.token, style.encoding)
     middle = f" │ {_runners_up(step, columns.others, style)}" if columns.others else ""
@@ -312,8 +319,8 @@ def step_line(step: Step, style: Style) -> str:
     return (
         f"{theme.paint(theme.bold, str(step.index + 1).rjust(columns.index))}  "
         f"{theme.paint(theme.accent, chosen)} "
-        f"{theme.paint(theme.heat[level(probability)], percent_cell(probability))}"
-        f"{middle}{theme.paint(theme.dim, tail)}\n"
+        f"{theme.paint(theme.text[level(probability)], percent_cell(probability))}"
+        f"{final}{middle}{theme.paint(theme.dim, tail)}\n"
     )
 
 
@@ -336,6 +343,13 @@ def _runners_up(step: Step, width: int, style: Style) -> str:
             break
         line += entry
     return pad(line, width)
+
+
+def legend_lines(style: Style) -> list[str]:
+    """The key to the colours of a text, as a line; none where there are no colours."""
+    levels = [name.replace("≥", ">=") if style.ascii_only else name for name in LEVELS]
+    line = style.theme.legend(levels=levels)
+    return [line] if line else []
 
 
 def step_table_text(step: Step, header: RunHeader, width: int) -> Text:

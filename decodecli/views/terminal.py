@@ -19,8 +19,15 @@ from decodecli.records import RunHeader, RunSummary, Step
 from decodecli.views.flow import RunningText
 from decodecli.views.repeat import repeat_command
 from decodecli.views.summary import Facts, header_lines, summary_lines, text_tail
-from decodecli.views.table import Style, line_headings, step_line, step_table, step_table_text
-from decodecli.views.theme import LEVELS, Theme, level
+from decodecli.views.table import (
+    Style,
+    legend_lines,
+    line_headings,
+    step_line,
+    step_table,
+    step_table_text,
+)
+from decodecli.views.theme import LEGEND, LEVELS, Theme, level
 from decodecli.views.visible import encodable, guess_byte_level, safe_text
 
 __all__ = ["TerminalView", "repeat_command", "step_table_text"]
@@ -139,6 +146,7 @@ class TerminalView:
                 out = f"{self._rule()}\n{self._whole_text(self._header.prompt)}\n\n"
         elif self._show_text:
             out = "\n" if self._line_start else "\n\n"
+            out += "".join(f" {line}\n" for line in legend_lines(style))
         if self._header is not None:
             lines = summary_lines(self._header, summary, self._facts, style)
             out += "".join(f" {line}\n" for line in lines)
@@ -180,12 +188,12 @@ class TerminalView:
     def _rule(self) -> str:
         """A line across, with the key to the text's colours where there is room and colour."""
         theme, width = self._style.theme, self._style.width
-        key_width = len(" probability  ──") + len(" ".join(LEVELS))
-        if not any(theme.text) or width < key_width + 8:
-            return theme.paint(theme.dim, "─" * width)
-        line = theme.paint(theme.dim, "─" * (width - key_width) + " probability ")
-        key = " ".join(theme.paint(c, name) for c, name in zip(theme.text, LEVELS, strict=True))
-        return f"{line}{key} {theme.paint(theme.dim, '──')}"
+        for name in (LEGEND, "T=1") if any(theme.text) else ():
+            dashes = width - len(f" {name} {' '.join(LEVELS)} ──")
+            if dashes >= 8:
+                line = theme.paint(theme.dim, "─" * dashes)
+                return f"{line} {theme.legend(name)} {theme.paint(theme.dim, '──')}"
+        return theme.paint(theme.dim, "─" * width)
 
     def _fitted(self, steps: Iterable[Step] = ()) -> Style:
         """The style at the terminal's present width, knowing what the steps' tokens give away."""

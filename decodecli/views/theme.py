@@ -1,41 +1,109 @@
-"""Styles as escape sequences made once, from what a console can do.
+"""Styles as escape sequences made once, from what a console can do; and the one scale of surprise.
 
-One accent for the chosen token, one scale for probability, dim for what was removed. The scale runs
-from orange (improbable) over grey to blue (probable): an axis that colour-blind people see too, in
-tones of middle luminance with a contrast of at least 3 : 1 against white and against black.
+The scale colours tokens by their probability at temperature 1, in the terminal, in HTML and in
+pictures alike. Surprising tokens stand out and likely ones stay plain: below 1 % white on red, below
+5 % black on orange, below 20 % underlined. A filled step brings its own ink, so that it reads the same
+on white and on black, and the steps differ in lightness, so that colour-blind people tell them apart.
+Other colours that letters or bars take have a contrast of at least 4.5 : 1 against white and black.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
-RESET, BOLD, DIM, UNDERLINE = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[4m"
+RESET, BOLD, DIM, UNDERLINE, REVERSE = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[4m", "\x1b[7m"
 
 # Upper edges of the levels of probability; the last level is open.
-EDGES = (0.01, 0.05, 0.2, 0.5, 0.8)
-LEVELS = ("<1%", "<5%", "<20%", "<50%", "<80%", "≥80%")
-_UNSURE = 3  # levels that are underlined where there is no colour: below 20 %
+EDGES = (0.01, 0.05, 0.2)
+LEVELS = ("<1%", "<5%", "<20%", "≥20%")
+LEGEND = "probability at T=1"
 
-_HEAT_256 = tuple(f"\x1b[38;5;{code}m" for code in (166, 137, 102, 67, 68, 32))
-_HEAT_16 = ("\x1b[1;31m", "\x1b[31m", "\x1b[35m", "\x1b[35m", "", "")
+
+@dataclass(frozen=True)
+class Surprise:
+    """How one of `LEVELS` looks: the fill behind the letters and the ink of the letters, as numbers of
+    the 256 colours (None leaves page or terminal as it is), and whether there is a line under them."""
+
+    fill: int | None = None
+    ink: int | None = None
+    bold: bool = False
+    underline: bool = False
+
+
+SCALE = (Surprise(160, 231, bold=True), Surprise(214, 16), Surprise(underline=True), Surprise())
+ACCENT, BAR = 163, 63
+LINES = (63, 131, 29, 243)  # curves; what tells them apart without colours is their signs
+# Cosines, from low to high: each a fill and its ink.
+HEAT = ((255, 16), (153, 16), (111, 16), (69, 16), (26, 231), (18, 231))
+
 _NONE = ("",) * len(LEVELS)
+_NO_HEAT = ("",) * len(HEAT)
+_TEXT_MONO = (REVERSE, BOLD + UNDERLINE, UNDERLINE, "")
+_TEXT_16 = ("\x1b[1;37;41m", "\x1b[30;43m", UNDERLINE, "")
+_HEAT_16 = ("", "", "\x1b[30;46m", "\x1b[30;46m", "\x1b[1;37;44m", "\x1b[1;37;44m")
+
+
+def rgb(number: int) -> tuple[int, int, int]:
+    """One of the 256 colours from 16 on: 6 × 6 × 6 of red, green and blue, then greys."""
+    if number >= 232:
+        return (8 + 10 * (number - 232),) * 3
+    cube = (0, 95, 135, 175, 215, 255)
+    red, rest = divmod(number - 16, 36)
+    return cube[red], cube[rest // 6], cube[rest % 6]
+
+
+def hex_colour(number: int) -> str:
+    """The same as `#rrggbb`, for HTML and pictures."""
+    return "#{:02x}{:02x}{:02x}".format(*rgb(number))
+
+
+def css(selector: str = ".p") -> str:
+    """The scale as CSS: rules for `.p0` and so on, the most surprising first."""
+    rules = []
+    for number, step in enumerate(SCALE):
+        found = [f"background:{hex_colour(step.fill)}"] if step.fill is not None else []
+        found += [f"color:{hex_colour(step.ink)}"] if step.ink is not None else []
+        found += ["font-weight:bold"] if step.bold else []
+        found += ["text-decoration:underline"] if step.underline else []
+        rules += [f"{selector}{number}{{{';'.join(found)}}}"] if found else []
+    return "\n".join(rules)
+
+
+def _ink(number: int) -> str:
+    return f"\x1b[38;5;{number}m"
+
+
+def _filled(fill: int, ink: int) -> str:
+    return f"\x1b[38;5;{ink};48;5;{fill}m"
+
+
+def _sequence(step: Surprise) -> str:
+    parts = [BOLD] if step.bold else []
+    parts += [UNDERLINE] if step.underline else []
+    if step.fill is not None and step.ink is not None:
+        parts.append(_filled(step.fill, step.ink))
+    return "".join(parts)
 
 
 @dataclass(frozen=True)
 class Theme:
     """Escape sequences to put in front of a text, and `reset` behind it; all "" where there may be
-    none. `heat` colours bars, `text` the running text, one entry for each of `LEVELS`."""
+    none. `text` is the scale of surprise, one entry for each of `LEVELS`; `bar` colours bars, `lines`
+    curves, `heat` fills the cells of a heat map from low to high."""
 
     accent: str = ""
     bold: str = ""
     dim: str = ""
     reset: str = ""
     prompt: str = ""  # dim where the text after it has no colours to stand out by
-    heat: tuple[str, ...] = _NONE
     text: tuple[str, ...] = _NONE
+    bar: str = ""
+    lines: tuple[str, ...] = ("",)
+    heat: tuple[str, ...] = _NO_HEAT
 
     @classmethod
     def of(cls, console: Console) -> Theme:
@@ -46,20 +114,41 @@ class Theme:
         if dumb:
             return cls()
         if console.no_color or system is None:
-            unsure = (UNDERLINE,) * _UNSURE + ("",) * (len(LEVELS) - _UNSURE)
-            return cls(accent=BOLD, bold=BOLD, dim=DIM, reset=RESET, prompt=DIM, text=unsure)
+            return cls(BOLD, BOLD, DIM, RESET, DIM, _TEXT_MONO)
         if system == "standard":
-            return cls("\x1b[1;35m", BOLD, DIM, RESET, "", _HEAT_16, _HEAT_16)
+            lines = ("\x1b[34m", "\x1b[31m", "\x1b[32m")
+            return cls("\x1b[1;35m", BOLD, DIM, RESET, "", _TEXT_16, "\x1b[34m", lines, _HEAT_16)
         return cls.full()
 
     @classmethod
     def full(cls) -> Theme:
         """The theme of a terminal with 256 colours or more."""
-        return cls("\x1b[1;38;5;162m", BOLD, DIM, RESET, "", _HEAT_256, _HEAT_256)
+        return cls(
+            accent=BOLD + _ink(ACCENT),
+            bold=BOLD,
+            dim=DIM,
+            reset=RESET,
+            text=tuple(map(_sequence, SCALE)),
+            bar=_ink(BAR),
+            lines=tuple(map(_ink, LINES)),
+            heat=tuple(_filled(*pair) for pair in HEAT),
+        )
 
     def paint(self, code: str, text: str) -> str:
-        """`text` under `code`, if there is a code."""
-        return f"{code}{text}{self.reset}" if code and text else text
+        """`text` under `code`, if there is a code; not around line ends, where a terminal that scrolls
+        would fill the whole new line."""
+        if not code or not text:
+            return text
+        if "\n" in text:
+            return "\n".join([self.paint(code, line) for line in text.split("\n")])
+        return f"{code}{text}{self.reset}"
+
+    def legend(self, name: str = LEGEND, levels: Sequence[str] = LEVELS) -> str:
+        """`probability at T=1 <1% <5% <20% ≥20%`, each in its colour; "" where text has none."""
+        if not any(self.text):
+            return ""
+        keys = (self.paint(code, key) for code, key in zip(self.text, levels, strict=True))
+        return f"{self.paint(self.dim, name)} {' '.join(keys)}"
 
 
 def level(probability: float) -> int:

@@ -94,9 +94,9 @@ def text_lines(report: TokenReport, style: Style) -> list[str]:
 def _shades(theme: Theme) -> tuple[str, ...]:
     if not theme.reset:
         return ()
-    if not theme.heat[0]:
+    if not theme.bar:
         return (UNDERLINE, "")
-    return _SHADES_256 if theme.heat[0].startswith("\x1b[38;5;") else _SHADES_16
+    return _SHADES_256 if theme.bar.startswith("\x1b[38;5;") else _SHADES_16
 
 
 def _running(text: str, style: Style) -> str:

@@ -136,17 +136,17 @@ def test_colours_are_those_of_probability():
     cell = record(words=(" sure", " unsure"), logprobs=(-0.01, -7.0))
     lines = compare_lines([cell], Style(theme=theme))
     text = next(line for line in lines if "unsure" in line and "probability" not in line)
-    assert f"{theme.text[-1]} sure" in text
+    assert " sure" in text
     assert f"{theme.text[0]} unsure" in text
     assert any("probability at T=1" in line for line in lines)
 
 
 def test_without_colour_improbable_tokens_are_underlined_and_off_a_terminal_all_is_plain():
-    theme = Theme(accent="", bold="", dim="", reset="\x1b[0m", text=(UNDERLINE,) * 3 + ("",) * 3)
+    theme = Theme(accent="", bold="", dim="", reset="\x1b[0m", text=(UNDERLINE,) * 3 + ("",))
     cell = record(words=(" sure", " unsure"), logprobs=(-0.01, -7.0))
     lines = compare_lines([cell], Style(theme=theme))
     assert any(f"{UNDERLINE} unsure" in line for line in lines)
-    assert any("underlined" in ESCAPE.sub("", line) for line in lines)
+    assert any("probability at T=1" in ESCAPE.sub("", line) for line in lines)
     assert not any("\x1b" in line for line in compare_lines([cell], Style()))
 
 
@@ -205,7 +205,7 @@ def test_each_group_ends_in_the_command_for_its_first_text():
 
 def test_the_legend_is_ascii_where_the_terminal_is():
     lines = whole([record()], encoding="ascii", theme=Theme.full())
-    assert lines[-1] == "probability at T=1 <1% <5% <20% <50% <80% >=80%"
+    assert lines[-1] == "probability at T=1 <1% <5% <20% >=20%"
 
 
 def test_nothing_to_compare_is_said():

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from decodecli.records import exp_or_zero
+from decodecli.views.numbers import percent_cell
 from decodecli.views.table import (
     Style,
     layout,
@@ -20,7 +22,7 @@ from decodecli.views.table import (
     step_table,
     step_table_text,
 )
-from decodecli.views.theme import Theme
+from decodecli.views.theme import Theme, level
 
 TOKENS = [
     ("▁Tokyo", 14.21),
@@ -146,8 +148,8 @@ def test_a_line_at_80_columns() -> None:
     step = made_up.step(made_up.TOKYO)
     style = Style(width=80).of_run(made_up.header())
     assert lines(line_headings(style) + step_line(step, style)) == [
-        "  #  token        final  │ others, %                        │ entropy, kept",
-        "  1  ␣Tokyo       74.4%  │ ␣a 3.2     ␣the 2.8   ␣one 2.1   │ H 2.01  kept 2,226",
+        "  #  token        T=1   final  │ others, final %            │ entropy, kept",
+        "  1  ␣Tokyo     95.7%   74.4%  │ ␣a 3.2  ␣the 2.8  ␣one 2.1 │ H 2.01  kept 2,226",
     ]
 
 
@@ -155,9 +157,27 @@ def test_a_line_at_60_columns_keeps_the_runners_up() -> None:
     step = made_up.step(made_up.TOKYO)
     style = Style(width=60).of_run(made_up.header())
     assert lines(line_headings(style) + step_line(step, style)) == [
-        "  #  token      final  │ others, %                  │ nats",
-        "  1  ␣Tokyo     74.4%  │ ␣a 3.2  ␣the 2.8  ␣one 2.1 │ H 2.01",
+        "  #  token       T=1   final  │ others, final %     │ nats",
+        "  1  ␣Tokyo    95.7%   74.4%  │ ␣a 3.2  ␣the 2.8    │ H 2.01",
     ]
+
+
+def test_a_line_has_one_probability_where_nothing_changes_it() -> None:
+    step = made_up.step(made_up.TOKYO)
+    header = made_up.header(params={"temperature": 1.0}, order=())
+    drawn = lines(line_headings(Style(width=80).of_run(header)))[0]
+    assert "T=1" in drawn
+    assert "others, T=1 %" in drawn
+    assert "final" not in drawn
+    assert step_line(step, Style(width=80).of_run(header)).count("95.7%") == 1
+
+
+def test_a_line_colours_the_probability_that_the_running_text_does() -> None:
+    step = made_up.step(made_up.TOKYO, chosen=2)
+    theme = Theme.full()
+    drawn = step_line(step, Style(width=80, theme=theme).of_run(made_up.header()))
+    share = percent_cell(exp_or_zero(step.logprob))
+    assert theme.paint(theme.text[level(exp_or_zero(step.logprob))], share) in drawn
 
 
 def test_without_a_filter_no_line_says_how_many_were_kept() -> None:
