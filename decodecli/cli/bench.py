@@ -179,6 +179,7 @@ def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stre
     from dataclasses import fields
 
     from decodecli.cli import running
+    from decodecli.cli.sinks import Sinks
     from decodecli.config import Effective, OutputParams
     from decodecli.engine.decode import prefill
     from decodecli.engine.detokenize import tokenizer_kind
@@ -189,7 +190,7 @@ def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stre
     effective = Effective(values, dict.fromkeys(values, "default"))
     output = OutputParams(tables="full")
     with redirect_stdout(stream):
-        sinks = running._Sinks(output, None, tokenizer_kind(lm.tokenizer) == "byte_level")
+        sinks = Sinks(output, None, tokenizer_kind(lm.tokenizer) == "byte_level")
         try:
             start = prefill(lm, prompt)
             running._run(start, params, effective, output, sinks, running.Notices(True))

@@ -7,17 +7,17 @@ import re
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
+from decodecli.cli.sinks import Sinks
 from decodecli.config import Effective, OutputParams
-from decodecli.errors import DecodecliError, UsageError, WriteError
+from decodecli.errors import UsageError, WriteError
 from decodecli.noise import library_noise
-from decodecli.records import step_json_line, to_json_line
 from decodecli.settings import SEED_LIMIT, LoadParams, SamplingParams
 from decodecli.views.jsonl import TraceFile
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from decodecli.engine.decode import Decoding, Prefix
-    from decodecli.records import RunHeader, RunSummary, Step
     from decodecli.views.logits import LogitsFile
 
 
@@ -126,7 +125,7 @@ def _load_and_run(
         prefix = prefill(lm, text, output.bos)
     for notice in (*lm.notices, *_chat_notice(lm)):
         shown.tell(notice)
-    sinks = _Sinks(output, record, tokenizer_kind(lm.tokenizer) == "byte_level")
+    sinks = Sinks(output, record, tokenizer_kind(lm.tokenizer) == "byte_level")
     try:
         _run(prefix, params, effective, output, sinks, shown, logits)
     finally:
@@ -138,7 +137,7 @@ def _run(
     params: SamplingParams,
     effective: Effective,
     output: OutputParams,
-    sinks: _Sinks,
+    sinks: Sinks,
     shown: Notices,
     logits: LogitsFile | None = None,
 ) -> None:
@@ -272,164 +271,3 @@ def _library_to_come() -> str:
         return "PyTorch"
     whole = hasattr(sys.modules.get("transformers.modeling_utils"), "PreTrainedModel")
     return "" if whole else "Transformers"
-
-
-class _Sink(Protocol):
-    def start(self, header: RunHeader, sample: tuple[int, int]) -> None: ...
-    def step(self, step: Step) -> None: ...
-    def finish(self, summary: RunSummary) -> None: ...
-    def close(self) -> None: ...
-
-
-class _Text:
-    """The generated text and nothing else, one final newline a run."""
-
-    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
-        pass
-
-    def step(self, step: Step) -> None:
-        if step.text:
-            streams.write_stdout(step.text)
-
-    def finish(self, summary: RunSummary) -> None:
-        streams.write_stdout("\n")
-
-    def close(self) -> None:
-        pass
-
-
-class _Records:
-    """The trace's lines, to stdout or to a file."""
-
-    def __init__(
-        self, write: Callable[[str], None], close: Callable[[], None] = lambda: None
-    ) -> None:
-        self._write, self.close = write, close
-
-    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
-        self._write(to_json_line(header.as_dict()))
-
-    def step(self, step: Step) -> None:
-        self._write(step_json_line(step))
-
-    def finish(self, summary: RunSummary) -> None:
-        self._write(to_json_line(summary.as_dict()))
-
-
-class _Screen:
-    """A `TerminalView` on stdout, or on stderr beside the text: there a failure to write ends the
-    view, not the run. On a terminal it is drawn beside the run, elsewhere step by step."""
-
-    def __init__(self, stream: Any, tables: str, byte_level: bool, *, text: bool) -> None:
-        from rich.console import Console
-
-        from decodecli.views.drawing import Drawing
-        from decodecli.views.terminal import TerminalView
-
-        self._tolerant = stream is sys.stderr
-        view = TerminalView(
-            Console(file=streams.unbuffered(stream)),
-            tables=tables,
-            live=text,
-            show_text=text,
-            byte_level=byte_level,
-        )
-        self._view: Drawing | TerminalView | None = view
-        if streams.is_terminal(stream):
-            self._view = Drawing(view)
-
-    def _draw(self, what: str, *args: Any, **kwargs: Any) -> None:
-        if self._view is None:
-            return
-        try:
-            getattr(self._view, what)(*args, **kwargs)
-        except (OSError, ValueError):
-            if not self._tolerant:
-                raise
-            self._view = None
-
-    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
-        self._draw("start", header, sample=sample if sample[1] > 1 else None)
-
-    def step(self, step: Step) -> None:
-        self._draw("step", step)
-
-    def finish(self, summary: RunSummary) -> None:
-        self._draw("finish", summary)
-
-    def close(self) -> None:
-        self._draw("close")
-
-
-class _HeaderLine(_Text):
-    """What a run was, said on stderr where only the text goes to stdout."""
-
-    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
-        from decodecli.cli.reporting import style_of
-        from decodecli.views.summary import header_lines
-
-        style = style_of(sys.stderr)
-        for line in header_lines(header, style, sample if sample[1] > 1 else None):
-            streams.tell(line)
-
-    def step(self, step: Step) -> None:
-        pass
-
-    def finish(self, summary: RunSummary) -> None:
-        pass
-
-
-class _Sinks:
-    """Everything that a run's records go to, decided once from the options and the streams."""
-
-    def __init__(self, output: OutputParams, record: TraceFile | None, byte_level: bool) -> None:
-        self._all: list[_Sink] = []
-        if record is not None:
-            self._all.append(_Records(record.write, record.close))
-        at_terminal = streams.is_terminal(sys.stdout)
-        as_text = output.format == "text"
-        if not as_text:
-            self._all.append(_Records(lambda line: streams.write_stdout(f"{line}\n")))
-        elif not at_terminal:
-            self._all.append(_Text())
-        elif output.quiet:
-            self._all.append(_Safe())
-        else:
-            self._all.append(_Screen(sys.stdout, output.tables or "full", byte_level, text=True))
-        if output.quiet or (as_text and at_terminal):
-            return
-        if output.tables in ("full", "line"):
-            self._all.append(_Screen(sys.stderr, output.tables, byte_level, text=False))
-        else:
-            self._all.append(_HeaderLine())
-
-    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
-        for sink in self._all:
-            sink.start(header, sample)
-
-    def step(self, step: Step) -> None:
-        for sink in self._all:
-            sink.step(step)
-
-    def finish(self, summary: RunSummary) -> None:
-        problem: BaseException | None = None
-        for sink in self._all:
-            try:
-                sink.finish(summary)
-            except (OSError, DecodecliError) as error:  # the other sinks still get their ending
-                problem = problem or error
-        if problem is not None:
-            raise problem
-
-    def close(self) -> None:
-        for sink in self._all:
-            sink.close()
-
-
-class _Safe(_Text):
-    """The bare text on a terminal: nothing in it can steer the screen."""
-
-    def step(self, step: Step) -> None:
-        from decodecli.views.visible import safe_text
-
-        streams.write_stdout(safe_text(step.text))
