@@ -13,9 +13,11 @@ from typing import Any
 from decodecli import hand
 from decodecli.errors import UsageError
 from decodecli.reports import DistributionReport, Entry, Spread
+from decodecli.settings import check_choice
 
 # temperature, tempered log probabilities → final log probabilities, and what each stage removed
 Filter = Callable[[float, Any], tuple[Any, Mapping[str, Any]]]
+SORTS = ("rank", "given")
 _BY_HAND = 1000  # numbers
 
 
@@ -53,6 +55,7 @@ def describe(
     source: str,
     rows: int | None = None,
     asked: Sequence[int] = (),
+    sort: str = "rank",
     target: int | None = None,
     apply: Filter | None = None,
     ranked_by: Any | None = None,
@@ -65,6 +68,7 @@ def describe(
         name: the token of an index.
         rows: how many of the highest to list; None lists all.
         asked: indexes to list in any case.
+        sort: "rank", or "given": the asked indexes alone, in the order in which they were given.
         target: the index whose cross-entropy is wanted.
         apply: the filters; None when none is on.
         ranked_by: what rows are ranked by and shown as score, where penalties changed `scores`.
@@ -72,7 +76,12 @@ def describe(
     """
     d = calculator(scores)
     shown = scores if ranked_by is None else ranked_by
-    listed = [int(index) for index in d.row_order(shown)[: len(scores) if rows is None else rows]]
+    check_choice("sort", sort, SORTS)
+    listed: list[int] = []
+    if sort == "rank":
+        listed = [
+            int(index) for index in d.row_order(shown)[: len(scores) if rows is None else rows]
+        ]
     listed += [index for index in dict.fromkeys(asked) if index not in set(listed)]
 
     spreads, probabilities, finals, removers = [], [], [], []

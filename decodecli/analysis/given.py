@@ -29,6 +29,7 @@ def softmax(
     kind: str = "logit",
     target: str | None = None,
     params: SamplingParams | None = None,
+    sort: str = "rank",
 ) -> DistributionReport:
     """The distribution of a few numbers over temperatures.
 
@@ -39,6 +40,7 @@ def softmax(
         kind: "logit", "probability" or "energy".
         target: the token whose cross-entropy is wanted.
         params: filters to apply (its temperature and penalties are not used).
+        sort: "rank" lists the highest score first, "given" keeps the order of the numbers.
 
     Raises:
         UsageError: nothing to work on, a number that is none, names that are not unique,
@@ -57,6 +59,8 @@ def softmax(
         lambda index: names[index],
         temperatures,
         source="softmax",
+        asked=range(len(names)),
+        sort=sort,
         target=None if target is None else _index(names, target),
         apply=None if not filters else lambda _, tempered: d.filter_in_order(tempered, filters),
         score_name=kind,

@@ -41,6 +41,7 @@ def next_token(
     tokens: Sequence[str | int] = (),
     target: str | int | None = None,
     bos: bool | None = None,
+    sort: str = "rank",
 ) -> tuple[DistributionReport, d.Floats]:
     """The distribution after `prompt`, from one forward pass, and the logits, `(vocab,)` float64.
 
@@ -50,6 +51,7 @@ def next_token(
         rows: how many of the highest logits to list.
         tokens: token ids or texts to list in any case, by their first token.
         target: the token whose cross-entropy is wanted.
+        sort: "rank", or "given": `tokens` (and the target) alone, in their order.
 
     Raises:
         PromptError, DecodeError: as `prefill`; logits that are not finite.
@@ -88,6 +90,7 @@ def next_token(
         source="inspect-logits",
         rows=rows,
         asked=asked,
+        sort=sort,
         target=aim,
         apply=apply if filters else None,
         ranked_by=exact,

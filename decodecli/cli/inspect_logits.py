@@ -11,7 +11,7 @@ FORMATS = ("table", "json", "jsonl", "csv")
 COMPARE = "Compare"
 _NOT_SETTINGS = {"prompt", "file", "temperature", "token", "target", "all_positions", "window"}
 _NOT_SETTINGS |= {"stride", "compare_quantize", "compare_dtype", "compare_bos", "compare_model"}
-_NOT_SETTINGS |= {"save", "plot", "plot_kind", "format", "debug"}
+_NOT_SETTINGS |= {"save", "plot", "plot_kind", "sort", "format", "debug"}
 
 Token = Annotated[
     list[str] | None,
@@ -83,6 +83,12 @@ CompareBos = Annotated[
     bool | None,
     o.switch("--compare-bos", panel=COMPARE, help="With and without the BOS token."),
 ]
+Sort = Annotated[
+    str | None,
+    o.option("--sort", panel=o.OUTPUT, default="rank",
+    help="rank: the most probable first; given: only what --token names, in that order.",
+    **o.choices("rank", "given")),
+]  # fmt: skip
 Save = Annotated[
     str | None,
     o.option(
@@ -127,6 +133,7 @@ def inspect_logits(
     candidates: o.Candidates = None,
     token: Token = None,
     target: Target = None,
+    sort: Sort = None,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
     save: Save = None,
     plot: o.Plot = None,
@@ -161,6 +168,7 @@ def inspect_logits(
         temperatures=tuple(inspecting.temperatures(temperature, effective)),
         tokens=tuple(token or ()),
         target=target,
+        sort=sort or "rank",
         all_positions=bool(all_positions),
         window=window,
         stride=stride,

@@ -32,6 +32,7 @@ class Asked:
     temperatures: tuple[float, ...]
     tokens: tuple[str, ...]
     target: str | None
+    sort: str
     all_positions: bool
     window: int | None
     stride: int | None
@@ -64,9 +65,15 @@ class Asked:
 
 def run(asked: Asked, text: str, is_default: bool, *, from_file: bool) -> None:
     """Check everything that can be checked before loading; then answer."""
-    from decodecli.analysis.distribution import check_temperatures
+    from decodecli.analysis.distribution import SORTS, check_temperatures
 
     check_choice("format", asked.format, FORMATS)
+    check_choice("sort", asked.sort, SORTS)
+    if asked.sort == "given" and not asked.tokens:
+        raise UsageError(
+            "--sort given lists the tokens of --token, and there are none",
+            'name them, as --token " day" --token " night"',
+        )
     check_temperatures(asked.temperatures)
     output = asked.effective.output()
     asked.effective.sampling()
@@ -118,6 +125,7 @@ def _report(asked: Asked, lm: LanguageModel, text: str, bos: bool | None, more: 
         tokens=more,
         target=asked.target,
         bos=bos,
+        sort=asked.sort,
     )
 
 

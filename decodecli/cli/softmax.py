@@ -11,7 +11,7 @@ from decodecli.cli import streams
 
 FORMATS = ("table", "json", "jsonl", "csv")
 _NOT_SETTINGS = {"numbers", "file", "temperature", "probs", "energies", "target", "plot"}
-_NOT_SETTINGS |= {"plot_kind", "format", "debug"}
+_NOT_SETTINGS |= {"plot_kind", "sort", "format", "debug"}
 
 Numbers = Annotated[
     list[str] | None,
@@ -37,6 +37,12 @@ Target = Annotated[
         "--target", panel=o.OUTPUT, default=None, metavar="TOKEN", help="Add its cross-entropy."
     ),
 ]
+Sort = Annotated[
+    str | None,
+    o.option("--sort", panel=o.OUTPUT, default="rank",
+    help="rank: the most probable first; given: the order of the input.",
+    **o.choices("rank", "given")),
+]  # fmt: skip
 
 
 def softmax(
@@ -52,6 +58,7 @@ def softmax(
     epsilon_cutoff: o.EpsilonCutoff = None,
     eta_cutoff: o.EtaCutoff = None,
     target: Target = None,
+    sort: Sort = None,
     plot: o.Plot = None,
     plot_kind: o.PlotKind = None,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
@@ -95,5 +102,6 @@ def softmax(
         kind=kind,
         target=target,
         params=effective.sampling(),
+        sort=sort or "rank",
     )
     reporting.show(report, format or "table", FORMATS, plot, plot_kind, effective.output().quiet)

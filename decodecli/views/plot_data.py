@@ -86,7 +86,7 @@ class Picture:
         """Ranks and the probability of all tokens up to each, at one temperature."""
         if self.scores is None:
             first = []
-            for place, row in enumerate(self.report.rows, start=1):
+            for place, row in enumerate(_ranked(self.report), start=1):
                 if row.rank > place:  # a token that was asked for, from further down
                     break
                 first.append(row.probability[index])
@@ -155,15 +155,22 @@ def _find(report: DistributionReport, token: str, byte_level: bool) -> Entry:
 
 
 def _highest(report: DistributionReport, most: int) -> tuple[Entry, ...]:
-    """The first rows, and in any case the target and what was asked for beyond them."""
+    """The first rows by rank, and in any case the target and what was asked for beyond them; in the
+    report's order."""
+    ranked = _ranked(report)
     asked = [
         row
-        for place, row in enumerate(report.rows, start=1)
+        for place, row in enumerate(ranked, start=1)
         if row.rank > place or row.token == report.target
     ]
-    kept = list(report.rows[:most])
+    kept = ranked[:most]
     extra = [row for row in asked if row not in kept][:most]
-    return tuple(kept[: max(most - len(extra), 1)] + extra)
+    drawn = kept[: max(most - len(extra), 1)] + extra
+    return tuple(row for row in report.rows if row in drawn)
+
+
+def _ranked(report: DistributionReport) -> list[Entry]:
+    return sorted(report.rows, key=lambda row: row.rank)
 
 
 def _full_scores(report: DistributionReport, scores: Any) -> d.Floats | None:

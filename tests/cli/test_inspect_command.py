@@ -52,6 +52,21 @@ def test_a_continuation_is_found_by_text_and_by_id(cli):
     assert "as what comes next" in shown
 
 
+def test_tokens_are_listed_in_the_order_given(cli):
+    words = [" night", "300", " the", " Tokyo"]
+    tokens = [part for word in words for part in ("--token", word)]
+    options = (*tokens, "--sort", "given", "--target", " rain")
+    found = read(cli("inspect-logits", PROMPT, *options, "--format", "json"))
+    rows = found["temperatures"][0]["tokens"]
+    first = [chain["token_ids"][0] for chain in found["continuations"]]
+    assert [row["token_id"] for row in rows[:4]] == first
+    assert rows[4]["token"] == found["target"]
+    assert len(rows) == 5
+    by_rank = read(cli("inspect-logits", PROMPT, *tokens, "--format", "json"))
+    same = {row["token_id"]: row for row in by_rank["temperatures"][0]["tokens"]}
+    assert all(same[row["token_id"]] == row for row in rows[:4])
+
+
 def test_a_text_is_read_token_by_token(cli, tmp_path):
     path = tmp_path / "essay.txt"
     path.write_text("Once upon a time there was a dog. " * 60)
@@ -137,6 +152,8 @@ def test_a_word_without_its_space_is_noticed(cli):
         (["--all-positions", "-t", "0.5,1"], "--temperature"),
         (["--plot", "-", "--format", "json"], "--plot -"),
         (["--top-p", "1.5"], "--top-p"),
+        (["--sort", "given"], "--token"),
+        (["--sort", "down"], "--sort"),
         (["--candidates", "0"], "--candidates"),
     ],
 )

@@ -22,6 +22,26 @@ def test_the_italian_essays_numbers_come_out_unrounded(cli):
     assert values["day"] != round(values["day"], 6)
 
 
+@pytest.mark.parametrize("format", ["table", "json", "jsonl", "csv"])
+def test_the_order_of_the_input_can_be_kept(cli, format):
+    def order(*options):
+        out = cli("softmax", *ESSAY, *options, "--format", format).succeeded().out
+        return sorted((word.split("=")[0] for word in ESSAY), key=out.index)
+
+    assert order("--sort", "given") == [word.split("=")[0] for word in ESSAY]
+    assert order() == order("--sort", "rank") == "day heaven moon wood space furniture".split()
+    cli("softmax", *ESSAY, "--sort", "up").refused(2, "--sort", "given")
+
+
+def test_a_cumulative_plot_goes_by_rank_in_any_order(cli):
+    plot = ("--plot", "-", "--plot-kind", "cumulative")
+    out = [
+        cli("softmax", *ESSAY, *plot, "--sort", sort).succeeded().out for sort in ("given", "rank")
+    ]
+    drawn = [text[text.rindex("entropy") :] for text in out]
+    assert drawn[0] == drawn[1]
+
+
 def test_a_table_shows_temperatures_limits_and_what_filters_removed(cli):
     out = cli(
         "softmax", "a=1", "b=2", "c=3", "-t", "0.5,2", "--top-k", "2", env={"COLUMNS": "100"}

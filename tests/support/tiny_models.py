@@ -27,7 +27,7 @@ _SPECIAL = ["<unk>", "<s>", "</s>"]
 _LETTERS = " " + string.ascii_lowercase
 _PRINTED = [
     *_LETTERS,
-    *(c for c in string.printable if c not in _LETTERS + "\r"),
+    *(c for c in string.printable if c not in _LETTERS),
     "é",
     "ü",
     "ß",
