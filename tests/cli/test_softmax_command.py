@@ -29,7 +29,11 @@ def test_the_order_of_the_input_can_be_kept(cli, format):
         return sorted((word.split("=")[0] for word in ESSAY), key=out.index)
 
     assert order("--sort", "given") == [word.split("=")[0] for word in ESSAY]
-    assert order() == order("--sort", "rank") == "day heaven moon wood space furniture".split()
+    assert (
+        order()
+        == order("--sort", "rank")
+        == ["day", "heaven", "moon", "wood", "space", "furniture"]
+    )
     cli("softmax", *ESSAY, "--sort", "up").refused(2, "--sort", "given")
 
 
