@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from decodecli.engine.chain import Chain, draw
-from decodecli.engine.direct import Layer, Plan, Unknown, plan
+from decodecli.engine.direct import Layer, Plan, plan
 from decodecli.engine.observe import measure
+from decodecli.engine.supported import Unknown, prompt_cache
 
 LEAD = 2  # steps under way while the host reads one
 _ROOM = 512  # tokens that a new cache has room for; a full one doubles, and is captured anew
@@ -33,10 +34,11 @@ _WARM_UP = 2  # runs before the capture, in which libraries make their workspace
 class Fixed:
     """Keys and values of one sequence in tensors of a fixed size; the place is a tensor, too."""
 
-    def __init__(self, cache: Any, length: int, capacity: int) -> None:
-        self.place = torch.full((1,), length, device=cache.layers[0].keys.device)
-        self._keys = [x.keys for x in cache.layers]
-        self._values = [x.values for x in cache.layers]
+    def __init__(
+        self, keys: list[Tensor], values: list[Tensor], length: int, capacity: int
+    ) -> None:
+        self.place = torch.full((1,), length, device=keys[0].device)
+        self._keys, self._values = keys, values
         self.grow(length, capacity)
 
     def grow(self, length: int, capacity: int) -> None:
@@ -122,7 +124,8 @@ class Ahead:
         self._chain, self._count, self._steps = chain, count, steps
         self._device = device = logits.device
         self._length = length
-        self._kept = Fixed(cache, length, length + min(steps, _ROOM))
+        kept = prompt_cache(cache, length, self._plan.windows)
+        self._kept = Fixed(*kept, length, length + min(steps, _ROOM))
         self._angles = self._plan.angles and self._plan.angles(self._kept.capacity)
         self._noise = None if chain.greedy else torch.Generator(device=device).manual_seed(seed)
         self._token = torch.zeros((1, 1), dtype=torch.long, device=device)

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from decodecli.engine.decode import Decoding, Prefix, memory
-from decodecli.engine.direct import Unknown
 from decodecli.engine.draws import Draw, Draws
 from decodecli.engine.loading import LanguageModel
 from decodecli.engine.observe import Observation, finished
 from decodecli.engine.sampler import Sampler
+from decodecli.engine.supported import Unknown
 from decodecli.engine.together import Together
 from decodecli.errors import DecodecliError, DecodeError
 from decodecli.records import RunHeader, RunSummary, Step

@@ -24,12 +24,12 @@ import decodecli
 from decodecli.engine.ahead import Ahead
 from decodecli.engine.chain import Chain, ignored_under_greedy
 from decodecli.engine.detokenize import TextStream
-from decodecli.engine.direct import Unknown
 from decodecli.engine.forward import Forward
 from decodecli.engine.load_errors import out_of_memory
 from decodecli.engine.loading import LanguageModel
 from decodecli.engine.observe import Observation, finished
 from decodecli.engine.sampler import Sampler
+from decodecli.engine.supported import Unknown
 from decodecli.errors import DecodeError, PromptError
 from decodecli.records import Run, RunHeader, RunSummary, Step, perplexity
 from decodecli.settings import SEED_LIMIT, SamplingParams, check_positive

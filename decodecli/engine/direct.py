@@ -17,15 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 
+from decodecli.engine.supported import (
+    GPT2,
+    Unknown,
+    attention_windows,
+    check_supported,
+    prompt_cache,
+)
+
 Map = Callable[[Tensor], Tensor]
 
-_LLAMAS = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-_STEADY_ROPE = ("default", "linear", "llama3", "yarn")  # angles depend on the position alone
 _SPARE = 64  # tokens that a new cache has room for
-
-
-class Unknown(Exception):
-    """This model is not written out here; the message says why."""
 
 
 class KeyValues(Protocol):
@@ -84,6 +86,11 @@ class Plan:
     norm: Map
     head: Map
 
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """Each layer's sliding window, None without one."""
+        return tuple(layer.window for layer in self.layers)
+
     def __call__(
         self,
         tokens: Tensor,
@@ -112,41 +119,20 @@ def plan(model: Any) -> Plan:
     Raises:
         Unknown: the architecture, or something done to this model, is not known here.
     """
-    kind = type(model).__name__
-    own = type(model).__module__, type(model).forward.__module__
-    if not all(name.startswith("transformers.models.") for name in own):
-        raise Unknown(f"{kind} is not one of transformers' own models")
-    if kind not in (*_LLAMAS, "GPT2LMHeadModel"):
-        raise Unknown(f"{kind} is run by its own code")
-    if model.training:
-        raise Unknown("the model is in training mode")
-    if model.config._attn_implementation != "sdpa":
-        raise Unknown(f"its attention is {model.config._attn_implementation}")
-    if len({p.device for p in model.parameters()}) > 1:
-        raise Unknown("it lies on several devices")
-    for module in model.modules():
-        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
-            raise Unknown("something is hooked into it")
-    everywhere = nn.modules.module
-    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
-        raise Unknown("something is hooked into all modules")
+    check_supported(model)
     try:
-        return _gpt2(model) if kind == "GPT2LMHeadModel" else _llama(model)
+        return _gpt2(model) if type(model).__name__ == GPT2 else _llama(model)
     except AttributeError as error:  # a part of it was replaced by another kind
         raise Unknown(f"its parts are not as expected: {error}") from error
 
 
 def _llama(model: Any) -> Plan:
     config, body = model.config, model.model
-    if config.rope_parameters.get("rope_type", "default") not in _STEADY_ROPE:
-        raise Unknown(f"its rotary embedding is {config.rope_parameters['rope_type']}")
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    kinds = getattr(config, "layer_types", None)
-
-    def window(number: int) -> int | None:
-        width = getattr(config, "sliding_window", None)
-        return None if kinds and kinds[number] != "sliding_attention" else width
+    windows = attention_windows(model, len(body.layers))
+    if 2 * body.rotary_emb.inv_freq.numel() != size:
+        raise Unknown("its rotary embedding turns a part of each head")
 
     def layer(number: int, block: Any) -> Layer:
         attention, mlp = block.self_attn, block.mlp
@@ -167,7 +153,7 @@ def _llama(model: Any) -> Plan:
             groups=groups,
             size=size,
             scale=attention.scaling,
-            window=window(number),
+            window=windows[number],
         )
 
     def angles(count: int) -> tuple[Tensor, Tensor]:
@@ -191,8 +177,7 @@ def _llama(model: Any) -> Plan:
 
 def _gpt2(model: Any) -> Plan:
     config, body = model.config, model.transformer
-    if config.add_cross_attention or config.reorder_and_upcast_attn:
-        raise Unknown("its attention is of an unusual kind")
+    attention_windows(model, len(body.h))  # none, or Unknown
     heads, size = config.n_head, config.n_embd // config.n_head
 
     def layer(block: Any) -> Layer:
@@ -334,9 +319,8 @@ class DirectStep:
     """One sequence that goes on from a prefilled cache of transformers, a token at a time."""
 
     def __init__(self, made: Plan, cache: Any, length: int) -> None:
-        layers = cache.layers
         self.plan = made
-        self.kept = Growing(length, [x.keys for x in layers], [x.values for x in layers])
+        self.kept = Growing(length, *prompt_cache(cache, length, made.windows))
         self._angles: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, token: Tensor) -> Tensor:

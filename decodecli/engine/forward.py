@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from decodecli.engine.direct import DirectStep, Unknown, plan
+from decodecli.engine.direct import DirectStep, plan
+from decodecli.engine.supported import Unknown
 
 # Where transformers' models hand back their cache, and the argument that takes it.
 _CACHES = {"past_key_values": "past_key_values", "cache_params": "cache_params", "state": "state"}

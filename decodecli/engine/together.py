@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from decodecli.engine.direct import Layer, plan
+from decodecli.engine.supported import prompt_cache
 
 _SPARE = 64  # places that are added when a row outgrows the rest
 
@@ -46,17 +47,21 @@ class Together:
     @torch.inference_mode()
     def put(self, row: int, cache: Any, length: int) -> None:
         """Start a sequence of `length` tokens in `row`, the first free one or one in use, from the
-        cache that transformers left of them; it is copied."""
-        layers = cache.layers
+        cache that transformers left of them; it is copied.
+
+        Raises:
+            Unknown: the cache lacks some of them.
+        """
+        keys, values = prompt_cache(cache, length, self.plan.windows)
         if not self._keys:
-            self._keys = [self._room(layer.keys, length) for layer in layers]
-            self._values = [self._room(layer.values, length) for layer in layers]
+            self._keys = [self._room(tensor, length) for tensor in keys]
+            self._values = [self._room(tensor, length) for tensor in values]
         self._grow(length + 1)
-        for number, layer in enumerate(layers):
+        for number in range(len(keys)):
             # A sliding window's cache has only the last of the tokens.
-            have = min(layer.keys.shape[2], length)
-            for ours, given in ((self._keys, layer.keys), (self._values, layer.values)):
-                ours[number][row, :, length - have : length] = given[0, :, -have:]
+            have = min(keys[number].shape[2], length)
+            for ours, given in ((self._keys, keys[number]), (self._values, values[number])):
+                ours[number][row, :, length - have : length] = given[0, :, given.shape[2] - have :]
                 # What another row left may not be a number, and masked places count 0 times.
                 ours[number][row, :, : length - have] = 0
                 ours[number][row, :, length:] = 0

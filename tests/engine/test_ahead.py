@@ -12,11 +12,11 @@ from known_models import CONFIGS, network
 from decodecli.engine.ahead import LEAD, Ahead
 from decodecli.engine.chain import Chain
 from decodecli.engine.decode import Decoding, Prefix, generate, prefill
-from decodecli.engine.direct import Unknown
 from decodecli.engine.forward import Forward
 from decodecli.engine.loading import LanguageModel
 from decodecli.engine.observe import finished
 from decodecli.engine.sampler import Sampler
+from decodecli.engine.supported import Unknown
 from decodecli.settings import SamplingParams
 
 PROMPT = list(range(3, 23))

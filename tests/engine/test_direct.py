@@ -8,8 +8,9 @@ import transformers as t
 from conftest import tiny_network
 from known_models import CONFIGS, SIZES, network
 
-from decodecli.engine.direct import Unknown, plan
+from decodecli.engine.direct import plan
 from decodecli.engine.forward import Forward
+from decodecli.engine.supported import Unknown
 
 
 def both_ways(model, prompt: list[int], steps: int):

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_models import CONFIGS, network
 
-from decodecli.engine.direct import Unknown
 from decodecli.engine.forward import Forward
+from decodecli.engine.supported import Unknown
 from decodecli.engine.together import Together
 
 
