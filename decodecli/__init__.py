@@ -5,10 +5,12 @@ are first used.
 
     import decodecli
     lm = decodecli.load("builtin", device="cpu")
-    params = decodecli.SamplingParams(max_new_tokens=20, temperature=1.4, top_p=0.9, seed=0)
-    for step in decodecli.decode(lm, "The capital of Japan is", params, candidates=10):
+    run = decodecli.generate(lm, "The capital of Japan is", temperature=1.4, top_p=0.9, seed=0)
+    print(run)
+    for step in decodecli.decode(lm, "The capital of Japan is", temperature=1.4, seed=0):
         print(step.token, step.rank, step.logprob)
-    run = decodecli.generate(lm, "The capital of Japan is", params)
+
+docs/PYTHON.md has more.
 """
 
 from __future__ import annotations
@@ -17,8 +19,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from decodecli.engine.decode import decode as decode
-    from decodecli.engine.decode import generate as generate
+    from decodecli.api import decode as decode
+    from decodecli.api import embed as embed
+    from decodecli.api import generate as generate
+    from decodecli.api import next_token as next_token
+    from decodecli.api import softmax as softmax
+    from decodecli.api import sweep as sweep
+    from decodecli.api import tokenize as tokenize
     from decodecli.engine.loading import LanguageModel as LanguageModel
     from decodecli.engine.loading import load as load
     from decodecli.errors import DecodecliError as DecodecliError
@@ -33,8 +40,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "decode": "decodecli.engine.decode",
-    "generate": "decodecli.engine.decode",
+    **dict.fromkeys(
+        ("decode", "embed", "generate", "next_token", "softmax", "tokenize"), "decodecli.api"
+    ),
+    "sweep": "decodecli",  # the package of that name, which can be called
     "LanguageModel": "decodecli.engine.loading",
     "load": "decodecli.engine.loading",
     "DecodecliError": "decodecli.errors",
@@ -53,7 +62,10 @@ __all__ = ["__version__", *_HOMES]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'decodecli' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    home = _HOMES[name]
+    if home == __name__:
+        return importlib.import_module(f"{home}.{name}")
+    value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from decodecli.records import html_table
+from decodecli.display import Displayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +124,8 @@ class Neighbour:
     cosine: float
 
 
-@dataclass(frozen=True)
-class EmbedReport:
+@dataclass(frozen=True, repr=False)
+class EmbedReport(Displayed):
     """Vectors of one embedding matrix, compared.
 
     cosine: `cosine[i][j]` of vectors i and j. plane: None for fewer than two vectors. separation:
@@ -196,17 +196,3 @@ class EmbedReport:
                 for other, cosine in zip(self.words, self.cosine[place], strict=True)
             },
         }
-
-    def to_pandas(self) -> Any:
-        """A DataFrame of `flat`. Needs pandas."""
-        import pandas
-
-        return pandas.DataFrame(self.flat())
-
-    def _repr_html_(self) -> str:
-        """The table of cosines as a notebook shows it."""
-        body = [
-            [word.word, *("" if value is None else f"{value:.2f}" for value in row)]
-            for word, row in zip(self.words, self.cosine, strict=True)
-        ]
-        return html_table(["", *(word.word for word in self.words)], body)

@@ -44,3 +44,7 @@ class DecodeError(DecodecliError):
 
 class WriteError(DecodecliError):
     """Output could not be written."""
+
+
+class MissingLibraryError(DecodecliError, ImportError):
+    """A library that only this needs is not installed."""

@@ -6,14 +6,15 @@ defined in docs/WORDS.md; probabilities are kept as natural logarithms, None sta
 
 from __future__ import annotations
 
-import html
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, overload
+
+from decodecli.display import Displayed
 
 SCHEMA = 1
 # Controls beyond those that JSON escapes anyway, line separators, and bidirectional overrides.
@@ -156,7 +157,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Step(Displayed):
     """One decoding step: one forward pass, one chosen token.
 
     `index` counts from 0, `position` is the token's index in the whole sequence. `text` is what the
@@ -189,28 +190,9 @@ class Step:
         """−logprob of the chosen token, nats."""
         return -self.logprob
 
-    def to_pandas(self) -> Any:
-        """A DataFrame of the candidates, one row each. Needs pandas."""
-        import pandas
-
-        return pandas.DataFrame([candidate.as_dict() for candidate in self.candidates])
-
-    def _repr_html_(self) -> str:
-        """The step's table as a notebook shows it, the chosen token in bold."""
-        heads = ["#", "token", "id", "logit", "T=1", "tempered", "cumulative", "final"]
-        body = [
-            [
-                str(row.rank),
-                ("▸ " if row.token_id == self.token_id else "") + row.token,
-                str(row.token_id),
-                f"{row.logit:.2f}",
-                *(f"{100 * math.exp(x):.2f}%" for x in (row.logprob, row.tempered_logprob)),
-                f"{100 * row.cumulative:.2f}%",
-                row.removed_by or f"{100 * exp_or_zero(row.final_logprob):.2f}%",
-            ]
-            for row in self.candidates
-        ]
-        return html_table(heads, body)
+    def flat(self) -> list[dict[str, Any]]:
+        """One record a candidate."""
+        return [candidate.as_dict() for candidate in self.candidates]
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: `{"type": "step", ...}`."""
@@ -255,8 +237,8 @@ class RunSummary:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A whole trace in memory."""
+class Run(Displayed):
+    """A whole trace in memory: a sequence of its steps, counted from 0."""
 
     header: RunHeader
     steps: tuple[Step, ...]
@@ -270,24 +252,32 @@ class Run:
             f"Run({tail!r} → {shown!r}, {self.summary.new_tokens} tokens, seed {self.header.seed})"
         )
 
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    @overload
+    def __getitem__(self, index: int) -> Step: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Step, ...]: ...
+    def __getitem__(self, index: int | slice) -> Step | tuple[Step, ...]:
+        return self.steps[index]
+
+    def __bool__(self) -> bool:
+        """A run without steps is a run too."""
+        return True
+
     @property
     def text(self) -> str:
         """The generated text."""
         return self.summary.text
 
-    def to_pandas(self) -> Any:
-        """A DataFrame, one row a step, without the candidates. Needs pandas."""
-        import pandas
-
+    def flat(self) -> list[dict[str, Any]]:
+        """One record a step, without the candidates."""
         rows = [step.as_dict() for step in self.steps]
-        return pandas.DataFrame(
-            [{k: v for k, v in row.items() if k != "candidates"} for row in rows]
-        )
-
-    def _repr_html_(self) -> str:
-        """Prompt and text as a notebook shows them, each token shaded by its surprisal."""
-        tokens = ((step.text, step.logprob, step.rank) for step in self.steps)
-        return shaded([(self.header.prompt, None, None), *tokens])
+        return [{k: v for k, v in row.items() if k not in ("type", "candidates")} for row in rows]
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """The trace's records in order, as they stand in a JSONL file."""
@@ -296,31 +286,6 @@ class Run:
             *(step.as_dict() for step in self.steps),
             self.summary.as_dict(),
         ]
-
-
-def shaded(tokens: Iterable[tuple[str, float | None, int | None]]) -> str:
-    """HTML of a text, each token (text, logprob, rank) shaded by its surprisal."""
-    spans = []
-    for text, logprob, rank in tokens:
-        if logprob is None:
-            spans.append(html.escape(text))
-            continue
-        depth = min(-logprob / 8, 1) * 0.6
-        spans.append(
-            f'<span title="p {100 * math.exp(logprob):.2f}%, rank {rank}" '
-            f'style="background:rgba(213,94,0,{depth:.2f})">{html.escape(text)}</span>'
-        )
-    return f'<div style="white-space:pre-wrap">{"".join(spans)}</div>'
-
-
-def html_table(heads: list[str], body: list[list[str]]) -> str:
-    """A plain HTML table, every cell escaped."""
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
-    lines = [
-        "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in line) + "</tr>"
-        for line in body
-    ]
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
 def perplexity(mean_logprob: float | None) -> float | None:

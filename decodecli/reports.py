@@ -10,7 +10,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from decodecli.records import ModelInfo, html_table, shaded
+from decodecli.display import Displayed
+from decodecli.records import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ class Spread:
         return found
 
 
-@dataclass(frozen=True)
-class DistributionReport:
+@dataclass(frozen=True, repr=False)
+class DistributionReport(Displayed):
     """A distribution over `size` tokens at each of `temperatures`, with its limits beside.
 
     `rows` are the highest scores in rank order (equal scores by id), then tokens that were asked for.
@@ -148,28 +149,6 @@ class DistributionReport:
             for token in self._tokens(index)
         ]
 
-    def to_pandas(self) -> Any:
-        """A DataFrame, one row a token and temperature. Needs pandas."""
-        import pandas
-
-        return pandas.DataFrame(self.flat())
-
-    def _repr_html_(self) -> str:
-        """The table as a notebook shows it."""
-        heads = ["#", "token", "id", self.score_name]
-        heads += [f"T={temperature:g}" for temperature in self.temperatures]
-        body = [
-            [
-                str(row.rank),
-                row.token,
-                str(row.token_id),
-                "" if row.score is None else f"{row.score:.2f}",
-            ]
-            + [f"{100 * probability:.2f}%" for probability in row.probability]
-            for row in self.rows
-        ]
-        return html_table(heads, body)
-
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
@@ -224,8 +203,8 @@ class Position:
         return {**asdict(self), "surprisal": self.surprisal}
 
 
-@dataclass(frozen=True)
-class TextReport:
+@dataclass(frozen=True, repr=False)
+class TextReport(Displayed):
     """A whole text under the model, token by token.
 
     `window` and `stride` in tokens: texts longer than the window are read in windows that begin
@@ -281,16 +260,6 @@ class TextReport:
         """One record a token."""
         return [position.as_dict() for position in self.positions]
 
-    def _repr_html_(self) -> str:
-        """The text as a notebook shows it, shaded by surprisal."""
-        return shaded((p.text, p.logprob, p.rank) for p in self.positions)
-
-    def to_pandas(self) -> Any:
-        """A DataFrame, one row a token. Needs pandas."""
-        import pandas
-
-        return pandas.DataFrame(self.flat())
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -302,8 +271,8 @@ class Difference:
     ranks_changed: int
 
 
-@dataclass(frozen=True)
-class ComparisonReport:
+@dataclass(frozen=True, repr=False)
+class ComparisonReport(Displayed):
     """The same prompt's distribution under several variants of a model, the first the reference.
 
     `reports` list the same tokens in the same order: the union of every variant's top rows.
@@ -328,24 +297,6 @@ class ComparisonReport:
             ],
         }
 
-    def _repr_html_(self) -> str:
-        """The variants' probabilities side by side, as a notebook shows them."""
-        first = self.reports[0]
-        heads = [
-            "token",
-            *(f"{name} T={t:g}" for name in self.variants for t in first.temperatures),
-        ]
-        rows = [{row.token_id: row for row in report.rows} for report in self.reports]
-        body = [
-            [row.token]
-            + [f"{100 * p:.2f}%" for other in rows for p in other[row.token_id].probability]
-            for row in first.rows
-        ]
-        apart = [f"{difference.kl:.4f}" for difference in self.differences]
-        width = len(first.temperatures)
-        body.append(["KL, nats", *(cell for kl in apart for cell in [kl, *[""] * (width - 1)])])
-        return html_table(heads, body)
-
     def flat(self) -> list[dict[str, Any]]:
         """One record a variant, temperature and token."""
         return [
@@ -353,9 +304,3 @@ class ComparisonReport:
             for name, report in zip(self.variants, self.reports, strict=True)
             for row in report.flat()
         ]
-
-    def to_pandas(self) -> Any:
-        """A DataFrame of `flat`. Needs pandas."""
-        import pandas
-
-        return pandas.DataFrame(self.flat())

@@ -6,9 +6,11 @@ value except the seed. The numbers are defined in docs/METRICS.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from decodecli.display import Displayed
 
 # The numbers of a setting, in the order in which they are shown.
 METRICS = (
@@ -107,8 +109,8 @@ class SettingSummary:
     numbers: dict[str, Estimate]
 
 
-@dataclass(frozen=True, slots=True)
-class SweepSummary:
+@dataclass(frozen=True, slots=True, repr=False)
+class SweepSummary(Displayed):
     """A sweep in numbers.
 
     name: of the model. axes: the values of each axis that varies, seed and prompt aside, in grid order.
@@ -130,3 +132,41 @@ class SweepSummary:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def flat(self) -> list[dict[str, Any]]:
+        """One record a setting: its values, then each number with the ends of its interval."""
+        rows = []
+        for setting in self.settings:
+            row: dict[str, Any] = {**setting.setting, "task": setting.task, "cells": setting.cells}
+            for name, estimate in setting.numbers.items():
+                row |= {name: estimate.value}
+                row |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            rows.append(row)
+        return rows
+
+
+@dataclass(frozen=True, repr=False)
+class SweepResult(Displayed):
+    """A sweep in memory: its cells, and the numbers made of them."""
+
+    summary: SweepSummary
+    cells: tuple[CellRecord, ...]
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __iter__(self) -> Iterator[CellRecord]:
+        return iter(self.cells)
+
+    def __getitem__(self, index: int) -> CellRecord:
+        return self.cells[index]
+
+    def flat(self) -> list[dict[str, Any]]:
+        """One record a cell, its decoding values as columns of their own."""
+        rows = []
+        for cell in self.cells:
+            row = cell.as_dict()
+            for name in ("type", "segments", "logprobs"):
+                del row[name]
+            rows.append({**row.pop("params"), **row})
+        return rows

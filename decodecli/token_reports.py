@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from decodecli.records import html_table
+from decodecli.display import Displayed
 
 KINDS = ("normal", "byte", "special", "added", "unknown")
 
@@ -66,8 +66,8 @@ class Difference:
         return {"at": self.at, "given": self.given, "returned": self.returned}
 
 
-@dataclass(frozen=True)
-class TokenReport:
+@dataclass(frozen=True, repr=False)
+class TokenReport(Displayed):
     """A text and its tokens.
 
     source: "text", "chat" (`text` is what the template made of the message) or "ids" (`text` is what
@@ -157,32 +157,9 @@ class TokenReport:
         """One record a token."""
         return [row.as_dict() for row in self.rows]
 
-    def to_pandas(self) -> Any:
-        """A DataFrame, one row a token. Needs pandas."""
-        import pandas
 
-        return pandas.DataFrame(self.flat())
-
-    def _repr_html_(self) -> str:
-        """The table as a notebook shows it."""
-        heads = ["#", "id", "token", "text", "bytes", "kind", "characters"]
-        body = [
-            [
-                str(row.position),
-                str(row.token_id),
-                row.token,
-                row.text,
-                row.data.hex(" "),
-                row.kind,
-                f"{row.span[0]}–{row.span[1]}" if row.span else "",
-            ]
-            for row in self.rows
-        ]
-        return html_table(heads, body)
-
-
-@dataclass(frozen=True)
-class TokenReports:
+@dataclass(frozen=True, repr=False)
+class TokenReports(Displayed):
     """Several texts, or one under several tokenizers or with and without its special tokens.
 
     by: what tells them apart: "line", "model" or "bos"; reports of several lines come line by line.
@@ -220,12 +197,6 @@ class TokenReports:
             for number, report in enumerate(self.reports)
         ]
 
-    def to_pandas(self) -> Any:
-        """A DataFrame of `flat`. Needs pandas."""
-        import pandas
-
-        return pandas.DataFrame(self.flat())
-
 
 @dataclass(frozen=True, slots=True)
 class VocabularyRow:
@@ -249,8 +220,8 @@ class VocabularyRow:
         }
 
 
-@dataclass(frozen=True)
-class VocabularyReport:
+@dataclass(frozen=True, repr=False)
+class VocabularyReport(Displayed):
     """Tokens of a vocabulary of `size`, those asked for; `scripts` counts all of it."""
 
     model: str
@@ -271,27 +242,3 @@ class VocabularyReport:
     def flat(self) -> list[dict[str, Any]]:
         """One record a token."""
         return [row.as_dict() for row in self.rows]
-
-    def to_pandas(self) -> Any:
-        """A DataFrame, one row a token. Needs pandas."""
-        import pandas
-
-        return pandas.DataFrame(self.flat())
-
-    def _repr_html_(self) -> str:
-        """The table as a notebook shows it."""
-        heads = ["id", "token", "text", "bytes", "kind", "script"]
-        return html_table(
-            heads,
-            [
-                [
-                    str(row.token_id),
-                    row.token,
-                    row.text or "",
-                    row.data.hex(" "),
-                    row.kind,
-                    row.script,
-                ]
-                for row in self.rows
-            ],
-        )

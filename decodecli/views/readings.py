@@ -104,7 +104,7 @@ def position_lines(report: TextReport, style: Style) -> list[str]:
                 favourite = clip(style.token(position.favourite or ""), style.width - place - 58)
                 line += f"  {favourite} {percent(position.favourite_probability)}"
         lines.append(line)
-    return [*lines, "", *_whole(report, style.width)]
+    return [*lines, "", *whole_text_facts(report, style.width)]
 
 
 def _joined(parts: Sequence[str], width: int) -> list[str]:
@@ -118,7 +118,8 @@ def _joined(parts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def _whole(report: TextReport, width: int) -> list[str]:
+def whole_text_facts(report: TextReport, width: int = 10_000) -> list[str]:
+    """How probable the text is as a whole."""
     if report.mean_logprob is None:
         return ["one token alone has no probability: nothing stands before it"]
     parts = [

@@ -156,7 +156,8 @@ def _plan(style: Style, rank: int) -> tuple[Layout, str]:
 def _title(step: Step, columns: Layout, style: Style) -> str:
     """` 1  ␣Tokyo     rank 1 · kept 41 of 4,096 · H 1.02 → 1.90`, cut to what fits."""
     entropy = f"H {numbers.entropy(step.entropy)} → {numbers.entropy(step.final_entropy)}"
-    kept, of = f"kept {count(step.kept)}", f" of {count(style.vocab_size)}"
+    kept = f"kept {count(step.kept)}"
+    of = f" of {count(style.vocab_size)}" if style.vocab_size else ""
     rank = f"rank {count(step.rank)} · "
     index = f"{step.index + 1:>2}"
     room = style.width - len(index) - 3 - 6

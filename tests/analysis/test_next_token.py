@@ -229,7 +229,7 @@ def test_a_notebook_shows_texts_and_comparisons_harmlessly(llama_lm):
     found = {name: next_token(llama_lm, "x", [0.5, 1.0], rows=2) for name in ("one", "two")}
     report = compare("model", found, lambda name, tokens: found[name][0])
     html = report._repr_html_()
-    assert html.count("<th>") == 5
+    assert html.count("<th") - html.count("<thead") == 5
     assert "KL" in html
 
 
@@ -237,6 +237,6 @@ def test_a_run_in_a_notebook_is_shaded_text_and_a_table_a_step(llama_lm):
     pytest.importorskip("pandas", reason="pandas is not installed")
     run = generate(llama_lm, "<i>x", SamplingParams(max_new_tokens=3, seed=0))
     assert "<i>" not in run._repr_html_()
-    assert run.steps[0]._repr_html_().count("<tr>") == 1 + len(run.steps[0].candidates)
+    assert run.steps[0]._repr_html_().count("<tr") == 1 + len(run.steps[0].candidates)
     assert len(run.to_pandas()) == 3
     assert list(run.steps[0].to_pandas().token_id) == [c.token_id for c in run.steps[0].candidates]

@@ -1,0 +1,296 @@
+"""The short forms that stand at the top of the package: a name loads the model, keywords are settings.
+
+    run = decodecli.generate("builtin", "The capital of Japan is", temperature=0.7, seed=1)
+
+A model is a name or path, which is loaded for the one call, or what `decodecli.load` returned, which
+serves many. Decoding keywords are `SamplingParams`' fields; with `params` given too, they override it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from decodecli.errors import UsageError
+from decodecli.settings import LoadParams, SamplingParams
+
+if TYPE_CHECKING:
+    from decodecli.embed_reports import EmbedReport
+    from decodecli.engine.loading import LanguageModel
+    from decodecli.records import Run, Step
+    from decodecli.reports import DistributionReport
+    from decodecli.sweep_reports import SweepResult
+    from decodecli.token_reports import TokenReport
+
+_SAMPLING = tuple(field.name for field in fields(SamplingParams))
+_LOADING = tuple(field.name for field in fields(LoadParams))
+_NO_FILTERS = ("temperature", "max_new_tokens", "stop", "seed")
+
+
+def decode(
+    model: LanguageModel | LoadParams | str | Path,
+    prompt: str | Sequence[int],
+    params: SamplingParams | None = None,
+    *,
+    candidates: int = 10,
+    bos: bool | None = None,
+    **settings: Any,
+) -> Iterator[Step]:
+    """Generate after `prompt`, one `Step` at a time. The arguments are those of `generate`.
+
+    Closing the iterator early frees what it holds.
+    """
+    from decodecli.engine import decode as engine
+
+    wanted = sampling(params, settings)
+    return engine.decode(_loaded(model), prompt, wanted, candidates=candidates, bos=bos)
+
+
+def generate(
+    model: LanguageModel | LoadParams | str | Path,
+    prompt: str | Sequence[int],
+    params: SamplingParams | None = None,
+    *,
+    candidates: int = 10,
+    bos: bool | None = None,
+    **settings: Any,
+) -> Run:
+    """Generate after `prompt` to the end: header, steps and summary.
+
+    >>> run = generate("builtin", "Once upon a time", temperature=0.7, seed=1)
+    >>> run[3].token, len(run), run.text
+
+    Args:
+        model: a name or path, or what `load` returned.
+        prompt: text or token ids.
+        params: the decoding settings; keywords override them.
+        candidates: how many rows a step lists.
+        bos: whether the tokenizer's special tokens are added; None does as the tokenizer does.
+        settings: `SamplingParams`' fields: temperature, top_p, seed, max_new_tokens …
+
+    Raises:
+        UsageError: an unknown keyword (the nearest is named), a value out of range.
+        LoadError, PromptError, DecodeError: as `load` and decoding raise them.
+    """
+    from decodecli.engine import decode as engine
+
+    wanted = sampling(params, settings)
+    return engine.generate(_loaded(model), prompt, wanted, candidates=candidates, bos=bos)
+
+
+def next_token(
+    model: LanguageModel | LoadParams | str | Path,
+    prompt: str | Sequence[int],
+    temperature: float | Sequence[float] = 1.0,
+    *,
+    rows: int = 10,
+    tokens: Sequence[str | int] = (),
+    target: str | int | None = None,
+    bos: bool | None = None,
+    **settings: Any,
+) -> DistributionReport:
+    """The distribution of the token after `prompt`, at one temperature or several.
+
+    >>> print(next_token("builtin", "The capital of Japan is", [0.4, 1.0, 1.6], top_p=0.9))
+
+    Args:
+        rows: how many of the highest logits to list.
+        tokens: texts or token ids to list in any case, by their first token.
+        target: the token whose cross-entropy is wanted.
+        settings: penalties and filters, as in `SamplingParams`.
+
+    Raises:
+        UsageError, LoadError, PromptError, DecodeError: as `generate`.
+    """
+    from decodecli.analysis.next_token import next_token as answer
+
+    params = sampling(None, settings, without=_NO_FILTERS)
+    return answer(
+        _loaded(model),
+        prompt,
+        _several(temperature),
+        params=params,
+        rows=rows,
+        tokens=tokens,
+        target=target,
+        bos=bos,
+    )[0]
+
+
+def softmax(
+    numbers: Mapping[str, float] | Sequence[tuple[str, float]] | Sequence[float],
+    temperature: float | Sequence[float] = 1.0,
+    *,
+    kind: str = "logit",
+    target: str | None = None,
+    **settings: Any,
+) -> DistributionReport:
+    """The distribution of a few numbers, at one temperature or several; no model is needed.
+
+    >>> print(softmax({"day": 5.0, "space": 2.2}, [0.5, 1.0]))
+
+    Args:
+        numbers: token → number, pairs, or numbers alone (named by their place).
+        kind: what the numbers are: "logit", "probability" or "energy".
+        target: the token whose cross-entropy is wanted.
+        settings: filters, as in `SamplingParams`.
+
+    Raises:
+        UsageError: nothing to work on, a number that is none, an unknown keyword.
+    """
+    from decodecli.analysis.given import softmax as answer
+
+    params = sampling(
+        None, settings, without=(*_NO_FILTERS, "repetition_penalty", "no_repeat_ngram_size")
+    )
+    given = dict(numbers) if isinstance(numbers, Mapping) else numbers
+    return answer(given, _several(temperature), kind=kind, target=target, params=params)
+
+
+def tokenize(
+    text: str, model: LanguageModel | str | Path = "builtin", *, bos: bool | None = None
+) -> TokenReport:
+    """The tokens of a text, with their bytes and places.
+
+    Raises:
+        LoadError: there is no such tokenizer. PromptError: the text cannot be encoded.
+    """
+    from decodecli.analysis import tokenizer as tokenizers
+    from decodecli.analysis.tokenization import tokenize as answer
+
+    if isinstance(model, str | Path):
+        return answer(text, str(model), bos)
+    return answer(text, tokenizers.wrap(model.tokenizer, model.info.name), bos)
+
+
+def embed(
+    words: Sequence[str] | Mapping[str, Sequence[str]],
+    model: LanguageModel | LoadParams | str | Path = "builtin",
+    *,
+    output: bool = False,
+    space: bool | None = None,
+    nearest: int = 0,
+) -> EmbedReport:
+    """Vectors of words in a model's embedding matrix, and how near they are to each other.
+
+    >>> print(embed(["king", "queen", "king - man + woman"], nearest=5))
+
+    Args:
+        words: words and expressions, or groups of them by name.
+        output: the unembedding in place of the input embeddings.
+        space: whether a space before each word is meant; None: where its script has spaces.
+        nearest: how many of the nearest tokens to list for each vector.
+
+    Raises:
+        UsageError: a word that is empty, given twice or unknown.
+        LoadError: the model or its matrix is missing or cannot be read.
+    """
+    from decodecli.analysis.embedding import embed as answer
+
+    if not isinstance(model, str | Path | LoadParams):
+        if model.checkpoint is None:
+            raise UsageError(
+                "embed reads a model's files, and this one was wrapped", "give its name or folder"
+            )
+        model = str(model.checkpoint.folder)
+    return answer(words, model, output=output, space=space, nearest=nearest)[0]
+
+
+def sweep(
+    model: LanguageModel | LoadParams | str | Path,
+    prompts: str | Iterable[str],
+    *,
+    seeds: int | Iterable[int] = range(5),
+    batch_size: int = 16,
+    **settings: Any,
+) -> SweepResult:
+    """Every setting with every prompt and seed, in memory; `decodecli sweep` keeps its cells in files.
+
+    >>> print(sweep("builtin", "Once upon a time", temperature=[0.2, 0.7, 1.0], seeds=range(5)))
+
+    Args:
+        prompts: one text or several.
+        batch_size: how many cells are decoded at once.
+        settings: `SamplingParams`' fields and `bos`, each one value or a list of values.
+
+    Raises:
+        UsageError, LoadError, PromptError, DecodeError: as `generate`.
+    """
+    from decodecli.sweep.grid import plan
+    from decodecli.sweep.prompts import gather_prompts
+    from decodecli.sweep.run import run_cells
+    from decodecli.sweep.summary import summarise
+    from decodecli.sweep_reports import SweepResult
+
+    _check_names(settings, ("seed",), also=("bos",))
+    values = {
+        name: list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+        for name, value in settings.items()
+    }
+    values["seeds"] = [seeds] if isinstance(seeds, int) else list(seeds)
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    grid = plan(values, gather_prompts(texts))
+    lm = _loaded(model)
+    outcomes = run_cells(lm, grid, batch_size=batch_size)
+    records = sorted((outcome.record for outcome in outcomes), key=lambda record: record.index)
+    summary = summarise(
+        lm.info.name, grid.varying, grid.seeds, len(grid.prompts), len(grid), records
+    )
+    return SweepResult(summary, tuple(records))
+
+
+def sampling(
+    params: SamplingParams | None, settings: Mapping[str, Any], without: Sequence[str] = ()
+) -> SamplingParams:
+    """`params` with keywords in place of its values; `without` names those that have no place here.
+
+    Raises:
+        UsageError: an unknown keyword, with the nearest known one; a value out of range.
+    """
+    _check_names(settings, without)
+    if params is not None and not isinstance(params, SamplingParams):
+        raise UsageError(
+            f"params must be SamplingParams, got {type(params).__name__}",
+            "give settings by name: temperature=0.7, seed=1",
+        )
+    return replace(params or SamplingParams(), **settings)
+
+
+def _check_names(
+    settings: Mapping[str, Any], without: Sequence[str] = (), also: Sequence[str] = ()
+) -> None:
+    known = [name for name in (*_SAMPLING, *also) if name not in without]
+    for name in settings:
+        if name in known:
+            continue
+        if name == "greedy":
+            hint = "temperature=0 is greedy decoding"
+        elif name in _LOADING:
+            hint = f"it belongs to the model: decodecli.load(name, {name}=…)"
+        else:
+            from decodecli.config import nearest
+
+            near = nearest(name, known)
+            hint = f"did you mean {near}?" if near else "known are " + ", ".join(known)
+        raise UsageError(f"unknown keyword {name!r}", hint)
+
+
+def _several(temperature: float | Sequence[float]) -> tuple[float, ...]:
+    if isinstance(temperature, int | float):
+        return (temperature,)
+    try:
+        return tuple(float(value) for value in temperature)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"temperature must be a number or several, got {temperature!r}", "as 0.7, or [0.4, 1]"
+        ) from None
+
+
+def _loaded(model: LanguageModel | LoadParams | str | Path) -> LanguageModel:
+    if not isinstance(model, str | Path | LoadParams):
+        return model
+    from decodecli.engine.loading import load
+
+    return load(model)
