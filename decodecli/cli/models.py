@@ -8,6 +8,7 @@ import typer
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
+from decodecli.cli.usage import Command, Group
 
 if TYPE_CHECKING:
     from decodecli.engine.cache_files import CacheEntry
@@ -262,7 +263,7 @@ def _entry_line(entry: CacheEntry) -> str:
     return f"  {_gib(entry.bytes):>7} GiB  {made}  {what}"
 
 
-app = typer.Typer(rich_markup_mode="rich", invoke_without_command=True)
+app = typer.Typer(cls=Group, rich_markup_mode="rich", invoke_without_command=True)
 app.callback()(streams.guarded(models))
-app.command()(streams.guarded(fit))
-app.command()(streams.guarded(cache))
+app.command(cls=Command)(streams.guarded(fit))
+app.command(cls=Command)(streams.guarded(cache))

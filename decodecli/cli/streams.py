@@ -44,12 +44,12 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
                 import traceback
 
                 traceback.print_exc()
-            raise typer.Exit(_tell_error(error)) from None
+            raise typer.Exit(tell_error(error)) from None
 
     return run
 
 
-def _tell_error(error: Exception) -> int:
+def tell_error(error: Exception) -> int:
     """Say what went wrong; returns the exit code."""
     if isinstance(error, DecodecliError):
         tell(f"Error: {error.message}", error.hint)
@@ -109,11 +109,11 @@ def _wrapped(text: str, width: int | None) -> str:
 
 
 def printable(text: str) -> str:
-    """No character that could steer the terminal, nothing that the stream cannot encode."""
-    from decodecli.views.visible import safe_text
+    """No character that could steer the terminal or hide, nothing that the stream cannot encode."""
+    from decodecli.views.visible import spelt_out
 
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    return safe_text(text).encode(encoding, "replace").decode(encoding)
+    return spelt_out(text).encode(encoding, "replace").decode(encoding)
 
 
 def write_stdout(text: str) -> None:

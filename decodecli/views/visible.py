@@ -100,6 +100,15 @@ def safe_text(text: str) -> str:
     return _STEERING.sub(lambda match: _picture(match[0]) or "", text)
 
 
+def spelt_out(text: str) -> str:
+    """A message as it may be written to a terminal: lines kept, and beside what `safe_text` replaces,
+    every character without a shape (a zero-width space, a joiner) spelt `<U+200B>`: what a message
+    quotes may be told apart by it."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in " \n\t▁" else _picture(c) or c for c in text)
+
+
 def one_line(text: str) -> str:
     """`safe_text` with newlines and tabs shown as signs: for names and titles."""
     return safe_text(text).replace("\n", NEWLINE).replace("\t", TAB)

@@ -107,15 +107,6 @@ class Result:
             assert word.lower() in self.err.lower(), f"{word!r} is not in: {self.err}"
         return self
 
-    def rejected(self, option: str) -> Result:
-        """Check that the option parser itself refused a value, naming the option."""
-        assert self.code == 2
-        assert self.raw == b""
-        assert "Traceback" not in self.err
-        assert option in self.err, self.err
-        assert "valid" in self.err, self.err
-        return self
-
 
 class Bytes(io.BytesIO):
     """A byte stream that acts up from its `after`-th write on, if told to; it knows its flushes."""
