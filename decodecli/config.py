@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from decodecli.settings import (
 
 ENVIRONMENT = "DECODECLI_"
 _NOT_OPTIONS = {"DECODECLI_DEBUG", "DECODECLI_CACHE"}
+# Trust in a model's files is the user's word: flag, environment or own file, none that travels with data.
+TRUST = ("trust_remote_code", "allow_pickle")
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -159,7 +161,7 @@ def resolve(
     given = {name: value for name, value in flags.items() if value is not None}
     from_env, notices = _from_environment(environ, expressions)
     user_file = user_config_path()
-    user = read_toml(user_file, user_file.name) if user_file.is_file() else {}
+    user = read_toml(user_file, user_file.name, trusted=True) if user_file.is_file() else {}
     first = [("flag", given), ("env", from_env)]
     config_name = _first(first, "config")
     config = read_toml(_existing(config_name), str(config_name)) if config_name else {}
@@ -271,20 +273,39 @@ def _parse(name: str, text: str, variable: str) -> Any:
     return (text,) if kind == "list" else text
 
 
-def read_toml(path: Path, name: str, also: tuple[str, ...] = ()) -> dict[str, Any]:
+def check_trust(keys: Iterable[str], name: str) -> None:
+    """Raise UsageError where a file that travels with data asks for trust in a model's files."""
+    for key in TRUST:
+        if key in keys:
+            raise UsageError(
+                f"{name} sets {key}, which only you can",
+                f"take that line out; if you trust the model, add {flag_name(key)}",
+            )
+
+
+def read_toml(
+    path: Path, name: str, also: tuple[str, ...] = (), *, trusted: bool = False
+) -> dict[str, Any]:
     """A flat TOML file of options, checked for unknown keys and kinds.
 
+    Args:
+        also: further keys, passed on as they are. trusted: whether the file may set `TRUST`.
+
     Raises:
-        UsageError: it cannot be read, is no TOML, or has an unknown key (the nearest is named).
+        UsageError: it cannot be read, is no TOML, has an unknown key (the nearest is named), or one of
+            `TRUST`.
     """
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}", "check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
+        why = "it is nested too deep" if isinstance(error, RecursionError) else error
         raise UsageError(
-            f"{name} is not valid TOML: {error}", "write lines like top_p = 0.9"
+            f"{name} is not valid TOML: {why}", "write lines like top_p = 0.9"
         ) from None
+    if not trusted:
+        check_trust(found, name)
     values: dict[str, Any] = {}
     for key, value in found.items():
         if key in also:

@@ -170,6 +170,24 @@ def test_a_flag_may_replace_a_value_out_of_range(layers):
     assert layers(flag={"top_p": 0.9}, user={"top_p": 7.0}).sampling().top_p == 0.9
 
 
+@pytest.mark.parametrize("name", ["trust_remote_code", "allow_pickle"])
+def test_trust_in_a_models_files_is_the_users_word_alone(layers, name):
+    for value in (True, False):
+        with pytest.raises(UsageError, match=f"sets {name}"):
+            layers(config={name: value})
+    for layer in ("flag", "env", "user"):
+        found = layers(**{layer: {name: True}})
+        assert found.values[name] is True
+        assert found.sources[name] == layer
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "top_k = " + "9" * 10_000])
+def test_a_file_that_no_parser_can_read_is_refused(tmp_path, text):
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(UsageError, match="not valid TOML"):
+        resolve({"config": str(tmp_path / "c.toml")}, {})
+
+
 def test_no_user_file_is_no_error():
     assert not user_config_path().exists()
     assert resolve({}, {}).sources["top_k"] == "default"

@@ -81,6 +81,7 @@ def compare(
 
       decodecli compare runs --format json | jq '.blocks[0].cells[] | [.label, .parts_at]'
     """
+    import os
     from pathlib import Path
 
     from decodecli.settings import check_choice, check_positive
@@ -89,7 +90,7 @@ def compare(
     check_choice("format", form, FORMATS)
     check_choice("columns", side, COLUMNS)
     most = MOST_SHOWN if limit is None else check_positive("limit", limit, "0 shows all", lowest=0)
-    place = Path(folder).expanduser()
+    place = Path(os.path.expanduser(folder))
     wanted = wanted_values([*(at or ()), *([f"seed={seed}"] if seed is not None else [])])
     chosen = chosen_cells(place, prompt or (), wanted, most)
     if not chosen.records:
@@ -206,13 +207,15 @@ def _has(record: CellRecord, name: str, values: set[Any]) -> bool:
 
 
 def _model_of(place: Path) -> dict[str, Any] | None:
+    import os
     from dataclasses import fields
 
     from decodecli.settings import LoadParams
     from decodecli.sweep.asked import read_found
 
-    asked = read_found(place if place.is_dir() else place.parent)
-    if asked is None or (place.is_file() and place.name != "runs.jsonl"):
+    is_folder = os.path.isdir(place)  # unlike Path's, never raises
+    asked = read_found(place if is_folder else place.parent)
+    if asked is None or not (is_folder or place.name == "runs.jsonl"):
         return None
     options = {item.name for item in fields(LoadParams)}
     return {name: value for name, value in asked.values.items() if name in options}
@@ -220,25 +223,35 @@ def _model_of(place: Path) -> dict[str, Any] | None:
 
 def _cells(place: Path) -> Iterator[CellRecord]:
     """The cells of a sweep's folder, or of a file of cells."""
+    import os
+
     from decodecli.errors import DecodecliError, UsageError
     from decodecli.sweep.asked import NAME, asked_grid, read_found
+    from decodecli.sweep.axes import shortened
+    from decodecli.sweep.cell_lines import read_lines, read_records
     from decodecli.sweep.grid import as_asked
-    from decodecli.sweep.store import RUNS, read_lines, read_records
+    from decodecli.sweep.store import RUNS
 
-    if place.is_file():
+    if os.path.isfile(place):
         if place.name == RUNS and (place.parent / NAME).is_file():
             yield from _cells(place.parent)
             return
+        first = True
         try:
-            yield from read_lines(place)
+            for record in read_lines(place):
+                first = False
+                yield record
         except DecodecliError as error:
+            if not first:
+                raise
             hint = "give a sweep's folder, or what --format jsonl wrote"
             raise UsageError(error.message, hint) from None
         return
-    if not place.is_dir() or read_found(place) is None:
-        what = "is no folder of a sweep" if place.is_dir() else "is not there"
-        raise UsageError(f"{place} {what}", "give what decodecli sweep --out made")
-    yield from as_asked(asked_grid(place), read_records(place))
+    if not os.path.isdir(place) or read_found(place) is None:
+        what = "is not the folder of a sweep" if os.path.lexists(place) else "is not there"
+        raise UsageError(f"{shortened(place)} {what}", "give what decodecli sweep --out made")
+    grid = asked_grid(place)
+    yield from as_asked(grid, read_records(place, grid))
 
 
 def _nothing_found(

@@ -12,8 +12,8 @@ from decodecli.cli import streams
 from decodecli.cli.reporting import style_of, write_lines
 from decodecli.cli.sweep_plan import Plan
 from decodecli.records import to_json_line
+from decodecli.sweep.cell_lines import read_records
 from decodecli.sweep.grid import Grid, Size, describe
-from decodecli.sweep.store import read_records
 from decodecli.views.sweep_common import constants, shortened
 from decodecli.views.sweep_data import setting_name, spelt, value_name
 from decodecli.views.visible import clip, one_line
@@ -39,7 +39,7 @@ def show_plan(plan: Plan, rate: float | None, rate_of: str = "") -> None:
         return
     done = 0
     if plan.folder is not None:
-        done = sum(record.error is None for record in read_records(plan.folder))
+        done = sum(record.error is None for record in read_records(plan.folder, plan.grid))
     style = style_of(sys.stdout)
     lines = spelt(plan_lines(plan, done, rate, rate_of), style)
     if streams.is_terminal(sys.stdout):

@@ -18,7 +18,7 @@ from decodecli.cli.sweep import DECODING, FORMATS
 from decodecli.config import Effective, OutputParams, SweepParams, from_source, resolve
 from decodecli.errors import UsageError
 from decodecli.settings import SEED_LIMIT, LoadParams, check_choice, flag_name
-from decodecli.sweep.asked import asked_path, read_found
+from decodecli.sweep.asked import read_asked, read_found
 from decodecli.sweep.cells import Prompt
 from decodecli.sweep.grid import Grid, GridFile, plan, read_grid, zip_group
 from decodecli.sweep.prompts import gather_prompts, parse_prompts
@@ -120,7 +120,7 @@ def _asked_before(out: str) -> GridFile | None:
     found = read_found(folder)
     if found is None:
         return None
-    asked = read_grid(asked_path(folder))
+    asked = read_asked(folder)
     ways = {name: True for name in ("exact", "traces") if found.about.get(name)}
     return replace(asked, values={**asked.values, **ways})
 
@@ -207,7 +207,7 @@ def _seeded(effective: Effective, folder: Path | None, notices: list[str]) -> di
     if values["seed"] is None:
         before = None if folder is None else read_found(folder)
         if before is not None and folder is not None:
-            values["seed"] = read_grid(asked_path(folder)).values["seed"]
+            values["seed"] = read_asked(folder).values["seed"]
         else:
             values["seed"] = secrets.randbelow(SEED_LIMIT)
             notices.append(f"no seed was given; every cell draws with {values['seed']}")

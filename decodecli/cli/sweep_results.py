@@ -10,8 +10,9 @@ from decodecli.cli import streams
 from decodecli.cli.compare import MOST_SHOWN
 from decodecli.cli.sweep_plan import Plan
 from decodecli.sweep.asked import NAME, read_found
+from decodecli.sweep.cell_lines import read_records
 from decodecli.sweep.grid import as_asked
-from decodecli.sweep.store import RUNS, read_records, write_whole
+from decodecli.sweep.store import RUNS, write_whole
 from decodecli.sweep.summary import summarise
 from decodecli.sweep_reports import SweepSummary
 
@@ -21,7 +22,7 @@ def summary_of(plan: Plan, folder: Path) -> SweepSummary:
     found = read_found(folder)
     name = str(found.model.get("name", plan.load.model)) if found else plan.load.model
     grid = plan.grid
-    records = as_asked(grid, read_records(folder))
+    records = as_asked(grid, read_records(folder, grid))
     return summarise(name, grid.varying, grid.seeds, len(grid.prompts), len(grid), records)
 
 
@@ -68,7 +69,7 @@ def _write_page(plan: Plan, folder: Path, summary: SweepSummary, pictures: list[
     """`report.html`: the numbers, the pictures, texts, and what was asked."""
     from decodecli.views.sweep_report import report_html
 
-    records = as_asked(plan.grid, read_records(folder))
+    records = as_asked(plan.grid, read_records(folder, plan.grid))
     finished = (record for record in records if record.error is None)
     toml = (folder / NAME).read_text(encoding="utf-8")
     write_whole(folder / "report.html", report_html(summary, finished, pictures, toml))

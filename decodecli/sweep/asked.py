@@ -7,6 +7,7 @@ It is a grid file, so that `--grid DIR/sweep.toml` asks for the same cells again
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import os
@@ -18,10 +19,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from decodecli.config import check_trust
 from decodecli.engine.checkpoint import Checkpoint
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.settings import LoadParams
-from decodecli.sweep.grid import Grid, plan, read_grid
+from decodecli.sweep.grid import Grid, GridFile, plan, read_grid
 from decodecli.sweep.spelling import spelt
 
 NAME = "sweep.toml"
@@ -29,6 +31,10 @@ PENDING = ".extended.toml"  # what will be called so: see `growing`
 TABLE = "sweep"  # in the file: what is no part of the grid
 _SAMPLE = 2**16  # bytes of each of a weight file's samples
 _PACKAGES = ("torch", "transformers")
+_RESTORE = "put back what the sweep wrote there, or begin again in a new folder"
+_KINDS: dict[str, type] = {"exact": bool, "traces": bool, "model": dict, "versions": dict}
+_COUNTS = ("parameters", "vocab_size")
+_FASTEST = 1e12  # tokens a second
 _OPTIONS = frozenset(item.name for item in fields(LoadParams))
 
 
@@ -88,7 +94,7 @@ class Asked:
         about = found.about
         return replace(
             self,
-            options={k: v for k, v in found.values.items() if k in _OPTIONS},
+            options={k: v for k, v in found.values.items() if k in _OPTIONS and isinstance(v, str)},
             model={**self.model, **about.get("model", {})},
             exact=self.exact and bool(about.get("exact")),
             traces=self.traces and bool(about.get("traces")),
@@ -126,44 +132,85 @@ class Found:
 def asked_path(folder: Path) -> Path:
     """The file that says what a folder was asked."""
     pending = folder / PENDING
-    return pending if pending.exists() else folder / NAME
+    return pending if os.path.exists(pending) else folder / NAME
+
+
+def read_asked(folder: Path) -> GridFile:
+    """What a folder was asked, as a grid file.
+
+    Raises:
+        DecodecliError: it is none that this program knows.
+    """
+    path = asked_path(folder)
+    try:
+        return read_grid(path)
+    except UsageError as error:
+        raise DecodecliError(f"{error.message} (in {folder})", _RESTORE) from None
 
 
 def asked_grid(folder: Path) -> Grid:
     """The grid that a folder was asked.
 
     Raises:
-        UsageError: it is none that this program knows.
+        DecodecliError: it is none that this program knows.
     """
-    file = read_grid(asked_path(folder))
-    return plan(file.values, file.prompts, file.zip_groups, description=file.description)
+    file = read_asked(folder)
+    try:
+        return plan(file.values, file.prompts, file.zip_groups, description=file.description)
+    except UsageError as error:
+        raise DecodecliError(f"{asked_path(folder)}: {error.message}", _RESTORE) from None
 
 
 def read_found(folder: Path) -> Found | None:
     """What `folder` was asked, None where it has no `sweep.toml`.
 
     Raises:
-        UsageError: the file is there but was not written by a sweep.
-        DecodecliError: it cannot be read.
+        UsageError: the file is there but was not written by a sweep, or asks for trust in the model.
+        DecodecliError: it cannot be read, or a value in it is of another kind.
     """
     path = asked_path(folder)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would wait for ever
+            raise OSError(0, "it is not a file")
         found = tomllib.loads(path.read_text(encoding="utf-8"))
         about = found.pop(TABLE)
         whole = isinstance(about["fingerprint"], str) and isinstance(about["cells"], int)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
         raise DecodecliError(
             f"{path} cannot be read: {error.strerror}", "check the path"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise UsageError(
             f"{path} was not written by a sweep", "give --out a folder that is new or empty"
         )
+    check_trust(found, str(path))
+    bad = _bad_key(about)
+    if bad is not None:
+        raise DecodecliError(f"{path}: {bad} in [{TABLE}] cannot be read", _RESTORE)
     return Found(found, about)
+
+
+def _bad_key(about: Mapping[str, Any]) -> str | None:
+    """The first key of the table whose value is not as a sweep writes it."""
+    for name, kind in _KINDS.items():
+        if not isinstance(about.get(name, kind()), kind):
+            return name
+    for table in ("model", "versions"):
+        for name, value in about.get(table, {}).items():
+            if not isinstance(value, int if name in _COUNTS else str):
+                return f"{table}.{name}"
+    started, rate = about.get("started"), about.get("tokens_per_second", 0)
+    if started is not None and not isinstance(started, datetime):
+        return "started"
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < _FASTEST:
+        return "tokens_per_second"
+    return None
 
 
 def check_same_grid(found: Found, asked: Asked, folder: Path, extend: bool = False) -> None:
@@ -202,7 +249,7 @@ def _holds(grid: Grid, folder: Path) -> bool:
     """Whether every cell that a folder was asked is in `grid`."""
     try:
         before = asked_grid(folder)
-    except UsageError:
+    except DecodecliError:
         return False
     return grid.holds(before)
 

@@ -35,6 +35,7 @@ from decodecli.sweep_reports import CellRecord
 MOST_CELLS = 10_000_000
 # Keys of a grid file beside the options'; `sweep` is the table that a finished sweep adds of itself.
 _OWN_KEYS = ("prompts", "seeds", "zip", "description", "sweep")
+_MISSING = object()
 _ZIP_HINT = 'write zip = [["temperature", "top_p"]]'
 _PROMPTS_HINT = 'write prompts = ["The capital of Japan is"] or prompts = "file.jsonl"'
 
@@ -102,12 +103,30 @@ class Grid:
         place = index + len(self) if index < 0 else index
         if not 0 <= place < len(self):
             raise IndexError(f"cell {index} of {len(self)}")
-        values, rest = dict[str, Any](), place
+        prompt, values = self._at(place)
+        bos = values.pop("bos")
+        return Cell(place, prompt, SamplingParams(**values), bos)
+
+    def _at(self, index: int) -> tuple[Prompt, dict[str, Any]]:
+        """The prompt and the decoding values of a cell."""
+        values, rest = dict[str, Any](), index
         for dimension in reversed(self.dimensions):
             rest, row = divmod(rest, len(dimension))
             values.update(zip(dimension.names, dimension.rows[row], strict=True))
-        bos = values.pop("bos")
-        return Cell(place, self.prompts[rest], SamplingParams(**values), bos)
+        return self.prompts[rest], values
+
+    def differs(self, record: CellRecord) -> str | None:
+        """What a record has otherwise than the cell of its number: "prompt" or an option; None if it is
+        that cell's. A record has what `bos` came to where it was left to the tokenizer."""
+        prompt, values = self._at(record.index)
+        if (record.prompt_id, record.prompt, record.task) != (prompt.id, prompt.text, prompt.task):
+            return "prompt"
+        for name, value in values.items():
+            found = record.params.get(name, _MISSING)
+            found = tuple(found) if isinstance(found, list) else found
+            if found != value and not (name == "bos" and value is None and found is not _MISSING):
+                return name
+        return None
 
     def __iter__(self) -> Iterator[Cell]:
         return map(self.__getitem__, range(len(self)))

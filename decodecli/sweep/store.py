@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +29,9 @@ from decodecli.records import to_json_line
 from decodecli.sweep import asked as a
 from decodecli.sweep import files
 from decodecli.sweep.asked import Asked, Found
-from decodecli.sweep.growing import RUNS, TRACES, finish, grow, runs_path
+from decodecli.sweep.axes import shortened
+from decodecli.sweep.cell_lines import read_records, scan
+from decodecli.sweep.growing import RUNS, TRACES, finish, grow
 from decodecli.sweep_reports import CellRecord
 
 LOCK = ".lock"
@@ -175,7 +176,7 @@ class Store:
         """Read what is there, cut off what is torn, drop what failed, and open for appending."""
         path = self.folder / RUNS
         failed, end, torn = 0, 0, False
-        for line in _scan(path, len(self._finished)):
+        for line in scan(path, self.asked.grid):
             if line.record is None:
                 torn = True
             elif line.record.error is not None:
@@ -184,7 +185,7 @@ class Store:
                 self._finished[line.record.index] = 1
             end = end if torn else line.end
         if failed:
-            files.write_whole(path, (line.data for line in _scan(path) if line.is_finished))
+            files.write_whole(path, (line.data for line in scan(path) if line.is_finished))
             cells = (
                 "1 cell that failed runs" if failed == 1 else f"{failed:,} cells that failed run"
             )
@@ -248,7 +249,7 @@ def _extend(folder: Path, asked: Asked) -> str:
     places: dict[int, int] = {}  # of the finished cells, before and after
 
     def lines() -> Iterator[bytes]:
-        for line in _scan(folder / RUNS, len(old)):
+        for line in scan(folder / RUNS, old):
             if not line.is_finished or line.record is None or line.record.index in places:
                 continue
             place = asked.grid.place(old[line.record.index])
@@ -274,7 +275,7 @@ def look_into(folder: Path, asked: Asked, extend: bool = False) -> Found | None:
         UsageError: it holds something else, or lies in another sweep's folder.
         DecodecliError: it cannot be read.
     """
-    if not folder.is_dir() and os.path.lexists(folder):
+    if not os.path.isdir(folder) and os.path.lexists(folder):
         raise UsageError(f"--out {folder} is no folder", "give a folder that is new or empty")
     for parent in folder.resolve().parents:
         if os.path.isfile(parent / a.NAME) and os.path.isfile(parent / RUNS):
@@ -319,74 +320,6 @@ def _check_empty(folder: Path) -> None:
             f"--out {folder} holds other files ({sorted(other)[0]}) and no {a.NAME}",
             "give a folder that is new, empty, or a sweep's",
         )
-
-
-@dataclass(frozen=True)
-class _Scanned:
-    """A line of `runs.jsonl` as it stands there; no record for an end that is torn."""
-
-    record: CellRecord | None
-    data: bytes
-    end: int
-
-    @property
-    def is_finished(self) -> bool:
-        return self.record is not None and self.record.error is None
-
-
-def read_records(folder: Path) -> Iterator[CellRecord]:
-    """The cells of a sweep that ended, as they lie in its folder; a torn end is passed over.
-
-    Raises:
-        DecodecliError: a line is no cell.
-    """
-    return read_lines(runs_path(folder))
-
-
-def read_lines(path: Path) -> Iterator[CellRecord]:
-    """The same from a file of such lines, as a saved `--format jsonl` is one."""
-    seen: set[int] = set()
-    for line in _scan(path):
-        if line.record is not None and line.record.index not in seen:
-            seen.add(line.record.index)
-            yield line.record
-
-
-def _scan(path: Path, cells: int | None = None) -> Iterator[_Scanned]:
-    """Every line, the torn end last. A line is torn when it does not end, or holds the zeros that a
-    power failure leaves; what follows zeros was not synced either."""
-    end = 0
-    try:
-        with path.open("rb") as file:
-            for number, data in enumerate(file, start=1):
-                end += len(data)
-                if not data.endswith(b"\n") or b"\0" in data:
-                    yield _Scanned(None, data, end)
-                    return
-                yield _Scanned(_parsed(data, path, number, cells), data, end)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise DecodecliError(
-            f"{path} cannot be read: {error.strerror}", "check the disk"
-        ) from error
-
-
-def _parsed(data: bytes, path: Path, number: int, cells: int | None) -> CellRecord:
-    try:
-        record = CellRecord.from_dict(json.loads(data))
-        if not isinstance(record.index, int) or record.index < 0:
-            raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise DecodecliError(
-            f"{path}: line {number} is no cell of a sweep", "remove that line; its cell runs again"
-        ) from None
-    if cells is not None and record.index >= cells:
-        raise DecodecliError(
-            f"{path}: line {number} is cell {record.index}, but the grid has {cells}",
-            "remove that line",
-        )
-    return record
 
 
 def trace_path(folder: Path, index: int) -> Path:
@@ -490,5 +423,6 @@ def _unusable(folder: Path, error: OSError) -> DecodecliError:
     if error.errno in _NO_ROOM:
         return files.not_written(folder, error)
     return UsageError(
-        f"--out {folder} cannot be used: {error.strerror}", "give a folder that can be written"
+        f"--out {shortened(folder)} cannot be used: {error.strerror}",
+        "give a folder that can be written",
     )

@@ -127,7 +127,7 @@ def test_a_cell_that_failed_is_told(cli, failing):
     ("words", "said"),
     [
         (("nowhere",), "is not there"),
-        (("empty",), "no folder of a sweep"),
+        (("empty",), "not the folder of a sweep"),
         (("runs", "--at", "warmth=1"), "warmth"),
         (("runs", "--at", "temperature"), "no value"),
         (("runs", "--at", "temperature=hot"), "hot"),
