@@ -138,6 +138,44 @@ class SamplingParams:
         return values
 
 
+# The stages in the order in which they apply, transformers'.
+ORDER = (
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+)
+WITH_HISTORY = frozenset(("repetition_penalty", "no_repeat_ngram_size"))  # run under greedy too
+RESCORING = frozenset(("repetition_penalty", "temperature"))  # give new scores; the others filter
+
+
+def stage_order(params: SamplingParams) -> tuple[str, ...]:
+    """The names of the active stages, in the order in which they apply.
+
+    A stage at its neutral value is left out. Greedy decoding keeps the stages that look at the history
+    and then takes the highest score: temperature and filters do nothing.
+    """
+    active = [name for name in ORDER if _is_active(params, name)]
+    if params.greedy:
+        return (*(name for name in active if name in WITH_HISTORY), "greedy")
+    return tuple(active)
+
+
+def ignored_under_greedy(params: SamplingParams) -> tuple[str, ...]:
+    """Filters that are set but do nothing because decoding is greedy."""
+    filters = [n for n in ORDER if n not in WITH_HISTORY | RESCORING and _is_active(params, n)]
+    return tuple(filters) if params.greedy else ()
+
+
+def _is_active(params: SamplingParams, name: str) -> bool:
+    return bool(getattr(params, name) != getattr(SamplingParams, name))
+
+
 # name → (lowest, lowest allowed?, highest, highest allowed?, the hint)
 _NUMBERS: dict[str, tuple[float, bool, float, bool, str]] = {
     "temperature": (0, True, math.inf, False, "0 is greedy, 1 the model's own distribution"),

@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from decodecli import hand
 from decodecli.errors import UsageError
 from decodecli.reports import DistributionReport, Entry, Spread
+from decodecli.sampling import plain_python
 from decodecli.settings import check_choice
 
 # temperature, tempered log probabilities → final log probabilities, and what each stage removed
@@ -21,13 +21,13 @@ SORTS = ("rank", "given")
 _BY_HAND = 1000  # numbers
 
 
-def calculator(scores: Any) -> Any:
-    """The module to compute with: `hand` for a short list, `distributions` for a long one or an array."""
-    if isinstance(scores, list) and len(scores) <= _BY_HAND:
-        return hand
-    from decodecli import distributions
+def calculator(*scores: Any) -> Any:
+    """The module to compute with: `plain_python` for short lists, else `reference`."""
+    if all(isinstance(values, list) and len(values) <= _BY_HAND for values in scores):
+        return plain_python
+    from decodecli.sampling import reference
 
-    return distributions
+    return reference
 
 
 def check_temperatures(temperatures: Sequence[float]) -> tuple[float, ...]:
@@ -122,7 +122,7 @@ def describe(
 
 
 def _spread(temperature: float, tempered: Any, final: Any, target: int | None) -> Spread:
-    d = calculator(tempered)
+    d = calculator(tempered, final)
     nats = d.entropy(tempered)
     half, most, nearly_all = d.covering(tempered)
     return Spread(

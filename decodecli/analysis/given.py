@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from decodecli.analysis.distribution import calculator, describe
+from decodecli.analysis.distribution import Filter, describe
 from decodecli.csv_text import without_apostrophe
 from decodecli.errors import UsageError
-from decodecli.hand import FILTERS
 from decodecli.reports import DistributionReport
-from decodecli.settings import SamplingParams
+from decodecli.settings import WITH_HISTORY, SamplingParams, stage_order
 
 KINDS = ("logit", "probability", "energy")
 _TOLERANCE = 1e-4  # how far typed probabilities may be from summing to 1
@@ -53,8 +53,8 @@ def softmax(
     else:
         pairs = [(str(place), value) for place, value in enumerate(numbers)]  # type: ignore[misc]
     names, scores = check_pairs(pairs, kind)
-    filters, d = _filters(params), calculator(scores)
-    found = describe(
+    filters = _filters(params)
+    report = describe(
         scores,
         lambda index: names[index],
         temperatures,
@@ -62,7 +62,7 @@ def softmax(
         asked=range(len(names)),
         sort=sort,
         target=None if target is None else _index(names, target),
-        apply=None if not filters else lambda _, tempered: d.filter_in_order(tempered, filters),
+        apply=_apply(filters) if filters else None,
         score_name=kind,
         order=("temperature", *filters),
         params=filters,
@@ -70,13 +70,17 @@ def softmax(
         if len(names) == 1
         else (),
     )
-    return found if kind == "logit" else _with_scores(found, [float(value) for _, value in pairs])
+    return report if kind == "logit" else _with_scores(report, [float(value) for _, value in pairs])
+
+
+def _apply(filters: dict[str, Any]) -> Filter:
+    from decodecli.sampling import reference
+
+    return lambda _, tempered: reference.filter_in_order(tempered, filters)
 
 
 def _with_scores(report: DistributionReport, given: list[float]) -> DistributionReport:
     """The report with the numbers as they were given in place of the scores made of them."""
-    from dataclasses import replace
-
     rows = tuple(replace(row, score=given[row.token_id]) for row in report.rows)
     return replace(report, rows=rows)
 
@@ -84,12 +88,8 @@ def _with_scores(report: DistributionReport, given: list[float]) -> Distribution
 def _filters(params: SamplingParams | None) -> dict[str, Any]:
     if params is None:
         return {}
-    neutral = SamplingParams()
-    return {
-        name: getattr(params, name)
-        for name in FILTERS
-        if getattr(params, name) != getattr(neutral, name)
-    }
+    order = stage_order(replace(params, temperature=1.0))
+    return {name: getattr(params, name) for name in order if name not in WITH_HISTORY}
 
 
 def _index(names: list[str], target: str) -> int:

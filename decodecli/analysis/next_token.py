@@ -10,13 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decodecli import distributions as d
 from decodecli.analysis.distribution import check_temperatures, describe
-from decodecli.engine.chain import Chain, stage_order
 from decodecli.engine.decode import prefill
 from decodecli.engine.detokenize import Detokenizer
 from decodecli.engine.loading import LanguageModel
-from decodecli.engine.observe import distribution, highest_ids
 from decodecli.errors import DecodeError, PromptError, UsageError
 from decodecli.reports import (
     ComparisonReport,
@@ -26,7 +23,10 @@ from decodecli.reports import (
     Position,
     TextReport,
 )
-from decodecli.settings import SamplingParams
+from decodecli.sampling import reference as d
+from decodecli.sampling.chain import Chain
+from decodecli.sampling.statistics import distribution, highest_ids
+from decodecli.settings import SamplingParams, stage_order
 
 DEFAULT_WINDOW = 1024  # tokens; the context when that is shorter
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from decodecli import distributions as d
 from decodecli.csv_text import csv_text
 from decodecli.engine.loading import LanguageModel
 from decodecli.errors import UsageError, WriteError
 from decodecli.reports import DistributionReport
+from decodecli.sampling import reference as d
 
 
 def save_logits(path: str, lm: LanguageModel, logits: d.Floats, report: DistributionReport) -> None:

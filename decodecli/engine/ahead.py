@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decodecli.engine.chain import Chain, draw
 from decodecli.engine.direct import Layer, Plan, plan
-from decodecli.engine.observe import measure
 from decodecli.engine.supported import Unknown, prompt_cache
+from decodecli.sampling.chain import Chain, draw
+from decodecli.sampling.statistics import compute
 
 LEAD = 2  # steps under way while the host reads one
 _ROOM = 512  # tokens that a new cache has room for; a full one doubles, and is captured anew
@@ -138,7 +138,7 @@ class Ahead:
             self._prepare()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """What `measure` gave for each step, on the host; at most `steps` of them."""
+        """What `compute` gave for each step, on the host; at most `steps` of them."""
         self._send(0, self._first)
         launched = 1
         for number in range(self._steps):
@@ -166,13 +166,13 @@ class Ahead:
 
     def _choose(self, logits: Tensor, noise: torch.Generator | None) -> Tensor:
         """Draw the next token from float32 `logits`; keeps it as the next input, measures the step."""
-        filtered = self._chain(logits, None)
+        processed = self._chain(logits, None)
         exponential = None
         if noise is not None:
-            exponential = torch.empty_like(filtered.scores).exponential_(1, generator=noise)
-        chosen = draw(filtered.scores, exponential)
+            exponential = torch.empty_like(processed.scores).exponential_(1, generator=noise)
+        chosen = draw(processed.scores, exponential)
         self._token.copy_(chosen)
-        return measure(logits, filtered, self._chain, chosen, self._count)
+        return compute(logits, processed, self._chain, chosen, self._count)
 
     def _one(self, noise: torch.Generator | None = None) -> Tensor:
         """One step, no host value in it."""

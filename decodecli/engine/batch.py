@@ -3,8 +3,8 @@
 Rows share the forward passes (`together`) and nothing else: prompt, settings, seed, noise and text are
 each row's own, and a row that ends gives its place to the next job at once. The tokens are those that
 `decode` gives for the same job alone. Sharing rounds a layer's sums differently, though, by some 1e-5
-of a logit in float32; so every draw that logits this far off could turn over counts as doubtful, and a
-job with a doubtful draw is run again alone, which takes about one job in a hundred. In 16-bit types
+of a logit in float32; so every draw that logits this far off could turn over counts as ambiguous, and a
+job with an ambiguous draw is run again alone, which takes about one job in a hundred. In 16-bit types
 the rounding is coarser than many draws' margins, and nothing of the kind is done: there only `exact`,
 which runs every job alone, keeps the promise.
 """
@@ -20,17 +20,17 @@ import torch
 from torch import Tensor
 
 from decodecli.engine.decode import Decoding, Prefix, memory
-from decodecli.engine.draws import Draw, Draws
 from decodecli.engine.loading import LanguageModel
-from decodecli.engine.observe import Observation, finished
-from decodecli.engine.sampler import Sampler
 from decodecli.engine.supported import Unknown
 from decodecli.engine.together import Together
 from decodecli.errors import DecodecliError, DecodeError
 from decodecli.records import RunHeader, RunSummary, Step
+from decodecli.sampling.batched import BatchedSampler, SampledToken
+from decodecli.sampling.sampler import Sampler
+from decodecli.sampling.statistics import StepStatistics, unpack
 from decodecli.settings import SamplingParams
 
-# Of a logit in float32; `doubt` allows for more where logits are large.
+# Of a logit in float32; `truncation` allows for more where logits are large.
 TOLERANCE = 5e-5
 _END: Any = object()
 
@@ -119,7 +119,7 @@ class Batch:
             for row in _Rows(self).run(iter(jobs)):
                 if row is None:
                     yield None
-                elif row.sampler.doubtful:
+                elif row.sampler.ambiguous:
                     self.again += 1
                     self.on_tokens(-len(row.logprobs))
                     yield self._alone(row.job)
@@ -163,9 +163,9 @@ class _Row:
         if chain.needs_history:
             self.ids = torch.tensor([job.prefix.ids], device=job.prefix.logits.device)
 
-    def take(self, drawn: Draw | Observation, chosen: Tensor) -> None:
+    def take(self, drawn: SampledToken | StepStatistics, chosen: Tensor) -> None:
         """Count a drawn token in; `chosen` is the same, (1, 1)."""
-        if isinstance(drawn, Draw):
+        if isinstance(drawn, SampledToken):
             text = self.decoding.add(drawn.token_id, drawn.logprob)
             self.note(text, drawn.logprob, drawn.entropy)
         else:
@@ -184,7 +184,7 @@ class _Row:
 
     @property
     def ended(self) -> bool:
-        return self.decoding.over or self.sampler.doubtful or self.error is not None
+        return self.decoding.over or self.sampler.ambiguous or self.error is not None
 
     def done(self) -> Done:
         self.decoding.lasted(time.perf_counter() - self.began)
@@ -209,12 +209,12 @@ class _Rows:
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.forward = Together(batch.lm.model, batch.size)
-        self.draws = None if batch.candidates is not None else Draws()
+        self.batched_sampler = None if batch.candidates is not None else BatchedSampler()
         self.rows: list[_Row] = []
         self.exhausted = False  # whether there are no more jobs
 
     def run(self, waiting: Iterator[Job | None]) -> Iterator[_Row | None]:
-        """Every job's row when it has ended, or is doubtful. A token is drawn in every row, in those
+        """Every job's row when it has ended, or is ambiguous. A token is drawn in every row, in those
         that take the place of ended ones too, before all go through the model."""
         while True:
             drawing = [*self.rows, *self._fill(waiting)]
@@ -262,21 +262,21 @@ class _Rows:
 
     @torch.inference_mode()
     def _draw(self, rows: list[_Row]) -> None:
-        """A token in each of `rows`, unless it is doubtful or fails."""
+        """A token in each of `rows`, unless it is ambiguous or fails."""
         if rows[0].logits.device.type == "cpu":
-            self._draw_here(rows)
+            self._sample_on_cpu(rows)
         else:
-            self._draw_there(rows)
-        self.batch.on_tokens(sum(not (row.sampler.doubtful or row.error) for row in rows))
+            self._sample_on_device(rows)
+        self.batch.on_tokens(sum(not (row.sampler.ambiguous or row.error) for row in rows))
 
-    def _draw_here(self, rows: list[_Row]) -> None:
+    def _sample_on_cpu(self, rows: list[_Row]) -> None:
         shared: list[Any] = [None] * len(rows)
-        if self.draws is not None:
+        if self.batched_sampler is not None:
             logits = torch.cat([row.logits for row in rows])
-            shared = list(self.draws([row.sampler for row in rows], logits))
+            shared = list(self.batched_sampler([row.sampler for row in rows], logits))
         for row, drawn in zip(rows, shared, strict=True):
             if drawn is not None:
-                row.sampler.doubtful = drawn.doubtful
+                row.sampler.ambiguous = drawn.ambiguous
                 chosen = torch.tensor([[drawn.token_id]])
             else:
                 try:
@@ -284,20 +284,20 @@ class _Rows:
                 except DecodeError as error:
                     row.error = error
                     continue
-            if not row.sampler.doubtful:
+            if not row.sampler.ambiguous:
                 row.take(drawn, chosen)
 
-    def _draw_there(self, rows: list[_Row]) -> None:
+    def _sample_on_device(self, rows: list[_Row]) -> None:
         """On a device that works on while nobody waits: the host looks once, at the end."""
         launched = [row.sampler.launch(row.logits, row.ids) for row in rows]
-        measured = torch.stack([found for _, found in launched]).cpu().numpy()
-        for row, (chosen, _), found in zip(rows, launched, measured, strict=True):
+        packed_rows = torch.stack([packed for _, packed in launched]).cpu().numpy()
+        for row, (chosen, _), packed in zip(rows, launched, packed_rows, strict=True):
             sampler, vocab = row.sampler, row.logits.shape[-1]
             try:
-                seen = finished(
-                    found, sampler.chain, sampler.count, vocab, sampler.piece, len(row.logprobs)
+                statistics = unpack(
+                    packed, sampler.chain, sampler.count, vocab, sampler.piece, len(row.logprobs)
                 )
             except DecodeError as error:
                 row.error = error
             else:
-                row.take(seen, chosen)
+                row.take(statistics, chosen)

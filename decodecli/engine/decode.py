@@ -22,20 +22,20 @@ from torch import Tensor
 
 import decodecli
 from decodecli.engine.ahead import Ahead
-from decodecli.engine.chain import Chain, ignored_under_greedy
 from decodecli.engine.detokenize import TextStream
 from decodecli.engine.forward import Forward
 from decodecli.engine.load_errors import out_of_memory
 from decodecli.engine.loading import LanguageModel
-from decodecli.engine.observe import Observation, finished
-from decodecli.engine.sampler import Sampler
 from decodecli.engine.supported import Unknown
 from decodecli.errors import DecodeError, PromptError
 from decodecli.records import Run, RunHeader, RunSummary, Step, perplexity
-from decodecli.settings import SEED_LIMIT, SamplingParams, check_positive
+from decodecli.sampling.chain import Chain
+from decodecli.sampling.sampler import Sampler
+from decodecli.sampling.statistics import StepStatistics, unpack
+from decodecli.settings import SEED_LIMIT, SamplingParams, check_positive, ignored_under_greedy
 
 DEFAULT_CANDIDATES = 10
-_SEEN = tuple(field.name for field in fields(Observation))
+_STATISTICS = tuple(field.name for field in fields(StepStatistics))
 
 
 def encode(lm: LanguageModel, text: str, bos: bool | None = None) -> list[int]:
@@ -185,8 +185,8 @@ class Decoding:
 
     def _steps(self) -> Iterator[Step]:
         began = time.perf_counter()
-        for seen in self._observations():
-            step = self.take(seen)
+        for statistics in self._statistics():
+            step = self.take(statistics)
             self._seconds = time.perf_counter() - began
             yield step
             if self.finish_reason != "going":
@@ -195,28 +195,28 @@ class Decoding:
             if not self._ahead:
                 began = time.perf_counter() - self._seconds
 
-    def _observations(self) -> Iterator[Observation]:
-        """A token drawn and observed, and another, for as long as one is asked for."""
+    def _statistics(self) -> Iterator[StepStatistics]:
+        """The statistics of one drawn token after the other, for as long as they are asked for."""
         ahead = self._run_ahead()
         if ahead is None:
             yield from self._one_by_one()
             return
         vocab = self.prefix.logits.shape[-1]
-        for number, measured in enumerate(ahead):
-            yield finished(measured, self.chain, self.candidates, vocab, self.lm.piece, number)
+        for number, packed in enumerate(ahead):
+            yield unpack(packed, self.chain, self.candidates, vocab, self.lm.piece, number)
 
-    def _one_by_one(self) -> Iterator[Observation]:
+    def _one_by_one(self) -> Iterator[StepStatistics]:
         forward, logits = self.prefix.forward, self.prefix.logits
         if self.shared:
             forward = forward.fork()
         exact_ties = self.lm.info.dtype == "float32"
-        sample = Sampler(self.chain, self.candidates, self.lm.piece, self.seed, exact_ties)
+        sampler = Sampler(self.chain, self.candidates, self.lm.piece, self.seed, exact_ties)
         ids = torch.tensor([self.prefix.ids], device=logits.device)
         while True:
-            chosen, seen = sample(logits, ids, len(self._tokens))
+            chosen, statistics = sampler(logits, ids, len(self._tokens))
             if self.on_logits is not None:
                 self.on_logits(logits[0].cpu())
-            yield seen
+            yield statistics
             if self.chain.needs_history:
                 ids = torch.cat((ids, chosen), dim=1)
             logits = forward.step(chosen)
@@ -247,17 +247,17 @@ class Decoding:
         """Whether the last token that was taken ended the run."""
         return self.finish_reason in ("stop", "length")
 
-    def take(self, seen: Observation) -> Step:
-        """The next step, from its observation. Iterating does this; so does whoever runs the steps of
+    def take(self, statistics: StepStatistics) -> Step:
+        """The next step, from its statistics. Iterating does this; so does whoever runs the steps of
         many decodings together."""
         index = len(self._tokens)
-        text = self.add(seen.token_id, seen.logprob)
+        text = self.add(statistics.token_id, statistics.logprob)
         return Step(
             index=index,
             position=len(self.prefix.ids) + index,
             text=text,
-            token=self.lm.piece(seen.token_id),
-            **{name: getattr(seen, name) for name in _SEEN},
+            token=self.lm.piece(statistics.token_id),
+            **{name: getattr(statistics, name) for name in _STATISTICS},
         )
 
     def add(self, token_id: int, logprob: float) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from decodecli import distributions as d
 from decodecli.errors import UsageError
 from decodecli.reports import DistributionReport, Entry
+from decodecli.sampling import reference as d
 from decodecli.views import numbers
 from decodecli.views.visible import clip, guess_byte_level, one_line, visible
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from conftest import builtin_tokenizer, tiny_network
 
-from decodecli import distributions as d
 from decodecli.analysis.given import softmax
 from decodecli.analysis.next_token import (
     all_positions,
@@ -26,6 +25,7 @@ from decodecli.csv_text import without_apostrophe
 from decodecli.engine.decode import generate
 from decodecli.engine.loading import LanguageModel
 from decodecli.errors import UsageError
+from decodecli.sampling import reference as d
 from decodecli.settings import SamplingParams
 
 PROMPT = "The capital of Japan is"

@@ -10,13 +10,13 @@ import torch
 from known_models import CONFIGS, network
 
 from decodecli.engine.ahead import LEAD, Ahead
-from decodecli.engine.chain import Chain
 from decodecli.engine.decode import Decoding, Prefix, generate, prefill
 from decodecli.engine.forward import Forward
 from decodecli.engine.loading import LanguageModel
-from decodecli.engine.observe import finished
-from decodecli.engine.sampler import Sampler
 from decodecli.engine.supported import Unknown
+from decodecli.sampling.chain import Chain
+from decodecli.sampling.sampler import Sampler
+from decodecli.sampling.statistics import unpack
 from decodecli.settings import SamplingParams
 
 PROMPT = list(range(3, 23))
@@ -43,7 +43,7 @@ def ahead(model, params: SamplingParams, steps: int) -> Ahead:
 def test_the_steps_are_those_of_waiting(name: str, values: dict) -> None:
     model, params = network(CONFIGS[name]), SamplingParams(**values)
     run = ahead(model, params, 60)
-    found = [finished(x, Chain(params), 5, 300, str) for x in run]
+    found = [unpack(x, Chain(params), 5, 300, str) for x in run]
     expected = waiting(model, params, 60)
     assert [x.token_id for x in found] == [x.token_id for x in expected]
     for ours, theirs in zip(found, expected, strict=True):
@@ -57,9 +57,9 @@ def test_a_full_cache_grows(monkeypatch) -> None:
     from decodecli.engine import ahead as module
 
     model, params = network(CONFIGS["mistral, window of 8"]), SamplingParams(seed=1)
-    expected = [finished(x, Chain(params), 5, 300, str) for x in ahead(model, params, 70)]
+    expected = [unpack(x, Chain(params), 5, 300, str) for x in ahead(model, params, 70)]
     monkeypatch.setattr(module, "_ROOM", 3)
-    found = [finished(x, Chain(params), 5, 300, str) for x in ahead(model, params, 70)]
+    found = [unpack(x, Chain(params), 5, 300, str) for x in ahead(model, params, 70)]
     assert [x.token_id for x in found] == [x.token_id for x in expected]
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from decodecli import distributions as d
 from decodecli.analysis.distribution import describe
 from decodecli.records import ModelInfo
 from decodecli.reports import DistributionReport
+from decodecli.sampling import reference as d
 
 MODEL = ModelInfo("builtin", None, 8_421_376, 4096, "float32", "cpu", "none")
 PIECES = (

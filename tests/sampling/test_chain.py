@@ -9,10 +9,10 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decodecli import distributions as d
-from decodecli.engine import stages
-from decodecli.engine.chain import Chain, ignored_under_greedy, stage_order
-from decodecli.settings import SamplingParams
+from decodecli.sampling import processors
+from decodecli.sampling import reference as d
+from decodecli.sampling.chain import Chain
+from decodecli.settings import SamplingParams, ignored_under_greedy, stage_order
 
 PROCESSORS = {
     "top_k": (transformers.TopKLogitsWarper, [1, 2, 17, 1000]),
@@ -45,7 +45,7 @@ def test_a_filter_removes_exactly_what_transformers_removes(name, values, data):
     processor, choices = PROCESSORS[name]
     value = data.draw(st.sampled_from(choices))
     theirs = processor(value)(torch.zeros(len(values), 1, dtype=torch.long), values.clone())
-    ours = values.masked_fill(getattr(stages, name)(values, value), -torch.inf)
+    ours = values.masked_fill(getattr(processors, name)(values, value), -torch.inf)
     assert torch.equal(ours, theirs)
 
 
@@ -57,10 +57,10 @@ def test_the_penalties_equal_those_of_transformers(values, penalty, data):
     tokens = st.lists(st.integers(0, min(vocab - 1, 5)), min_size=length, max_size=length)
     ids = torch.tensor([data.draw(tokens) for _ in range(rows)])
     theirs = transformers.RepetitionPenaltyLogitsProcessor(penalty)(ids, values.clone())
-    assert torch.equal(stages.repetition_penalty(values, ids, penalty), theirs)
+    assert torch.equal(processors.repetition_penalty(values, ids, penalty), theirs)
     for size in (1, 2, 3):
         theirs = transformers.NoRepeatNGramLogitsProcessor(size)(ids, values.clone())
-        mask = stages.no_repeat_ngram_size(values, ids, size)
+        mask = processors.no_repeat_ngram_size(values, ids, size)
         assert torch.equal(values.masked_fill(mask, -torch.inf), theirs)
 
 
@@ -74,9 +74,13 @@ def test_the_penalties_equal_those_of_transformers(values, penalty, data):
 def test_filters_agree_with_their_definitions_in_float64(seed, p, k, share):
     values = torch.randn(1, 50, generator=torch.Generator().manual_seed(seed)).double() * 2
     logprobs = d.log_softmax(values[0].numpy())
-    assert np.array_equal(stages.top_p(values, p)[0].numpy(), d.beyond_top_p(logprobs, p))
-    assert np.array_equal(stages.top_k(values, k)[0].numpy(), d.beyond_top_k(values[0].numpy(), k))
-    assert np.array_equal(stages.min_p(values, share)[0].numpy(), d.below_min_p(logprobs, share))
+    assert np.array_equal(processors.top_p(values, p)[0].numpy(), d.beyond_top_p(logprobs, p))
+    assert np.array_equal(
+        processors.top_k(values, k)[0].numpy(), d.beyond_top_k(values[0].numpy(), k)
+    )
+    assert np.array_equal(
+        processors.min_p(values, share)[0].numpy(), d.below_min_p(logprobs, share)
+    )
 
 
 @settings(max_examples=100, deadline=None)
@@ -89,9 +93,9 @@ def test_filters_agree_with_their_definitions_in_float64(seed, p, k, share):
 def test_penalties_agree_with_their_definitions_in_float64(seed, ids, penalty, size):
     values = torch.randn(1, 20, generator=torch.Generator().manual_seed(seed)).double() * 2
     history = torch.tensor([ids])
-    penalised = stages.repetition_penalty(values, history, penalty)[0].numpy()
+    penalised = processors.repetition_penalty(values, history, penalty)[0].numpy()
     assert np.array_equal(penalised, d.penalise_repetition(values[0].numpy(), ids, penalty))
-    banned = stages.no_repeat_ngram_size(values, history, size)[0].numpy()
+    banned = processors.no_repeat_ngram_size(values, history, size)[0].numpy()
     assert np.array_equal(banned, d.repeated_ngram(20, ids, size))
 
 

@@ -10,11 +10,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decodecli import distributions as d
-from decodecli.engine.chain import Chain, draw
-from decodecli.engine.exponentials import Exponentials
-from decodecli.engine.observe import highest_ids, observe
 from decodecli.errors import DecodeError
+from decodecli.sampling import reference as d
+from decodecli.sampling.chain import Chain, draw
+from decodecli.sampling.noise import ExponentialNoise
+from decodecli.sampling.statistics import highest_ids, step_statistics
 from decodecli.settings import SamplingParams
 
 VOCAB, CPU = 300, torch.device("cpu")
@@ -74,9 +74,9 @@ def test_every_number_of_a_step_equals_its_float64_recomputation(
     chain = Chain(params)
     filtered = chain(logits[None], torch.tensor([history]))
     token = int(
-        draw(filtered.scores, None if chain.greedy else Exponentials(seed, VOCAB, CPU).all())
+        draw(filtered.scores, None if chain.greedy else ExponentialNoise(seed, VOCAB, CPU).full())
     )
-    seen = observe(logits, filtered, chain, token, count, str)
+    seen = step_statistics(logits, filtered, chain, token, count, str)
 
     exact = logits.double().numpy()
     plain = d.log_softmax(exact)
@@ -124,8 +124,8 @@ def test_numbers_hold_over_a_large_vocabulary(vocab, temperature):
     logits = torch.randn(vocab, generator=torch.Generator().manual_seed(5)) * 3
     chain = Chain(SamplingParams(temperature=temperature, top_p=0.9))
     filtered = chain(logits[None], None)
-    token = int(draw(filtered.scores, Exponentials(1, vocab, CPU).all()))
-    seen = observe(logits, filtered, chain, token, 10, str)
+    token = int(draw(filtered.scores, ExponentialNoise(1, vocab, CPU).full()))
+    seen = step_statistics(logits, filtered, chain, token, 10, str)
     tempered = d.log_softmax(logits.double().numpy(), temperature)
     assert close(seen.entropy, d.entropy(d.log_softmax(logits.double().numpy())))
     assert close(seen.tempered_logprob, tempered[token])
@@ -141,7 +141,7 @@ def test_equal_logits_are_listed_by_id_and_share_a_rank(values, count):
     logits = torch.tensor(values, dtype=torch.float32)
     assert highest_ids(logits, count) == [int(i) for i in d.row_order(values)[:count]]
     chain = Chain(SamplingParams(temperature=0))
-    seen = observe(logits, chain(logits[None], None), chain, 0, count, str)
+    seen = step_statistics(logits, chain(logits[None], None), chain, 0, count, str)
     assert all(row.rank == d.rank_of(values, row.token_id) for row in seen.candidates)
 
 
@@ -151,7 +151,7 @@ def test_logits_that_are_not_finite_are_noticed(bad):
     logits[17] = bad
     chain = Chain(SamplingParams())
     with pytest.raises(DecodeError, match="step 3"):
-        observe(logits, chain(logits[None], None), chain, 0, 10, str, step=3)
+        step_statistics(logits, chain(logits[None], None), chain, 0, 10, str, step=3)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -160,7 +160,7 @@ def test_settings_that_leave_no_token_are_an_error(temperature):
     chain = Chain(SamplingParams(temperature=temperature, no_repeat_ngram_size=1))
     filtered = chain(logits, torch.tensor([[0, 1, 2]]))
     with pytest.raises(DecodeError, match="no_repeat_ngram_size"):
-        observe(logits[0], filtered, chain, 0, 3, str)
+        step_statistics(logits[0], filtered, chain, 0, 3, str)
 
 
 @pytest.mark.parametrize("temperature", [1e-45, 1e-300, 1e300])
@@ -168,8 +168,8 @@ def test_absurd_temperatures_neither_overflow_nor_give_numbers_json_cannot_hold(
     logits = torch.tensor([1.0, 2.0, 3.0, 1000.0])
     chain = Chain(SamplingParams(temperature=temperature))
     filtered = chain(logits[None], None)
-    token = int(draw(filtered.scores, Exponentials(0, 4, CPU).all()))
-    seen = observe(logits, filtered, chain, token, 4, str)
+    token = int(draw(filtered.scores, ExponentialNoise(0, 4, CPU).full()))
+    seen = step_statistics(logits, filtered, chain, token, 4, str)
     numbers = [row.tempered_logprob for row in seen.candidates]
     assert all(math.isfinite(number) for number in [*numbers, seen.final_entropy])
     if temperature < 1:

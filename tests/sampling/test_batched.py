@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decodecli.engine.chain import Chain
-from decodecli.engine.draws import Draws
-from decodecli.engine.sampler import Sampler
+from decodecli.sampling.batched import BatchedSampler
+from decodecli.sampling.chain import Chain
+from decodecli.sampling.sampler import Sampler
 from decodecli.settings import SamplingParams
 
 TOLERANCE = 5e-5
@@ -45,7 +45,7 @@ def some_logits(rows: int, spread: float, seed: int, vocab: int = VOCAB) -> torc
 def test_rows_draw_what_their_samplers_draw_alone(params, spread, seed) -> None:
     together = [sampler(p) for p in params]
     alone = [sampler(p) for p in params]
-    draws = Draws()
+    draws = BatchedSampler()
     for step in range(4):
         logits = some_logits(len(params), spread, seed + step)
         for row, drawn in enumerate(draws(together, logits)):
@@ -54,7 +54,7 @@ def test_rows_draw_what_their_samplers_draw_alone(params, spread, seed) -> None:
                 chosen_there, _ = together[row](logits[row : row + 1])
                 assert torch.equal(chosen, chosen_there)
                 continue
-            if not drawn.doubtful:
+            if not drawn.ambiguous:
                 assert drawn.token_id == int(chosen)
                 assert drawn.logprob == pytest.approx(seen.logprob, rel=1e-4, abs=1e-5)
             assert drawn.entropy == pytest.approx(seen.entropy, rel=1e-4, abs=1e-5)
@@ -71,11 +71,11 @@ def test_a_draw_that_logits_a_little_off_turn_over_is_doubtful(params, spread, s
 
         def draw(given: torch.Tensor, alone: bool = one_at_a_time) -> tuple[int, bool]:
             own = sampler(params)
-            drawn = None if alone else Draws()([own], given)[0]
+            drawn = None if alone else BatchedSampler()([own], given)[0]
             if drawn is not None:
-                return drawn.token_id, drawn.doubtful
+                return drawn.token_id, drawn.ambiguous
             chosen, _ = own(given)
-            return int(chosen), own.doubtful
+            return int(chosen), own.ambiguous
 
         plain, doubtful = draw(logits)
         other, _ = draw(logits + off)
@@ -110,34 +110,36 @@ def test_two_tokens_that_change_places_at_an_edge_are_doubtful(
         found = []
         for seen in (logits, other):
             own = sampler(SamplingParams(**params, seed=seed))
-            drawn = Draws()([own], seen)[0] if shared else None
+            drawn = BatchedSampler()([own], seen)[0] if shared else None
             if drawn is not None:
-                found.append((drawn.token_id, drawn.doubtful))
+                found.append((drawn.token_id, drawn.ambiguous))
             else:
                 chosen, _ = own(seen, ids)
-                found.append((int(chosen), own.doubtful))
+                found.append((int(chosen), own.ambiguous))
         assert found[0][1] or found[0][0] == found[1][0], seed
 
 
 def test_a_clear_first_token_is_sure_whatever_the_filter_says() -> None:
     cold = {"temperature": 0.001}
     for params in ({"min_p": 1.0}, {"min_p": 0.95, **cold}, {"top_p": 0.99, **cold}):
-        drawn = Draws()([sampler(SamplingParams(**params, seed=0))], some_logits(1, 3.0, 0))[0]
+        drawn = BatchedSampler()(
+            [sampler(SamplingParams(**params, seed=0))], some_logits(1, 3.0, 0)
+        )[0]
         assert drawn is not None
-        assert not drawn.doubtful
+        assert not drawn.ambiguous
 
 
 def test_large_logits_are_allowed_to_be_further_off() -> None:
     logits = some_logits(1, 1.0, 0) - 500
     logits[0, 3], logits[0, 5] = -400.0, -400.0005  # 1e-6 of their size apart
-    drawn = Draws()([sampler(SamplingParams(temperature=0, seed=0))], logits)[0]
+    drawn = BatchedSampler()([sampler(SamplingParams(temperature=0, seed=0))], logits)[0]
     assert drawn is not None
-    assert drawn.doubtful
+    assert drawn.ambiguous
 
 
 def test_few_draws_are_doubtful() -> None:
     params = SamplingParams(temperature=0.9, top_p=0.9, top_k=50)
-    own, draws = [sampler(params) for _ in range(16)], Draws()
+    own, draws = [sampler(params) for _ in range(16)], BatchedSampler()
     found = [
         drawn
         for step in range(100)
@@ -145,7 +147,7 @@ def test_few_draws_are_doubtful() -> None:
         if drawn is not None
     ]
     assert len(found) > 1500  # the first step looks at too few for a top-k of 50
-    assert sum(drawn.doubtful for drawn in found) < 16
+    assert sum(drawn.ambiguous for drawn in found) < 16
 
 
 @pytest.mark.parametrize(
@@ -157,13 +159,13 @@ def test_few_draws_are_doubtful() -> None:
     ],
 )
 def test_what_is_not_written_out_is_left_to_the_sampler(params) -> None:
-    assert Draws()([sampler(params)], some_logits(1, 1.0, 0)) == [None]
+    assert BatchedSampler()([sampler(params)], some_logits(1, 1.0, 0)) == [None]
 
 
 def test_a_large_vocabulary_and_no_tolerance_are_left_to_the_sampler() -> None:
     params = SamplingParams(seed=0)
-    assert Draws()([sampler(params)], some_logits(1, 1.0, 0, vocab=40_000)) == [None]
-    assert Draws()([sampler(params, tolerance=0.0)], some_logits(1, 1.0, 0)) == [None]
+    assert BatchedSampler()([sampler(params)], some_logits(1, 1.0, 0, vocab=40_000)) == [None]
+    assert BatchedSampler()([sampler(params, tolerance=0.0)], some_logits(1, 1.0, 0)) == [None]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -171,7 +173,7 @@ def test_a_row_that_is_not_finite_is_left_to_the_sampler_and_the_others_are_draw
     params = SamplingParams(seed=0)
     logits = some_logits(2, 1.0, 0)
     logits[0, 5] = bad
-    first, second = Draws()([sampler(params), sampler(params)], logits)
+    first, second = BatchedSampler()([sampler(params), sampler(params)], logits)
     assert first is None
     assert second is not None
 
@@ -182,11 +184,11 @@ def test_the_stages_notice_a_doubtful_draw_too(name) -> None:
     own = sampler(SamplingParams(**{name: value}, seed=3))
     logits = some_logits(1, 1.0, 0)
     chosen, _ = own(logits)
-    assert not own.doubtful
+    assert not own.ambiguous
     own = sampler(SamplingParams(**{name: value}, seed=3))
     noise = torch.empty(1, VOCAB).exponential_(1, generator=torch.Generator().manual_seed(3))
     rival = (int(chosen) + 1) % VOCAB
     # The same weight over noise as the one drawn, to within the tolerance.
     logits[0, rival] = logits[0, int(chosen)] + torch.log(noise[0, rival] / noise[0, int(chosen)])
     own(logits)
-    assert own.doubtful
+    assert own.ambiguous

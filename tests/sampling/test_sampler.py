@@ -12,12 +12,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decodecli.engine import exponentials
-from decodecli.engine.chain import Chain
-from decodecli.engine.exponentials import Exponentials
-from decodecli.engine.observe import Observation, highest_ids
-from decodecli.engine.sampler import Highest, Sampler
 from decodecli.errors import DecodeError
+from decodecli.sampling import noise as noise_module
+from decodecli.sampling.chain import Chain
+from decodecli.sampling.noise import ExponentialNoise
+from decodecli.sampling.sampler import Head, Sampler
+from decodecli.sampling.statistics import StepStatistics, highest_ids
 from decodecli.settings import SamplingParams
 
 CPU = torch.device("cpu")
@@ -31,13 +31,13 @@ def logits_like_a_models(vocab: int, spread: float, peak: float, seed: int) -> t
 
 
 def both(chain: Chain, logits: torch.Tensor, count: int, seed: int, steps: int = 1):
-    """What a sampler says of each step, and what it says when it must ask the stages."""
+    """What a sampler says of each step, and what it says when it must ask the processors."""
     quick, slow = (Sampler(chain, count, str, seed) for _ in range(2))
-    slow._quick = False
+    slow._fast = False
     return [(quick(logits)[1], slow(logits)[1]) for _ in range(steps)]
 
 
-def check_same(ours: Observation, theirs: Observation) -> None:
+def check_same(ours: StepStatistics, theirs: StepStatistics) -> None:
     def close(a: float | None, b: float | None) -> bool:
         if a is None or b is None:
             return a is b
@@ -91,7 +91,7 @@ def test_a_large_vocabulary_gives_the_same_over_many_steps(vocab, filters):
 def test_the_quick_way_is_taken_where_it_should_be(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        Sampler, "_by_the_stages", lambda self, *_: asked.append(self.chain.order) or (None, None)
+        Sampler, "_by_processors", lambda self, *_: asked.append(self.chain.order) or (None, None)
     )
     logits = logits_like_a_models(32_000, 3, 9, 5)
     for quick in ({"top_k": 50, "top_p": 0.9}, {"top_p": 0.9}, {"min_p": 0.05}, {"temperature": 0}):
@@ -127,20 +127,20 @@ def test_logits_that_are_not_finite_are_noticed(bad, filters):
 @pytest.mark.parametrize("vocab", [500, 20_000, 70_000])
 def test_noise_is_that_of_torchs_generator_all_of_it_or_some(seed, vocab):
     generator = torch.Generator().manual_seed(seed)
-    noise = Exponentials(seed, vocab, CPU)
+    noise = ExponentialNoise(seed, vocab, CPU)
     for step in range(4):
         expected = torch.empty(1, vocab).exponential_(1, generator=generator)
         if step % 2:
-            assert torch.equal(noise.all(), expected)
+            assert torch.equal(noise.full(), expected)
         else:
             ids = np.array([3, 499, 0])
-            assert (noise.at(ids) == expected[0, ids].numpy()).all()
+            assert (noise.gather(ids) == expected[0, ids].numpy()).all()
 
 
 def test_where_bits_give_other_noise_torch_makes_it(monkeypatch):
-    monkeypatch.setattr(exponentials, "_bits_give_it", lambda: False)
+    monkeypatch.setattr(noise_module, "_bits_match_torch", lambda: False)
     expected = torch.empty(1, 20_000).exponential_(1, generator=torch.Generator().manual_seed(5))
-    assert torch.equal(Exponentials(5, 20_000, CPU).all(), expected)
+    assert torch.equal(ExponentialNoise(5, 20_000, CPU).full(), expected)
 
 
 @settings(max_examples=60, deadline=None)
@@ -154,12 +154,12 @@ def test_the_highest_logits_of_a_large_vocabulary_are_found(vocab, count, coarse
     row = logits_like_a_models(vocab, 3, 0, seed)[0]
     if coarse:
         row = row.round()
-    top = Highest.of(row, count)
+    top = Head.of(row, count)
     expected = row.topk(count).values
     assert (top.logits == expected.numpy()).all()
     assert (row.numpy()[top.ids] == top.logits).all()
     assert len(set(top.ids.tolist())) == count
-    sure = [n for n in range(count + 1) if top.sure_of(n)]
+    sure = [n for n in range(count + 1) if top.determines(n)]
     for n in sure:
         assert top.ids[:n].tolist() == highest_ids(row, count)[:n]
 
@@ -172,14 +172,14 @@ def test_a_min_p_that_underflows_float32_removes_nothing_as_its_stage():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_run_gone_on_with_after_a_fork_is_an_error_and_not_a_wait_for_ever():
-    noise = Exponentials(0, 70_000, CPU)
-    noise.all()
+    noise = ExponentialNoise(0, 70_000, CPU)
+    noise.full()
     child = os.fork()
     if not child:  # the child says by its exit code what happened
         try:
             signal.alarm(20)
-            noise.all()
-            noise.all()
+            noise.full()
+            noise.full()
         except DecodeError:
             os._exit(7)
         finally:

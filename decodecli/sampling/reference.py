@@ -1,8 +1,8 @@
-"""Softmax, entropy and the filters in numpy float64: exact, small, and without torch.
+"""Softmax, entropy and the decoding methods in numpy float64: exact, small, and without torch.
 
 Arrays are one-dimensional, `(vocab,)`, of float64. A score of −inf is a token of probability 0. These
-are written from the definitions, not from the engine, and serve as the oracle that the engine's tests
-compare with. The papers are named in `settings.SamplingParams`.
+are written from the papers' definitions (named in `settings.SamplingParams`), not from `processors`,
+and serve as the oracle that tests compare with.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def entropy(logprobs: Any) -> float:
     return max(0.0, float(-np.nansum(terms)))
 
 
-def exponentials(logprobs: Any) -> Floats:
+def probabilities(logprobs: Any) -> Floats:
     """The probabilities of log probabilities."""
     return np.exp(np.asarray(logprobs, dtype=np.float64))
 
@@ -56,27 +56,27 @@ def kept(logprobs: Any) -> int:
 
 def covering(logprobs: Any, shares: tuple[float, ...] = (0.5, 0.9, 0.99)) -> tuple[int, ...]:
     """How many of the most probable tokens it takes to hold each share of the mass."""
-    probabilities = np.sort(np.exp(np.asarray(logprobs, dtype=np.float64)))[::-1]
-    mass = np.cumsum(probabilities)
+    mass = np.cumsum(np.sort(probabilities(logprobs))[::-1])
     # A sum that falls short by rounding alone counts as reached.
     return tuple(int(np.searchsorted(mass, share - 1e-12)) + 1 for share in shares)
 
 
 def margin(logprobs: Any) -> float:
     """Probability of the first token less that of the second; of one token alone, 1."""
-    probabilities = np.exp(np.asarray(logprobs, dtype=np.float64))
-    if probabilities.size < 2:
+    masses = probabilities(logprobs)
+    if masses.size < 2:
         return 1.0
-    second, first = np.partition(probabilities, -2)[-2:]
+    second, first = np.partition(masses, -2)[-2:]
     return float(first - second)
 
 
 def penalise_repetition(logits: Any, ids: Any, penalty: float) -> Floats:
     """Logits of the tokens in `ids` divided by the penalty if positive, else multiplied."""
-    found = np.array(logits, dtype=np.float64)
-    seen = np.unique(np.asarray(ids, dtype=np.int64))
-    found[seen] = np.where(found[seen] < 0, found[seen] * penalty, found[seen] / penalty)
-    return found
+    scores = np.array(logits, dtype=np.float64)
+    present = np.unique(np.asarray(ids, dtype=np.int64))
+    below = scores[present] < 0
+    scores[present] = np.where(below, scores[present] * penalty, scores[present] / penalty)
+    return scores
 
 
 def rank_of(logits: Any, token_id: int) -> int:
@@ -124,8 +124,8 @@ def beyond_top_p(logprobs: Any, p: float) -> Mask:
 
 def below_min_p(logprobs: Any, share: float) -> Mask:
     """True for tokens less probable than `share` of the most probable one."""
-    probabilities = np.exp(np.asarray(logprobs, dtype=np.float64))
-    return probabilities < share * probabilities.max()
+    masses = probabilities(logprobs)
+    return masses < share * masses.max()
 
 
 def beyond_typical_p(logprobs: Any, mass: float) -> Mask:
@@ -176,9 +176,9 @@ def filter_in_order(logprobs: Any, values: Mapping[str, float]) -> tuple[Floats,
     """
     left = np.array(logprobs, dtype=np.float64)
     removed: dict[str, Mask] = {}
-    for name, find in FILTERS.items():
+    for name, method in FILTERS.items():
         if name in values:
-            mask = find(left, values[name]) & ~np.isneginf(left)
+            mask = method(left, values[name]) & ~np.isneginf(left)
             removed[name] = mask
             left = log_softmax(np.where(mask, -np.inf, left))
     return left, removed

@@ -1,12 +1,14 @@
 """The decoding methods: pure functions on scores of shape (rows, vocab), float32.
 
-Each filter returns a boolean mask of the same shape, True where the token is removed; each keeps at
-least one token a row. The arithmetic is that of transformers' warpers, operation for operation, so
-that the same tokens survive and the same token is drawn from one seed. A score of −inf is a token
-that an earlier stage removed.
+A filter returns a boolean mask of the same shape, True where the token is removed, and keeps at least
+one token a row; a penalty and the temperature return new scores. The arithmetic is that of
+transformers' logits processors, operation for operation, so that the same tokens survive and the same
+token is drawn from one seed. A score of −inf is a token that an earlier processor removed.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,14 @@ from torch import Tensor
 # Dividing by less than the first could overflow float32, so the maximum is subtracted before; less
 # than the second is 0 in float32, and no two scores are near enough for it to matter.
 _TINY_TEMPERATURE = 1e-30
-SMALLEST_TEMPERATURE = 1e-37
+_SMALLEST_TEMPERATURE = 1e-37
+
+
+def divide_by_temperature(scores: Any, value: Any) -> Any:
+    """`scores / value`, of tensors, arrays or floats: nothing else divides by a temperature."""
+    if isinstance(value, float):
+        value = max(value, _SMALLEST_TEMPERATURE)
+    return scores / value
 
 
 def repetition_penalty(scores: Tensor, ids: Tensor, penalty: float) -> Tensor:
@@ -22,8 +31,9 @@ def repetition_penalty(scores: Tensor, ids: Tensor, penalty: float) -> Tensor:
 
     Keskar et al. 2019, "CTRL", arXiv 1909.05858. A token is penalised once, however often it occurs.
     """
-    seen = scores.gather(1, ids)
-    return scores.scatter(1, ids, torch.where(seen < 0, seen * penalty, seen / penalty))
+    present = scores.gather(1, ids)
+    penalised = torch.where(present < 0, present * penalty, present / penalty)
+    return scores.scatter(1, ids, penalised)
 
 
 def no_repeat_ngram_size(scores: Tensor, ids: Tensor, size: int) -> Tensor:
@@ -50,7 +60,8 @@ def temperature(scores: Tensor, value: float) -> Tensor:
     """Scores divided by the temperature, > 0 (Ackley, Hinton & Sejnowski 1985)."""
     if value < _TINY_TEMPERATURE:
         scores = scores - scores.amax(-1, keepdim=True)
-    return scores / max(value, SMALLEST_TEMPERATURE)
+    tempered: Tensor = divide_by_temperature(scores, value)
+    return tempered
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:

@@ -1,0 +1,290 @@
+"""The numbers of a step, from the full vocabulary in a few passes.
+
+Vocabulary-wide sums are taken in float32 after subtracting the maximum; the listed rows are then
+finished in float64, so that a temperature of 0.001 or 100 loses nothing. `compute` does the former
+and leaves the numbers in one small tensor on the logits' device, without waiting for it; `unpack`
+makes `StepStatistics` of them on the host.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from decodecli.errors import DecodeError
+from decodecli.records import Candidate
+from decodecli.sampling.chain import Chain, Processed
+from decodecli.sampling.processors import divide_by_temperature
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A softmax by its constants: logprob = (score − highest) / temperature − log_sum."""
+
+    highest: float
+    temperature: float
+    log_sum: float
+    entropy: float
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.log_sum) and math.isfinite(self.entropy)
+
+    def logprob(self, score: float) -> float:
+        value = divide_by_temperature(score - self.highest, self.temperature) - self.log_sum
+        return max(min(value, 0.0), -1e308)  # a strict JSON number at any temperature
+
+
+ONE_HOT = Distribution(0.0, 1.0, 0.0, 0.0)  # all of the probability on one token
+
+
+@dataclass(frozen=True)
+class StepStatistics:
+    """The numbers of a `Step`: all but its position and its text."""
+
+    token_id: int
+    rank: int
+    logit: float
+    logprob: float
+    tempered_logprob: float
+    final_logprob: float
+    entropy: float
+    final_entropy: float
+    kept: int
+    candidates: tuple[Candidate, ...]
+
+
+def _constants(scores: Tensor, temperature: float) -> Tensor:
+    """Highest score, log of the sum, entropy in nats of softmax(scores (vocab,) / temperature), (3,)."""
+    highest = scores.amax()
+    shifted = divide_by_temperature(scores - highest, temperature)
+    log_sum = shifted.logsumexp(-1)
+    entropy = torch.special.entr((shifted - log_sum).exp()).sum()
+    return torch.stack((highest, log_sum, entropy))
+
+
+def distribution(scores: Tensor, temperature: float = 1.0) -> Distribution:
+    """The softmax of `scores` (vocab,) / temperature; −inf entries have probability 0."""
+    highest, log_sum, entropy = _constants(scores, temperature).tolist()
+    return Distribution(highest, temperature, log_sum, entropy)
+
+
+def highest_ids(logits: Tensor, count: int) -> list[int]:
+    """The ids of the `count` highest logits (vocab,), highest first, equal logits by id."""
+    ids: list[int] = _highest_ids(logits, min(count, logits.shape[-1])).tolist()
+    return ids
+
+
+def _highest_ids(logits: Tensor, count: int) -> Tensor:
+    """The same as a tensor: by integer keys that no two tokens share."""
+    bits = (logits + 0.0).view(torch.int32).long()  # adding 0 makes −0 equal to 0
+    order = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # as the floats are ordered
+    reverse = torch.arange(logits.shape[-1] - 1, -1, -1, device=logits.device)
+    reversed_ids = ((order << 32) | reverse).topk(count).values & 0xFFFFFFFF
+    return logits.shape[-1] - 1 - reversed_ids
+
+
+def step_statistics(
+    logits: Tensor,
+    processed: Processed,
+    chain: Chain,
+    token_id: int,
+    count: int,
+    piece: Callable[[int], str],
+    step: int = 0,
+) -> StepStatistics:
+    """The step's numbers for `logits` (vocab,).
+
+    `processed` holds one row; `piece` spells a token id; `count` rows are listed, and the chosen
+    token besides.
+
+    Raises:
+        DecodeError: the logits are not finite, or the settings leave nothing to draw from.
+    """
+    chosen = torch.tensor([[token_id]], device=logits.device)
+    packed = compute(logits[None], processed, chain, chosen, count)
+    return unpack(packed.cpu().numpy(), chain, count, logits.shape[-1], piece, step)
+
+
+def compute(
+    logits: Tensor, processed: Processed, chain: Chain, chosen: Tensor, count: int
+) -> Tensor:
+    """All that `unpack` needs of a step, from `logits` (1, vocab) and the token `chosen` (1, 1).
+
+    One int32 tensor on the same device, made without synchronisation: integers as they are, then
+    float32 numbers by their bits; `chosen` is first.
+    """
+    row, token = logits[0], chosen[0]
+    penalised = processed.penalised[0]
+    removed = None if processed.removed_by is None else processed.removed_by[0]
+    raw = _constants(row, 1.0)
+    same = chain.temperature == 1.0 and not chain.penalises
+    tempered = raw if same else _constants(penalised, chain.temperature)
+    final, kept = tempered, torch.full((1,), row.shape[0], device=row.device)
+    if removed is not None:
+        kept = (removed == 0).sum()[None]
+        if not chain.greedy:
+            left = penalised.masked_fill(removed != 0, -torch.inf)
+            final = _constants(left, chain.temperature)
+    rank, mass = rank_and_mass(row, penalised, token, tempered[0], tempered[1], chain.temperature)
+    ids = torch.cat((_highest_ids(row, min(count, row.shape[0])), token))
+    codes = torch.zeros_like(ids) if removed is None else removed[ids].long()
+    integers = torch.cat((token, kept, rank, ids, codes)).int()
+    floats = torch.cat((raw, tempered, final, row.amin()[None], mass, row[ids], penalised[ids]))
+    return torch.cat((integers, floats.view(torch.int32)))
+
+
+def rank_and_mass(
+    logits: Tensor,
+    penalised: Tensor,
+    token: Tensor,
+    highest: Tensor | float,
+    log_sum: Tensor | float,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """The rank of `token` (1,) among all `logits` (vocab,), and the tempered probability of all tokens up
+    to and including it, each (1,); equal logits are ordered by id."""
+    above, level = logits > logits[token], logits == logits[token]
+    level = level & (torch.arange(logits.shape[0], device=logits.device) <= token)
+    shifted = divide_by_temperature(penalised - highest, temperature) - log_sum
+    return 1 + above.sum()[None], torch.where(above | level, shifted.exp(), 0.0).sum()[None]
+
+
+def unpack(
+    packed: np.ndarray,
+    chain: Chain,
+    count: int,
+    vocab: int,
+    piece: Callable[[int], str],
+    step: int = 0,
+) -> StepStatistics:
+    """The statistics of a step from what `compute` gave, on the host.
+
+    Raises:
+        DecodeError: the logits are not finite, or the settings leave nothing to draw from.
+    """
+    listed_rows = min(count, vocab)
+    width = listed_rows + 1  # the chosen token comes last
+    token, kept, rank, *integers = packed[: 3 + 2 * width].tolist()
+    floats = packed[3 + 2 * width :].view(np.float32).tolist()
+    ids, codes = integers[:width], integers[width:]
+    logits, penalised = floats[11 : 11 + width], floats[11 + width :]
+    raw = Distribution(floats[0], 1.0, *floats[1:3])
+    tempered = Distribution(floats[3], chain.temperature, *floats[4:6])
+    final = ONE_HOT if chain.greedy else Distribution(floats[6], chain.temperature, *floats[7:9])
+    lowest, mass = floats[9:11]
+    if not (raw.finite and math.isfinite(lowest)):
+        raise DecodeError(
+            f"the logits of step {step} are not finite (nan or inf)",
+            "try --dtype float32 or bfloat16, or --quantize none",
+        )
+    if not (kept and tempered.finite and final.finite):
+        raise DecodeError(
+            f"{' and '.join(chain.order)} leave nothing to draw from at step {step}",
+            "choose milder values",
+        )
+    unlisted = None
+    if token in ids[:listed_rows]:
+        ids, logits, penalised, codes = (x[:listed_rows] for x in (ids, logits, penalised, codes))
+    else:
+        unlisted = rank, min(mass, 1.0)
+    rows = CandidateRows(ids, logits, penalised, codes, unlisted)
+    return build(rows, Distributions(raw, tempered, final, kept), chain, piece, token)
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRows:
+    """The rows that a step lists, highest logit first. The last may be the chosen token alone, and
+    `unlisted` is then its rank and its cumulative probability among all tokens.
+
+    `removed` holds 0 or 1 + the index in the chain's order of the stage that removed the token.
+    """
+
+    ids: list[int]
+    logits: list[float]
+    penalised: list[float]
+    removed: list[int]
+    unlisted: tuple[int, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Distributions:
+    """The three distributions of a step, and how many tokens its filters kept."""
+
+    raw: Distribution
+    tempered: Distribution
+    final: Distribution
+    kept: int
+
+
+def build(
+    rows: CandidateRows,
+    distributions: Distributions,
+    chain: Chain,
+    piece: Callable[[int], str],
+    token_id: int,
+) -> StepStatistics:
+    """The statistics of a step from its rows and distributions."""
+    candidates = _candidates(rows, distributions, chain, piece, token_id)
+    chosen = candidates[rows.ids.index(token_id)]
+    return StepStatistics(
+        token_id=token_id,
+        rank=chosen.rank,
+        logit=chosen.logit,
+        logprob=chosen.logprob,
+        tempered_logprob=chosen.tempered_logprob,
+        final_logprob=chosen.final_logprob or 0.0,  # a drawn token was not removed
+        entropy=distributions.raw.entropy,
+        final_entropy=distributions.final.entropy,
+        kept=1 if chain.greedy else distributions.kept,
+        candidates=tuple(candidates),
+    )
+
+
+def _candidates(
+    rows: CandidateRows,
+    distributions: Distributions,
+    chain: Chain,
+    piece: Callable[[int], str],
+    token_id: int,
+) -> list[Candidate]:
+    raw, tempered, final = distributions.raw, distributions.tempered, distributions.final
+    candidates: list[Candidate] = []
+    cumulative, rank, before = 0.0, 0, math.inf
+    last = len(rows.ids) if rows.unlisted is not None else 0
+    for number, (token, logit, penalised, code) in enumerate(
+        zip(rows.ids, rows.logits, rows.penalised, rows.removed, strict=True), start=1
+    ):
+        if logit < before:  # equal logits share a rank
+            rank, before = number, logit
+        at_temperature = tempered.logprob(penalised)
+        cumulative += math.exp(at_temperature)
+        if number == last and rows.unlisted is not None:
+            rank, cumulative = rows.unlisted
+        removed_by: str | None = None
+        final_logprob: float | None = None
+        if code:
+            removed_by = chain.order[code - 1]
+        elif chain.greedy and token != token_id:
+            removed_by = "greedy"
+        else:
+            final_logprob = 0.0 if chain.greedy else final.logprob(penalised)
+        candidates.append(
+            Candidate(
+                rank,
+                token,
+                piece(token),
+                logit,
+                raw.logprob(logit),
+                at_temperature,
+                min(cumulative, 1.0),
+                final_logprob,
+                removed_by,
+            )
+        )
+    return candidates

@@ -1,0 +1,281 @@
+"""top-k, top-p and min-p on the sorted head of a row, and how near a draw is to a tie.
+
+After a top-k, top-p or min-p few tokens are left, and all of them are among the highest scores: one
+search for those and one sum over the vocabulary decide what is kept. `truncate` does so for one row or
+many, and says which tokens are *borderline*: those that rounding, or logits that are a little off,
+could have a filter treat otherwise.
+
+Logits of one model differ by some 1e-6 of their size with the way they are computed: alone or beside
+other rows, with another number of threads. A draw is the same in spite of that unless it is near a
+tie: two scores that could change places, or a token at the edge of a filter. `TieCheck` tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from decodecli.sampling.chain import Chain, Processed, draw
+from decodecli.sampling.processors import divide_by_temperature
+from decodecli.settings import WITH_HISTORY
+
+TRUNCATING = frozenset(("top_k", "top_p", "min_p"))  # the filters that `truncate` knows
+_MASS_ROUNDING = 5e-6  # of a sum of probabilities in float32
+_RATIO_ROUNDING = 1e-5  # of the ratio of two probabilities in float32
+_SCORE_ROUNDING = 4e-6  # of a score in float32, whatever the temperature
+_LOGIT_ROUNDING = 2.5e-6  # of the largest logit: five times what was seen
+_SEARCH = 256  # how many of the highest scores are looked at first
+_TRIALS, _FURTHER = 4, 3  # directions in which logits are moved, and how many times the tolerance
+_LEAST_TEMPERATURE = 1e-20
+
+
+@dataclass(frozen=True)
+class Filters:
+    """The filters of several rows, (rows, 1) each; one that is off has a value that keeps everything."""
+
+    top_k: np.ndarray
+    top_p: np.ndarray
+    log_min_p: np.ndarray
+
+    @classmethod
+    def of(cls, chains: list[Chain]) -> Filters:
+        params = [chain.params for chain in chains]
+        with np.errstate(divide="ignore"):
+            log_min_p = np.log(_column([p.min_p for p in params]))
+        return cls(
+            _column([p.top_k or np.inf for p in params]),
+            _column([np.inf if p.top_p == 1 else p.top_p for p in params]),
+            log_min_p,
+        )
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """What the filters do to the highest scores, (rows, width) each.
+
+    in_top_k, in_top_p, kept: what is left after top-k, after top-p, and after min-p.
+    borderline: what could be treated otherwise.
+    in_sight: for which rows, (rows,), no token beyond these is kept or borderline.
+    """
+
+    in_top_k: np.ndarray
+    in_top_p: np.ndarray
+    kept: np.ndarray
+    borderline: np.ndarray
+    in_sight: np.ndarray
+
+    def rows(self, chosen: np.ndarray) -> Truncation:
+        """Some of the rows."""
+        return Truncation(
+            self.in_top_k[chosen], self.in_top_p[chosen], self.kept[chosen],
+            self.borderline[chosen], self.in_sight[chosen],
+        )  # fmt: skip
+
+
+def truncate(
+    scores: np.ndarray, filters: Filters, total: np.ndarray, margin: np.ndarray, complete: bool
+) -> Truncation:
+    """What top-k, top-p and min-p, in this order, do to the highest `scores` (rows, width), float64,
+    falling from 0.
+
+    Args:
+        total: the sum of exp(score) over the vocabulary, (rows, 1).
+        margin: how far apart two scores may be and yet change places, (rows, 1). 0: only equal scores
+            at the edge of top-p can; negative: none can, equal ones are told apart by their order.
+        complete: whether these are all scores there are.
+    """
+    weights = np.exp(scores)
+    with np.errstate(invalid="ignore"):  # −inf beside −inf, where tokens are banned
+        clusters = np.cumsum(np.diff(scores, axis=1, prepend=scores[:, :1]) < -margin, axis=1)
+    in_top_k, borderline, beyond = _top_k(scores, clusters, filters.top_k, margin, complete)
+    mass = np.where(np.isfinite(filters.top_k) | complete, _sum(weights * in_top_k), total)
+    in_top_p, near = _top_p(weights, in_top_k, clusters, filters.top_p, mass, margin, borderline)
+    kept = in_top_p & (scores >= filters.log_min_p)
+    kept[:, 0] = True
+    with np.errstate(invalid="ignore"):
+        near |= np.abs(scores - filters.log_min_p) <= np.maximum(margin, _RATIO_ROUNDING)
+    # The first stays whatever happens, unless another could be the first.
+    near[:, 0] &= clusters[:, min(1, scores.shape[1] - 1)] == 0
+    borderline |= near
+    last = kept[:, -1] | borderline[:, -1]
+    return Truncation(in_top_k, in_top_p, kept, borderline, ~(beyond | last) | complete)
+
+
+def _top_k(
+    scores: np.ndarray, clusters: np.ndarray, top_k: np.ndarray, margin: np.ndarray, complete: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kept are all that reach the score of the k-th; borderline those that could change places with
+    it; and for which rows k is beyond what is in sight."""
+    width = scores.shape[1]
+    on = np.isfinite(top_k)
+    last = np.where(on, np.minimum(top_k, width), width).astype(np.int64) - 1
+    kept = scores >= np.where(on, np.take_along_axis(scores, last, 1), -np.inf)
+    edge = np.take_along_axis(clusters, last, 1)
+    following = np.take_along_axis(clusters, np.minimum(last + 1, width - 1), 1)
+    tied = on & (last + 1 < width) & (edge == following) & (margin > 0)
+    beyond = (on & (top_k >= width))[:, 0] & (not complete)
+    return kept, tied & (clusters == edge), beyond
+
+
+def _top_p(
+    weights: np.ndarray,
+    kept: np.ndarray,
+    clusters: np.ndarray,
+    top_p: np.ndarray,
+    mass: np.ndarray,
+    margin: np.ndarray,
+    borderline: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kept are those before whom there is less than p of the `mass`; borderline those before whom there
+    is nearly p, and all that could change places with one of them or across the edge."""
+    share = np.minimum(np.cumsum(weights * kept, 1) / mass, 1.0)
+    before = np.concatenate((np.zeros_like(mass), share[:, :-1]), 1)
+    inside = kept & (before < top_p)
+    if not np.isfinite(top_p).any():
+        return inside, np.zeros_like(inside)
+    # Those before could weigh exp(margin) times as much against the others, or as little.
+    more = np.exp(np.clip(margin, 0, 700.0))
+    spare = _MASS_ROUNDING + _sum(weights * borderline) / mass
+    least = before / (before + (1 - before) * more)
+    most = before * more / (before * more + 1 - before)
+    near = (least - spare <= top_p) & (top_p <= most + spare)
+    count = inside.sum(1, keepdims=True)
+    last = np.take_along_axis(clusters, np.maximum(count - 1, 0), 1)
+    following = np.take_along_axis(clusters, np.minimum(count, clusters.shape[1] - 1), 1)
+    across = (last == following) & (count < clusters.shape[1]) & np.isfinite(top_p)
+    near |= across & (clusters == last)
+    if (margin > 0).any():
+        for row in np.flatnonzero(near.any(1) & (clusters[:, -1] < clusters.shape[1] - 1)):
+            near[row] |= np.isin(clusters[row], clusters[row][near[row]])
+    return inside, near
+
+
+def score_margin(tolerance: np.ndarray, largest: np.ndarray, temperature: np.ndarray) -> np.ndarray:
+    """How far apart two scores may be and yet change places, where every logit may be off by
+    `tolerance`, or by a share of the `largest` absolute one. All (rows, 1)."""
+    off = 2 * np.maximum(tolerance, _LOGIT_ROUNDING * largest)
+    scaled = divide_by_temperature(off, np.maximum(temperature, _LEAST_TEMPERATURE))
+    margin: np.ndarray = np.maximum(scaled, _SCORE_ROUNDING)
+    return margin
+
+
+def near_tie(
+    truncation: Truncation, gumbel_scores: np.ndarray, winners: np.ndarray, margin: np.ndarray
+) -> np.ndarray:
+    """For which rows, (rows,), another token than that of the index in `winners` (rows, 1) could have
+    been drawn; `gumbel_scores` (rows, width) are score − log noise, the highest of which is drawn."""
+    best = np.take_along_axis(gumbel_scores, winners, 1)
+    rivals = truncation.kept | truncation.borderline
+    np.put_along_axis(rivals, winners, False, 1)
+    ambiguous = (rivals & (gumbel_scores > best - margin)).any(1)
+    ambiguous |= np.take_along_axis(truncation.borderline, winners, 1)[:, 0]
+    return np.asarray(ambiguous)
+
+
+class TieCheck:
+    """Whether draws of one chain are so near a tie that logits a little off would turn them over.
+
+    Args:
+        chain: the stages.
+        tolerance: how far each logit may be off.
+    """
+
+    def __init__(self, chain: Chain, tolerance: float) -> None:
+        self.chain, self.tolerance = chain, tolerance
+        self.filters = Filters.of([chain])
+        self._truncating = TRUNCATING.issuperset(set(chain.filters) - WITH_HISTORY)
+        penalty = chain.params.repetition_penalty
+        self._stretch = max(penalty, 1 / penalty)  # what a penalty makes of a small difference
+
+    def margin(self, largest: float) -> float:
+        """How far apart two scores may be and yet change places; `largest` is that of all |logits|."""
+        values = (np.array(x) for x in (self.tolerance, largest, self.chain.temperature))
+        return self._stretch * float(score_margin(*values))
+
+    def in_head(
+        self,
+        scores: np.ndarray,
+        noise: np.ndarray,
+        index: int,
+        log_sum: float,
+        margin: float,
+        complete: bool,
+    ) -> bool:
+        """For a draw from the highest `scores` (width,), falling, with their `noise`, that took the one
+        at `index`. `log_sum`: the logarithm of the sum of exp(score − highest) over the vocabulary."""
+        if len(scores) < 2:
+            return False
+        falling = (scores.astype(np.float64) - float(scores[0]))[None]
+        margins = np.array([[margin]])
+        truncation = truncate(falling, self.filters, np.exp([[log_sum]]), margins, complete)
+        if not truncation.in_sight[0]:
+            return True
+        with np.errstate(divide="ignore"):
+            gumbel_scores = falling - np.log(noise)
+        return bool(near_tie(truncation, gumbel_scores, np.array([[index]]), margins)[0])
+
+    def in_vocabulary(
+        self, scores: Tensor, noise: Tensor | None, token: int, margin: float
+    ) -> bool:
+        """For a draw of `token` from all `scores` (vocab,), the highest of them without `noise`."""
+        gumbel_scores = scores.double() if noise is None else scores.double() - noise.double().log()
+        best = float(gumbel_scores[token])
+        gumbel_scores[token] = -torch.inf
+        return float(gumbel_scores.amax()) >= best - margin
+
+    def in_chain(
+        self,
+        logits: Tensor,
+        ids: Tensor | None,
+        processed: Processed,
+        noise: Tensor | None,
+        chosen: Tensor,
+    ) -> bool:
+        """For a draw by the processors, of `chosen` (1, 1) from `logits` (1, vocab)."""
+        margin, token = self.margin(float(logits.abs().amax())), int(chosen)
+        if not self._truncating:
+            return not self._survives_shifts(logits, ids, noise, chosen)
+        scores = divide_by_temperature(
+            processed.penalised[0].double(), max(self.chain.temperature, _LEAST_TEMPERATURE)
+        )
+        if processed.removed_by is not None and "no_repeat_ngram_size" in self.chain.order:
+            banned = 1 + self.chain.order.index("no_repeat_ngram_size")
+            scores = scores.masked_fill(processed.removed_by[0] == banned, -torch.inf)
+        if noise is None or TRUNCATING.isdisjoint(self.chain.order):
+            return self.in_vocabulary(scores, None if noise is None else noise[0], token, margin)
+        log_sum = float((scores - scores.amax()).logsumexp(-1))
+        for width in dict.fromkeys((min(_SEARCH, len(scores)), len(scores))):
+            top = scores.topk(width)
+            position = (top.indices == token).nonzero()
+            if len(position) and not self.in_head(
+                top.values.numpy(), noise[0, top.indices].numpy(), int(position[0]),
+                log_sum, margin, width == len(scores),
+            ):  # fmt: skip
+                return False
+        return True
+
+    def _survives_shifts(
+        self, logits: Tensor, ids: Tensor | None, noise: Tensor | None, chosen: Tensor
+    ) -> bool:
+        """Whether the processors draw the same from logits moved in some random directions and in the
+        opposite ones. Two scores that are nearly equal change places in one or the other, so that a
+        draw near a tie is missed about once in 10,000 times."""
+        generator = torch.Generator().manual_seed(int(chosen))
+        largest = torch.maximum(torch.tensor(self.tolerance), _LOGIT_ROUNDING * logits.abs().amax())
+        off = torch.randn((_TRIALS, logits.shape[-1]), generator=generator) * largest * _FURTHER
+        moved = torch.cat((logits + off, logits - off))
+        history = None if ids is None else ids.expand(len(moved), -1)
+        drawn = draw(self.chain(moved, history).scores, noise)
+        return bool((drawn == chosen).all())
+
+
+def _column(values: list[float]) -> np.ndarray:
+    return np.array(values, dtype=np.float64)[:, None]
+
+
+def _sum(values: np.ndarray) -> np.ndarray:
+    sums: np.ndarray = values.sum(1, keepdims=True)
+    return sums
