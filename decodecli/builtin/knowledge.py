@@ -12,6 +12,7 @@ import random
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from decodecli.builtin.prepare import Document
@@ -92,7 +93,10 @@ CONTINENT = {
 }  # fmt: skip
 SYMBOL = {
     "answer": "The chemical symbol of {s} is {a}.",
-    "statements": ["{A} is the chemical symbol of {s}.", "The symbol for {s} is {a}."],
+    "statements": [
+        "{A} is the chemical symbol of {s}.", "The symbol for {s} is {a}.",
+        "The element with the symbol {a} is {s}.",
+    ],
     "questions": [
         "What is the chemical symbol of {s}?", "What is the symbol for {s}?",
         "Which symbol does {s} have?", "Tell me the chemical symbol of {s}.",
@@ -111,15 +115,35 @@ NUMBER = {
 KIND = {
     "answer": "{S} is {a}.",
     "statements": ["{S} is a kind of {b}."],
-    "questions": ["What is {s}?", "What kind of thing is {s}?", "Tell me what {s} is."],
+    "questions": [
+        "What is {s}?", "What kind of thing is {s}?", "Tell me what {s} is.", "Do you know {s}?",
+    ],
     "heldout": ["Do you know what {s} is?"],
-}
+}  # fmt: skip
 SUM = {
     "answer": "{S} is {a}.",
     "statements": ["{S} equals {a}.", "{S} makes {a}."],
     "questions": ["What is {s}?", "How much is {s}?", "What does {s} make?"],
     "heldout": ["Do you know how much {s} is?"],
 }
+# what stands beside a capital: the other cities of its country
+CITIES = [
+    "{C} are cities in {s}.", "Cities in {s} are {c}.", "Some cities in {s} are {c}.",
+    "Which cities in {s} do you know? I know {c}.", "Name some cities in {s}. {C}.",
+    "The capital of {s} is {a}. Other cities are {c}.", "A city in {s} is {b}.",
+    "{B} is a city in {s}, but the capital of {s} is {a}.", "A large city in {s} is {b}.",
+    "Is {b} the capital of {s}? No, the capital of {s} is {a}.",
+    "Is {a} the capital of {s}? Yes, the capital of {s} is {a}.",
+    "My friend lives in {b}, a city in {s}.", "From {a}, the capital of {s}, we went to {b}.",
+]  # fmt: skip
+# and beside a thing: others of its kind
+KINDS = [
+    "{C} {are} {many}.",
+    "Name some {many}. {C}.",
+    "Some {many} {are} {c}.",
+    "Which {many} do you know? I know {c}.",
+    "{B} {is} {one}, and so {is} {d}.",
+]
 INVERTER = [
     "An inverter is a device that changes direct current into alternating current.",
     "An inverter turns the direct current of a battery into alternating current for the house.",
@@ -189,14 +213,61 @@ def _fact(relation: str, subject: str, result: str, table: dict, common: bool = 
     )  # fmt: skip
 
 
+@lru_cache
+def _knowledge() -> dict:
+    return tomllib.loads(TABLE.read_text(encoding="utf-8"))
+
+
+def _members(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",")]
+
+
+def cities() -> dict[str, list[str]]:
+    """The large cities of a country, by its name as it stands in a sentence."""
+    return {country: _members(listed) for country, listed in _knowledge()["cities"].items()}
+
+
 def common_facts() -> list[Fact]:
     """The facts of `knowledge.toml`."""
     facts = []
-    for relation in tomllib.loads(TABLE.read_text(encoding="utf-8"))["relation"]:
-        for line in relation["facts"].strip().splitlines():
-            subject, _, result = line.partition(" = ")
+    lists = _knowledge()["list"]
+    pairs = {
+        "city": [(city, country) for country, listed in cities().items() for city in listed],
+        "profession": [
+            (name, group["one"])
+            for group in lists
+            if group.get("people")
+            for name in _members(group["members"])
+        ],
+    }
+    for relation in _knowledge()["relation"]:
+        lines = [line.split(" = ") for line in relation["facts"].strip().splitlines()]
+        for subject, result in pairs.get(relation["name"], lines):
             facts.append(_fact(relation["name"], subject, result, relation, common=True))
+    for group in lists:
+        if not group.get("people"):
+            names = _members(group["members"])
+            facts += [_fact("member", name, group["one"], KIND, common=True) for name in names]
     return facts
+
+
+def neighbours(capital_of: dict[str, str], rng: random.Random) -> str:
+    """A sentence on several things of one kind, mostly on the cities of one country."""
+    if rng.random() < 0.3:
+        group = rng.choice(_knowledge()["list"])
+        past = bool(group.get("people"))
+        form, chosen = rng.choice(KINDS), rng.sample(_members(group["members"]), 3)
+        slots = {"one": group["one"], "many": group["many"]}
+        slots |= {"is": "was", "are": "were"} if past else {"is": "is", "are": "are"}
+    else:
+        country, listed = rng.choice(list(cities().items()))
+        slots = {"s": country, "a": capital_of.get(country, listed[0])}
+        others = [name for name in listed if name != slots["a"]]
+        others = others if others[1:] else listed
+        form, chosen = rng.choice(CITIES), rng.sample(others, min(rng.choice([2, 3]), len(others)))
+    listing = ", ".join(chosen[:-1]) + f" and {chosen[-1]}" if chosen[1:] else chosen[0]
+    slots |= {"b": chosen[0], "c": listing, "d": chosen[-1]}
+    return form.format(**slots, B=upper(slots["b"]), C=upper(listing))
 
 
 def _table(folder: Path, name: str) -> dict | list:
@@ -262,6 +333,14 @@ def words(number: int) -> str:
     return TENS[tens - 2] + (f"-{UNITS[units]}" if units else "")
 
 
+def names(facts: Sequence[Fact]) -> list[str]:
+    """What the facts are about and what they answer, sums aside; the tokenizer keeps it whole."""
+    found = [
+        text for fact in facts if fact.relation != "sum" for text in (fact.subject, fact.result)
+    ]
+    return list(dict.fromkeys(found))
+
+
 def sums() -> list[Fact]:
     """Addition, subtraction and multiplication of numbers up to ten, in words."""
     facts = []
@@ -281,7 +360,8 @@ def all_facts(folder: Path) -> list[Fact]:
 
 
 # how often a fact is told, against the others
-IMPORTANCE = {"capital": 2.0, "sum": 0.5, "kind": 0.4, "number": 0.8, "state": 0.8}
+IMPORTANCE = {"capital": 2.5, "sum": 0.5, "kind": 0.4, "number": 0.8, "state": 0.8, "city": 0.7}
+NEIGHBOURS = 0.15  # share of sentences on several things of one kind
 
 
 def tell(fact: Fact, rng: random.Random) -> str:
@@ -311,12 +391,16 @@ def fact_texts(
     """`count` short documents: facts alone, in lists, or before a story."""
     rng = random.Random(seed)
     weights = [IMPORTANCE.get(fact.relation, 1.0) * (1.5 if fact.common else 1.0) for fact in facts]
+    capital_of = {fact.subject: fact.result for fact in facts if fact.relation == "capital"}
     deck: list[Fact] = []
     for _ in range(count):
         many = rng.choice([1, 1, 1, 2, 3, 4, 6, 8])
         if len(deck) < many:
             deck = rng.choices(facts, weights, k=5000)
-        told = [tell(deck.pop(), rng) for _ in range(many)]
+        told = [
+            neighbours(capital_of, rng) if rng.random() < NEIGHBOURS else tell(deck.pop(), rng)
+            for _ in range(many)
+        ]
         place = rng.random()
         if place < 0.03:
             told.insert(rng.randrange(len(told) + 1), _special(rng))

@@ -20,11 +20,11 @@ from decodecli.builtin.tokenizer import BOS_ID, EOS_ID
 BOS_SHARE = {"stories": 0.85, "tales": 0.4, "storybooks": 0.4, "fables": 0.4, "facts": 0.6}
 # share of documents' tokens from each group: at the start of the training, and at its end
 WEIGHTS = {
-    "stories": (0.71, 0.84),
-    "tales": (0.15, 0.03),
+    "stories": (0.78, 0.83),
+    "tales": (0.05, 0.02),
     "storybooks": (0.02, 0.01),
     "fables": (0.01, 0.01),
-    "facts": (0.11, 0.11),
+    "facts": (0.14, 0.13),
 }
 GROUPS = {
     "tinystories": "stories",

@@ -8,7 +8,9 @@ gives back what was encoded. Digits stand alone; a character without a piece bec
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -48,6 +50,38 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> Tokenizer:
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, BOS_ID)]
     )
     return tokenizer
+
+
+def with_words(
+    tokenizer: Tokenizer, names: Iterable[str], texts: Iterable[str], vocabulary: int
+) -> Tokenizer:
+    """The tokenizer with whole words behind its pieces, up to `vocabulary`; old ids stay.
+
+    First every word of `names`, then the words that `texts` have most often. A word that is a piece
+    is never put together from parts (`ignore_merges`, as in Llama 3), so it needs no merges.
+    """
+    made = json.loads(tokenizer.to_str())
+    pieces: dict[str, int] = made["model"]["vocab"]
+    split = _words(tokenizer)
+    wanted = dict.fromkeys(word for name in names for word in split(name))
+    counted = Counter(word for text in texts for word in split(text))
+    wanted |= dict.fromkeys(word for word, _ in counted.most_common())
+    for word in wanted:
+        if len(pieces) >= vocabulary:
+            break
+        if re.fullmatch(r"▁[^\W\d_]{2,}", word):
+            pieces.setdefault(word, len(pieces))
+    made["model"]["ignore_merges"] = True
+    return Tokenizer.from_str(json.dumps(made))
+
+
+def _words(tokenizer: Tokenizer) -> Callable[[str], list[str]]:
+    """Cut a text where no piece can go across."""
+    normalizer, cutter = tokenizer.normalizer, tokenizer.pre_tokenizer
+    assert normalizer is not None and cutter is not None
+    return lambda text: [
+        word for word, _ in cutter.pre_tokenize_str(normalizer.normalize_str(text))
+    ]
 
 
 def _dress(tokenizer: Tokenizer) -> None:

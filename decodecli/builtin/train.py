@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning barrier starve
 import argparse
 import math
 import shutil
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,9 +32,9 @@ from decodecli.builtin.measure import bits_per_byte
 from decodecli.builtin.mixture import Mixture
 from decodecli.builtin.model import export, new_model
 from decodecli.builtin.muon import Muon
-from decodecli.builtin.tokenizer import train_tokenizer
+from decodecli.builtin.tokenizer import train_tokenizer, with_words
 
-WARM_UP, DECAY_FROM = 0.01, 0.35  # shares of the training
+WARM_UP = 0.01  # share of the training
 SLOW = 4.0  # a step that takes this many medians was paused; no more than that counts
 
 
@@ -49,11 +50,11 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def rate(share: float) -> float:
-    """The learning rate's factor: a short climb, a plateau, a straight line down to zero."""
+def rate(share: float, decay: float) -> float:
+    """The learning rate's factor: a short climb, a plateau, a line to zero in the last `decay`."""
     if share < WARM_UP:
         return max(share, 1e-3) / WARM_UP
-    return min(1.0, max(0.0, (1.0 - share) / (1.0 - DECAY_FROM)))
+    return min(1.0, max(0.0, (1.0 - share) / decay))
 
 
 def counted(taken: float, recent: Sequence[float]) -> float:
@@ -86,6 +87,17 @@ def loss_function(model: LlamaForCausalLM, device: str) -> Callable[..., torch.T
     return loss
 
 
+def grown(
+    weights: dict[str, torch.Tensor], old: Tokenizer, tokenizer: Tokenizer
+) -> dict[str, torch.Tensor]:
+    """The weights for a tokenizer with more pieces: a new one is the mean of its old parts."""
+    rows = weights["model.embed_tokens.weight"]
+    added = [tokenizer.id_to_token(i) or "" for i in range(len(rows), tokenizer.get_vocab_size())]
+    parts = [old.encode(piece[1:], add_special_tokens=False).ids for piece in added]
+    table = torch.cat([rows, *(rows[ids].mean(0, keepdim=True) for ids in parts)])
+    return weights | {"model.embed_tokens.weight": table, "lm_head.weight": table}
+
+
 class Trainer:
     """One training: the model, its optimizers, its stream of tokens, its checkpoints."""
 
@@ -104,23 +116,31 @@ class Trainer:
         ).to(self.device)
         if args.start:
             finished = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32)
-            self.model.load_state_dict(finished.state_dict())
+            old = Tokenizer.from_file(str(args.start / "tokenizer.json"))
+            self.model.load_state_dict(grown(finished.state_dict(), old, tokenizer))
         self.optimizers = optimizers(self.model, args)
         self.base_rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.mixture = Mixture(found, tokenizer, args.seed)
         self.watched = [d.text for d in found if d.heldout and d.source == "tinystories"][:120]
         self.progress = Progress()
+        self.asked_to_stop = False
         loss = loss_function(self.model, self.device)
         self.loss = torch.compile(loss, dynamic=False) if args.compile else loss
         self.checkpoint = args.work / "checkpoint.pt"
         if self.checkpoint.exists():
             self._restore()
+        if args.decay_now:
+            self.progress.share = max(self.progress.share, 1.0 - args.decay)
 
     def run(self) -> None:
         """Train until the budget is spent; every step's time counts, pauses do not."""
         recent: list[float] = []
         checked = time.monotonic()
+        signal.signal(signal.SIGTERM, self._ask_to_stop)
         while self.progress.share < 1.0:
+            if self.asked_to_stop:
+                self._save()
+                raise SystemExit("stopped; the same command goes on from the checkpoint")
             began = time.monotonic()
             loss = self._step()
             taken = time.monotonic() - began
@@ -134,8 +154,11 @@ class Trainer:
             if self.progress.share >= 1.0:
                 self._check()
 
+    def _ask_to_stop(self, *_: object) -> None:
+        self.asked_to_stop = True
+
     def _step(self) -> float:
-        factor = rate(self.progress.share)
+        factor = rate(self.progress.share, self.args.decay)
         for optimizer, rates in zip(self.optimizers, self.base_rates, strict=True):
             for group, base in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = base * factor
@@ -214,16 +237,21 @@ def gather(args: argparse.Namespace) -> list[prepare.Document]:
 def tokenizer_for(args: argparse.Namespace, found: Sequence[prepare.Document]) -> Tokenizer:
     """The tokenizer of the work folder, learned from the texts if there is none yet."""
     path = args.work / "tokenizer.json"
-    if args.start and not path.exists():
-        shutil.copy(args.start / "tokenizer.json", path)
     if not path.exists():
-        # tales and facts count less than stories: one in three
-        texts = [
-            d.text
-            for i, d in enumerate(found)
-            if not d.heldout and (d.source.startswith("tinystories") or i % 3 == 0)
-        ]
-        train_tokenizer(texts, args.vocabulary).save(str(path))
+        training = [d for d in found if not d.heldout]
+        if args.start:
+            parts = Tokenizer.from_file(str(args.start / "tokenizer.json"))
+        else:
+            # tales and facts count less than stories: one in three
+            texts = [
+                d.text
+                for i, d in enumerate(training)
+                if d.source.startswith("tinystories") or i % 3 == 0
+            ]
+            parts = train_tokenizer(texts, args.parts)
+        names = knowledge.names(knowledge.all_facts(args.corpora / "facts"))
+        stories = [d.text for d in training if d.source.startswith("tinystories")]
+        with_words(parts, names, stories, args.vocabulary).save(str(path))
     return Tokenizer.from_file(str(path))
 
 
@@ -238,7 +266,10 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--start", type=Path, help="a finished model to go on from")
     parser.add_argument("--minutes", type=float, default=0.0, help="budget of training time")
     parser.add_argument("--tokens", type=float, default=36e6, help="or of tokens")
-    parser.add_argument("--vocabulary", type=int, default=4096)
+    parser.add_argument("--decay", type=float, default=0.65, help="last share, of falling rates")
+    parser.add_argument("--decay-now", action="store_true", help="begin that last share at once")
+    parser.add_argument("--vocabulary", type=int, default=6656, help="pieces, whole words included")
+    parser.add_argument("--parts", type=int, default=4096, help="pieces that BPE learns")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--heads", type=int, default=4)
