@@ -1,8 +1,4 @@
-"""The model that ships with decodecli, and the recipe that made it.
-
-Importing this imports nothing heavy; the recipe's modules need torch and are run by hand:
-`python -m decodecli.builtin.train`, `python -m decodecli.builtin.evaluate`.
-"""
+"""The model that ships with decodecli; `recipes/builtin_model` in the repository makes it."""
 
 from __future__ import annotations
 

@@ -101,16 +101,6 @@ def test_the_measured_numbers_keep_what_the_card_promises() -> None:
     assert variety == sorted(variety)
 
 
-def test_the_sample_repeats_the_card_s_bits_per_byte() -> None:
-    from decodecli.builtin import evaluate
-    from decodecli.builtin.measure import bits_per_byte
-
-    subject = evaluate.load(model_path())
-    some = subject.stories[:20]
-    bits = bits_per_byte(subject.model, subject.tokenizer, some)
-    assert bits == pytest.approx(card()["bits_per_byte"], rel=0.1)
-
-
 def test_importing_the_room_loads_nothing_heavy() -> None:
     code = (
         "import sys, decodecli.builtin as b; b.model_path(); "

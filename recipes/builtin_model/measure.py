@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import LlamaForCausalLM
 
-from decodecli.builtin.model import CONTEXT
-from decodecli.builtin.tokenizer import EOS_ID
+from recipes.builtin_model.model import CONTEXT
+from recipes.builtin_model.tokenizer import EOS_ID
 
 
 def _windows(ids: list[int]) -> list[tuple[list[int], int]]:

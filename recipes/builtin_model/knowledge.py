@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from decodecli.builtin.prepare import Document
+from recipes.builtin_model.prepare import Document
 
 TABLE = Path(__file__).with_name("knowledge.toml")
 

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from decodecli.builtin.prepare import normalise
+from recipes.builtin_model.prepare import normalise
 
 _SOURCES = """\
 # Credits
@@ -17,7 +17,8 @@ and shared them.
 | source | what was used | licence |
 |---|---|---|
 | TinyStories, Ronen Eldan and Yuanzhi Li, 2023, arXiv 2305.07759 | about 23,000 short stories, \
-found in public repositories; a sample of held-out ones is in `heldout.json.gz` | CDLA-Sharing-1.0 |
+found in public repositories; a sample of held-out ones is in \
+`recipes/builtin_model/heldout.json.gz` | CDLA-Sharing-1.0 |
 | FairytaleQA, github.com/uci-soe/FairytaleQAData | 262 old fairy tales from Project Gutenberg | \
 public domain in the USA; the collection Apache-2.0 |
 | Project Gutenberg, by way of github.com/GITenberg | 28 books for children | public domain in the \

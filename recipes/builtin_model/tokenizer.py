@@ -78,7 +78,8 @@ def with_words(
 def _words(tokenizer: Tokenizer) -> Callable[[str], list[str]]:
     """Cut a text where no piece can go across."""
     normalizer, cutter = tokenizer.normalizer, tokenizer.pre_tokenizer
-    assert normalizer is not None and cutter is not None
+    assert normalizer is not None
+    assert cutter is not None
     return lambda text: [
         word for word, _ in cutter.pre_tokenize_str(normalizer.normalize_str(text))
     ]

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AttentionInterface, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from decodecli.builtin.tokenizer import BOS_ID, EOS_ID, save_tokenizer
+from recipes.builtin_model.tokenizer import BOS_ID, EOS_ID, save_tokenizer
 
 BLOCK = 128
 CONTEXT = 512
@@ -43,7 +43,7 @@ def blocked_attention(
     return torch.cat(rows, 2).transpose(1, 2), None
 
 
-AttentionInterface.register("decodecli_blocked", blocked_attention)
+AttentionInterface.register("blocked_causal", blocked_attention)
 
 
 def new_model(

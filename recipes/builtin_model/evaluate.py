@@ -1,7 +1,7 @@
-"""What the built-in model can do, in numbers: `python -m decodecli.builtin.evaluate`.
+"""What the built-in model can do, in numbers: `python -m recipes.builtin_model.evaluate`.
 
-It works without the corpora: a sample of the held-out stories and the facts lie beside the model's
-folder in `heldout.json.gz`. With `--corpora DIR` both are made anew and every held-out story counts.
+It works without the corpora: a sample of the held-out stories and the facts are in
+`heldout.json.gz`. With `--corpora DIR` both are made anew and every held-out story counts.
 `--write-card` puts the results into the model card.
 """
 
@@ -21,9 +21,11 @@ from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 from transformers.utils import logging
 
-from decodecli.builtin import card_text, knowledge, model_path, prepare
-from decodecli.builtin.measure import bits_per_byte, write
+from decodecli.builtin import model_path
+from recipes.builtin_model import card_text, knowledge, prepare
+from recipes.builtin_model.measure import bits_per_byte, write
 
+SAMPLE = Path(__file__).with_name("heldout.json.gz")
 SAMPLE_BYTES = 450_000  # of story text; about a third of that when packed
 PROMPTS = [
     "The capital of Japan is",
@@ -91,15 +93,15 @@ def sample(
     return {"stories": stories, "facts": rows}
 
 
-def sample_of(folder: Path) -> Path:
-    """Where the held-out sample of a model folder lies: beside it."""
-    return folder.resolve().parent / "heldout.json.gz"
-
-
 def save_sample(made: dict[str, Any], path: Path) -> None:
     """Write the sample packed, the same bytes for the same content."""
     packed = gzip.compress(json.dumps(made, ensure_ascii=False).encode(), 9, mtime=0)
     path.write_bytes(packed)
+
+
+def unpacked(path: Path) -> dict[str, Any]:
+    """What `save_sample` wrote."""
+    return json.loads(gzip.decompress(path.read_bytes()))
 
 
 def says(text: str, result: str) -> bool:
@@ -255,12 +257,9 @@ def evaluate(subject: Subject, quick: bool = False) -> dict[str, Any]:
     }
 
 
-def load(folder: Path, corpora: Path | None = None) -> Subject:
-    """The model of a folder and its questions, from the corpora or the sample beside it."""
-    if corpora:
-        made = make_sample(corpora, 1 << 40)
-    else:
-        made = json.loads(gzip.decompress(sample_of(folder).read_bytes()))
+def load(folder: Path, corpora: Path | None = None, packed: Path = SAMPLE) -> Subject:
+    """The model of a folder and its questions, from the corpora or a packed sample."""
+    made = make_sample(corpora, 1 << 40) if corpora else unpacked(packed)
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     return Subject(model, tokenizer, made["stories"], made["facts"])
@@ -269,16 +268,18 @@ def load(folder: Path, corpora: Path | None = None) -> Subject:
 def main(words: Sequence[str] | None = None) -> None:
     """Evaluate, print, and write the card if asked to."""
     parser = argparse.ArgumentParser(
-        prog="python -m decodecli.builtin.evaluate", description=(__doc__ or "").split("\n\n")[0]
+        prog="python -m recipes.builtin_model.evaluate",
+        description=(__doc__ or "").split("\n\n")[0],
     )
     parser.add_argument("--model", type=Path, default=model_path(), help="model folder")
     parser.add_argument("--corpora", type=Path, help="folder with the texts")
+    parser.add_argument("--sample", type=Path, default=SAMPLE, help="held-out stories and facts")
     parser.add_argument("--quick", action="store_true", help="fewer stories, no temperatures")
     parser.add_argument("--write-card", action="store_true", help="put the results in the card")
     args = parser.parse_args(words)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    results = evaluate(load(args.model, args.corpora), args.quick)
+    results = evaluate(load(args.model, args.corpora, args.sample), args.quick)
     print(card_text.results_text(results))
     if args.write_card:
         card_text.update(args.model, results)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from decodecli.builtin.prepare import Document
-from decodecli.builtin.tokenizer import BOS_ID, EOS_ID
+from recipes.builtin_model.prepare import Document
+from recipes.builtin_model.tokenizer import BOS_ID, EOS_ID
 
 # share of documents with `<s>`
 BOS_SHARE = {"stories": 0.85, "tales": 0.4, "storybooks": 0.4, "fables": 0.4, "facts": 0.6}

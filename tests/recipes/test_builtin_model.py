@@ -7,19 +7,24 @@ import random
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
 
-from decodecli.builtin import knowledge, prepare, train  # noqa: E402
-from decodecli.builtin.mixture import Mixture  # noqa: E402
-from decodecli.builtin.muon import orthogonalize  # noqa: E402
-from decodecli.builtin.tokenizer import train_tokenizer  # noqa: E402
+from decodecli.builtin import card, model_path  # noqa: E402
+from recipes.builtin_model import evaluate, knowledge, prepare, train  # noqa: E402
+from recipes.builtin_model.measure import bits_per_byte  # noqa: E402
+from recipes.builtin_model.mixture import Mixture  # noqa: E402
+from recipes.builtin_model.muon import orthogonalize  # noqa: E402
+from recipes.builtin_model.tokenizer import train_tokenizer, with_words  # noqa: E402
 
 NAMES = ["Lily", "Tom", "Ben", "Mia", "Sam", "Anna", "Max", "Sue", "Tim", "Rose"]
 THINGS = ["ball", "kite", "cake", "boat", "drum", "flower", "stone", "book", "shell", "bell", "hat"]
 PLACES = ["park", "garden", "forest", "kitchen", "river", "hill", "shop", "beach", "school"]
 TINY = [
-    *("--layers", "1", "--width", "32", "--heads", "2", "--inner", "64", "--vocabulary", "500"),
+    *("--layers", "1", "--width", "32", "--heads", "2", "--inner", "64"),
+    *("--parts", "500", "--vocabulary", "700"),
     *("--length", "64", "--rows", "4", "--facts", "30"),
     *("--no-compile", "--quick", "--threads", "1"),
 ]
@@ -96,15 +101,80 @@ def test_a_training_goes_on_where_its_checkpoint_stands(
         torch.testing.assert_close(one, other)
 
 
+def test_decay_now_begins_the_decay_of_a_training_taken_up(corpora: Path, tmp_path: Path) -> None:
+    common = ["--corpora", str(corpora), "--work", str(tmp_path), "--decay", "0.25", *TINY]
+    args = train.arguments([*common, "--tokens", "1e5", "--decay-now"])
+    found = train.gather(args)
+    trainer = train.Trainer(args, found, train.tokenizer_for(args, found))
+    assert trainer.progress.share == 0.75
+    trainer._count(0.0)
+    assert train.rate(trainer.progress.share, args.decay) < 1.0
+
+
+def test_a_stopped_training_leaves_its_checkpoint(corpora: Path, tmp_path: Path) -> None:
+    args = train.arguments(["--corpora", str(corpora), "--work", str(tmp_path), *TINY])
+    found = train.gather(args)
+    trainer = train.Trainer(args, found, train.tokenizer_for(args, found))
+    trainer._ask_to_stop()
+    with pytest.raises(SystemExit, match="goes on from the checkpoint"):
+        trainer.run()
+    assert trainer.checkpoint.exists()
+
+
+def test_a_start_with_more_words_keeps_what_it_knew(trained: Path, tmp_path: Path) -> None:
+    old = transformers.AutoModelForCausalLM.from_pretrained(trained / "model", dtype=torch.float32)
+    pieces = Tokenizer.from_file(str(trained / "model" / "tokenizer.json"))
+    assert len(pieces.encode("zebra", add_special_tokens=False).ids) > 1
+    more = with_words(pieces, ["zebra"], [], pieces.get_vocab_size() + 1)
+    weights = train.grown(old.state_dict(), pieces, more)
+    table = weights["model.embed_tokens.weight"]
+    parts = pieces.encode("zebra", add_special_tokens=False).ids
+    assert torch.equal(table[:-1], old.get_input_embeddings().weight)
+    torch.testing.assert_close(table[-1], table[parts].mean(0))
+    assert torch.equal(weights["lm_head.weight"], table)
+
+
+def test_names_are_pieces_first_and_then_the_commonest_words() -> None:
+    texts = [story(random.Random(seed)) for seed in range(50)]
+    parts = train_tokenizer(texts, 400)
+    tokenizer = with_words(parts, ["Ulaanbaatar", "the blue whale"], ["a zither"] * 3, 404)
+    added = [tokenizer.id_to_token(i) for i in range(400, 404)]
+    assert added == ["▁Ulaanbaatar", "▁blue", "▁whale", "▁zither"]
+    text = "In Ulaanbaatar (Ulaanbaatar!) a zither, zithers"
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert "▁Ulaanbaatar" in ids.tokens
+    assert "▁zither" in ids.tokens
+    assert "▁zithers" not in ids.tokens
+    assert tokenizer.decode(ids.ids) == text
+    assert parts.encode("Tom took the cake").ids == tokenizer.encode("Tom took the cake").ids
+
+
+def test_every_name_of_a_fact_is_a_word_for_the_tokenizer(corpora: Path) -> None:
+    names = knowledge.names(knowledge.all_facts(corpora / "facts"))
+    assert {"Tokyo", "Japan", "Kyoto", "soccer", "Claude Monet", "Jupiter"} <= set(names)
+    assert "one plus one" not in names
+
+
+def test_cities_stand_under_one_country_with_its_capital_among_them() -> None:
+    listed = [city for members in knowledge.cities().values() for city in members]
+    assert len(listed) == len(set(listed)) >= 250
+    rng = random.Random(0)
+    said = {knowledge.neighbours({"Japan": "Tokyo"}, rng) for _ in range(4000)}
+    assert any("the capital of Japan is Tokyo" in text and "Kyoto" in text for text in said)
+    assert not any("{" in text for text in said)
+
+
 def test_a_pause_does_not_eat_the_time_budget() -> None:
     assert train.counted(600.0, [1.0, 1.1, 0.9, 600.0]) < 5.0
     assert train.counted(1.2, [1.0, 1.1, 1.2]) == 1.2
 
 
 def test_the_learning_rate_climbs_stays_and_falls_to_nothing() -> None:
-    assert train.rate(0.0) < train.rate(0.005) < train.rate(0.01) == train.rate(0.3) == 1.0
-    assert train.rate(0.99) < 0.05
-    assert train.rate(1.0) == 0.0
+    assert train.rate(0.0, 0.5) < train.rate(0.005, 0.5) < train.rate(0.01, 0.5) == 1.0
+    assert train.rate(0.5, 0.5) == 1.0
+    assert train.rate(0.5, 0.65) < 1.0
+    assert train.rate(0.99, 0.65) < 0.05
+    assert train.rate(1.0, 0.65) == 0.0
 
 
 def test_the_same_documents_are_held_out_every_time_and_none_is_in_the_training(
@@ -218,3 +288,9 @@ def test_numbers_are_words() -> None:
         "twenty",
         "fifty-six",
     ]
+
+
+def test_the_sample_repeats_the_card_s_bits_per_byte() -> None:
+    subject = evaluate.load(model_path())
+    bits = bits_per_byte(subject.model, subject.tokenizer, subject.stories[:20])
+    assert bits == pytest.approx(card()["bits_per_byte"], rel=0.1)

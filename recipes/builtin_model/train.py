@@ -1,4 +1,4 @@
-"""The recipe: `python -m decodecli.builtin.train --corpora DIR` makes the built-in model again.
+"""The recipe: `python -m recipes.builtin_model.train --corpora DIR` makes the built-in model again.
 
 Prepare the texts, learn the tokenizer, train, export, evaluate: one command, which goes on where
 it stopped when it is given the same `--work` folder. It runs on a CPU or, with one, on a GPU.
@@ -27,12 +27,12 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM
 from transformers.utils import logging
 
-from decodecli.builtin import card_text, credits, evaluate, knowledge, prepare
-from decodecli.builtin.measure import bits_per_byte
-from decodecli.builtin.mixture import Mixture
-from decodecli.builtin.model import export, new_model
-from decodecli.builtin.muon import Muon
-from decodecli.builtin.tokenizer import train_tokenizer, with_words
+from recipes.builtin_model import card_text, credits, evaluate, knowledge, prepare
+from recipes.builtin_model.measure import bits_per_byte
+from recipes.builtin_model.mixture import Mixture
+from recipes.builtin_model.model import export, new_model
+from recipes.builtin_model.muon import Muon
+from recipes.builtin_model.tokenizer import train_tokenizer, with_words
 
 WARM_UP = 0.01  # share of the training
 SLOW = 4.0  # a step that takes this many medians was paused; no more than that counts
@@ -110,7 +110,7 @@ class Trainer:
         torch.manual_seed(args.seed)
         self.args, self.tokenizer = args, tokenizer
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        attention = "decodecli_blocked" if args.compile and self.device == "cpu" else "sdpa"
+        attention = "blocked_causal" if args.compile and self.device == "cpu" else "sdpa"
         self.model = new_model(
             tokenizer.get_vocab_size(), args.layers, args.width, args.heads, args.inner, attention
         ).to(self.device)
@@ -258,7 +258,7 @@ def tokenizer_for(args: argparse.Namespace, found: Sequence[prepare.Document]) -
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; the defaults are those of the shipped model."""
     parser = argparse.ArgumentParser(
-        prog="python -m decodecli.builtin.train", description=(__doc__ or "").split("\n\n")[0]
+        prog="python -m recipes.builtin_model.train", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("--corpora", type=Path, required=True, help="folder with the texts")
     parser.add_argument("--out", type=Path, help="folder for the model (default: WORK/model)")
@@ -328,8 +328,10 @@ def main(words: Sequence[str] | None = None) -> None:
     (out / "CREDITS.md").write_text(credits.credits_text(args.corpora), encoding="utf-8")
     describe(trainer, prepare.shares(found), out)
     made = evaluate.sample(found, knowledge.all_facts(args.corpora / "facts"))
-    evaluate.save_sample(made, evaluate.sample_of(out))
-    evaluate.main(["--model", str(out), "--write-card", *(["--quick"] if args.quick else [])])
+    packed = args.work / evaluate.SAMPLE.name
+    evaluate.save_sample(made, packed)
+    quick = ["--quick"] if args.quick else []
+    evaluate.main(["--model", str(out), "--sample", str(packed), "--write-card", *quick])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""How the things that decodecli ships were made; not part of the installed package."""
