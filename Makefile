@@ -33,7 +33,7 @@ test: $(STAMP) ## Run the test suite
 test-all: $(RAY_STAMP) ## Run every test, the slow ones and those on a Ray cluster too
 	$(PYTEST) -n 2 -m ''
 
-check: $(STAMP) ## Formatting, lint, types, import rules, README and tour in step
+check: $(STAMP) ## Formatting, lint, types, import rules, docs in step
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -47,7 +47,7 @@ format: $(STAMP) ## Format the code and mend what the linter can
 bench: $(STAMP) ## Measure speed as ratios against named peers and write docs/BENCHMARKS.md
 	$(BIN)/decodecli bench $(BENCH) --report docs/BENCHMARKS.md
 
-docs: $(STAMP) ## Write the README's help text, the pictures and docs/TOUR.md from real runs
+docs: $(STAMP) ## Write docs/CLI.md, the pictures and docs/TOUR.md from real runs
 	$(BIN)/python docs/build.py
 
 clean: ## Remove the virtual environment and everything that was built

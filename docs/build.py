@@ -1,7 +1,8 @@
 """Write what the documentation takes from the program itself: help text, pictures and the tour.
 
-python docs/build.py           write README's help sections, docs/*.svg, docs/TOUR.md and its pictures
-python docs/build.py --check   exit 1 when README's help sections or the tour's text are out of step
+python docs/build.py           write docs/CLI.md's help texts, docs/*.svg, docs/TOUR.md and its pictures
+python docs/build.py --help-only  write docs/CLI.md alone, in seconds
+python docs/build.py --check   exit 1 when docs/CLI.md or the tour's text are out of step
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tour
 from terminal import draw, printed
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+CLI = ROOT / "docs" / "CLI.md"
 # Picture → the command it shows.
 PICTURES = {
     "generate.svg": [
@@ -31,7 +32,7 @@ _SECTION = re.compile(r"(<!-- help: (.*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def with_help(text: str) -> str:
-    """The README with every help section as the program prints it now."""
+    """The page with every help section as the program prints it now."""
 
     def section(match: re.Match[str]) -> str:
         return f"{match[1]}```text\n{printed([*match[2].split(), '--help'])}\n```\n{match[4]}"
@@ -42,16 +43,20 @@ def with_help(text: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    before = README.read_text(encoding="utf-8")
+    parser.add_argument("--help-only", action="store_true", help="write docs/CLI.md alone")
+    options = parser.parse_args()
+    check = options.check
+    before = CLI.read_text(encoding="utf-8")
     after = with_help(before)
     if check:
         if before != after:
-            sys.exit("README.md is out of step with --help: run `make docs`")
+            sys.exit("docs/CLI.md is out of step with --help: run `make docs`")
         if not tour.in_step():
             sys.exit("docs/TOUR.md is out of step with docs/tour_text.md: run `make docs`")
         return
-    README.write_text(after, encoding="utf-8")
+    CLI.write_text(after, encoding="utf-8")
+    if options.help_only:
+        return
     for name, command in PICTURES.items():
         draw(ROOT / "docs" / name, command)
     tour.write(ROOT / "docs")

@@ -1,4 +1,4 @@
-"""The scripts of `configs/shell` and the README's loops, in a real shell."""
+"""The scripts of `configs/shell` and docs/SCRIPTS.md's loops, in a real shell."""
 
 from __future__ import annotations
 
@@ -73,17 +73,17 @@ def test_the_script_refuses_what_is_no_temperature_before_it_begins(shell, words
     assert list(shell.folder.iterdir()) == []
 
 
-def readme_lines() -> list[str]:
-    """The commands under the README's heading on loops."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.partition("### A shell loop, xargs, and why sweep is faster\n")[2]
-    return re.findall(r"^\$ (.+)$", section.partition("\n### ")[0], re.MULTILINE)
+def documented_loops() -> list[str]:
+    """The commands under the page's heading on loops."""
+    text = (ROOT / "docs" / "SCRIPTS.md").read_text(encoding="utf-8")
+    section = text.partition("## A shell loop, xargs, and why sweep is faster\n")[2]
+    return re.findall(r"^\$ (.+)$", section.partition("\n## ")[0], re.MULTILINE)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", readme_lines())
-def test_the_loops_of_the_readme_write_what_they_say(shell, line):
-    assert "configs/shell/temperatures.sh" in " ".join(readme_lines())
+@pytest.mark.parametrize("line", documented_loops())
+def test_the_documented_loops_write_what_they_say(shell, line):
+    assert "configs/shell/temperatures.sh" in " ".join(documented_loops())
     done = shell(line.replace("configs/shell/temperatures.sh", f"'{SCRIPT}'"))
     assert (done.returncode, done.stderr) == (0, "")
     texts = [path for path in shell.folder.rglob("*.txt") if path.stat().st_size > 1]
