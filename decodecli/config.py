@@ -9,6 +9,7 @@ environment and --config.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,10 +45,17 @@ class OutputParams:
     tables: str | None = None  # full on a terminal, none off it
     trace: str | None = None
     save_logits: str | None = None
+    delay: float = 0.0
+    pause: bool = False
     quiet: bool = False
     verbose: bool = False
 
     def __post_init__(self) -> None:
+        if not 0 <= self.delay < math.inf:
+            raise UsageError(
+                f"--delay must be a number of seconds of at least 0, got {self.delay:g}",
+                "0.5 is a usual choice",
+            )
         check_positive("num_samples", self.num_samples, "5 is a usual choice")
         check_positive("candidates", self.candidates, "10 is the default")
         check_choice("tables", self.tables, (None, *TABLES))

@@ -164,7 +164,7 @@ def _whole(value: Any) -> int:
 
 
 def _number(value: Any) -> float:
-    if type(value) is not float and type(value) is not int or not math.isfinite(value):
+    if (type(value) is not float and type(value) is not int) or not math.isfinite(value):
         raise TypeError
     return float(value)
 

@@ -39,6 +39,8 @@ def generate(
     tables: o.Tables = None,
     candidates: o.Candidates = None,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
+    delay: o.Delay = None,
+    pause: o.Pause = None,
     trace: o.Trace = None,
     save_logits: o.SaveLogits = None,
     quiet: o.Quiet = None,

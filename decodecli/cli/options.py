@@ -307,6 +307,24 @@ Tables = Annotated[
         **choices("full", "line", "none"),
     ),
 ]  # fmt: skip
+Delay = Annotated[
+    float | None,
+    option(
+        "--delay",
+        panel=OUTPUT,
+        default="0",
+        metavar="SECONDS",
+        help="Wait after each token.",
+    ),
+]
+Pause = Annotated[
+    bool | None,
+    switch(
+        "--pause",
+        panel=OUTPUT,
+        help="Wait for a key: space or enter shows the next token, c goes on, q ends.",
+    ),
+]
 Trace = Annotated[
     str | None,
     option(

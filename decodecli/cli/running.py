@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
+from decodecli.cli.pace import KEYS, Pace
 from decodecli.cli.sinks import Sinks
 from decodecli.config import Effective, OutputParams
 from decodecli.errors import UsageError, WriteError
@@ -43,13 +44,14 @@ def run_command(text: str, is_default: bool, effective: Effective) -> None:
     if is_default:
         shown.tell(f"no prompt was given; continuing {text!r}")
     _check_apart(output)
+    pace = Pace(output)
     record = TraceFile(output.trace) if output.trace else None
     kept: list[_OnDisk] = [] if record is None else [record]
     try:
         logits = _logits_file(output)
         kept += [] if logits is None else [logits]
         with library_noise(output.verbose):
-            _load_and_run(text, params, load_params, effective, output, record, logits, shown)
+            _load_and_run(text, params, load_params, effective, output, record, logits, shown, pace)
     finally:
         for file in kept:
             file.close()
@@ -115,6 +117,7 @@ def _load_and_run(
     record: TraceFile | None,
     logits: LogitsFile | None,
     shown: Notices,
+    pace: Pace,
 ) -> None:
     with loading_line(load_params.model, output, libraries=True) as progress:
         from decodecli.engine.decode import prefill
@@ -125,9 +128,12 @@ def _load_and_run(
         prefix = prefill(lm, text, output.bos)
     for notice in (*lm.notices, *_chat_notice(lm)):
         shown.tell(notice)
+    if pace.pauses:
+        shown.tell(KEYS)
     sinks = Sinks(output, record, tokenizer_kind(lm.tokenizer) == "byte_level")
     try:
-        _run(prefix, params, effective, output, sinks, shown, logits)
+        with pace:
+            _run(prefix, params, effective, output, sinks, shown, logits, pace)
     finally:
         sinks.close()
 
@@ -140,11 +146,13 @@ def _run(
     sinks: Sinks,
     shown: Notices,
     logits: LogitsFile | None = None,
+    pace: Pace | None = None,
 ) -> None:
     """All samples, one after the other, from the one prefilled prompt."""
     from decodecli.engine.decode import Decoding
 
     assert params.seed is not None
+    pace, ended = pace or Pace(), False
     recorded = {"bos": output.bos, "num_samples": output.num_samples}
     allowed = ("allow_pickle", "trust_remote_code")
     recorded |= {name: True for name in allowed if effective.values[name]}
@@ -170,6 +178,9 @@ def _run(
             with _interruptible(decoding):
                 for step in decoding:
                     sinks.step(step)
+                    if not decoding.over and not pace.wait(lambda: decoding.interrupted):  # noqa: B023
+                        ended = True
+                        break
         finally:
             # Whatever ended it, the records so far are closed with what is known.
             summary = decoding.summary()
@@ -180,6 +191,8 @@ def _run(
             shown.tell(f"the steps were run {decoding.how}")
         if decoding.interrupted:  # even where the run had just ended by itself
             raise KeyboardInterrupt
+        if ended:  # by a key
+            return
 
 
 @contextmanager
