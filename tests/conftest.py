@@ -11,10 +11,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("DECODECLI_")]:
     del os.environ[name]
 
+import signal
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+# Started in the background or by nohup, the tests' own processes would have these ignored too.
+for name in ("SIGINT", "SIGHUP"):
+    if signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
+        handler = signal.default_int_handler if name == "SIGINT" else lambda *_: None
+        signal.signal(getattr(signal, name), handler)
 
 ARCHITECTURES = ("llama", "gpt2", "qwen3", "mistral", "gemma2", "mamba")
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 import typer
 
 from decodecli.cli.bench import bench
+from decodecli.cli.boundary import Program
 from decodecli.cli.compare import compare
 from decodecli.cli.embed import embed
 from decodecli.cli.generate import generate
@@ -17,22 +15,9 @@ from decodecli.cli.models import app as models
 from decodecli.cli.options import Version
 from decodecli.cli.presets import presets
 from decodecli.cli.softmax import softmax
-from decodecli.cli.streams import guarded, tell_error
 from decodecli.cli.sweep import sweep
 from decodecli.cli.tokenize import tokenize
-from decodecli.cli.usage import Command, Group
-from decodecli.errors import UsageError
-
-
-class Program(Group):
-    """All commands; wrong usage of any ends here."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return super().main(*args, **kwargs)
-        except UsageError as error:
-            sys.exit(tell_error(error))
-
+from decodecli.cli.usage import Command
 
 app = typer.Typer(
     name="decodecli",
@@ -62,5 +47,5 @@ for _command in (
     *(generate, inspect_logits, sweep, compare, softmax, tokenize, embed),
     *(presets, info, bench),
 ):
-    app.command(cls=Command)(guarded(_command))
+    app.command(cls=Command)(_command)
 app.add_typer(models, name="models")

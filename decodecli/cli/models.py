@@ -264,6 +264,6 @@ def _entry_line(entry: CacheEntry) -> str:
 
 
 app = typer.Typer(cls=Group, rich_markup_mode="rich", invoke_without_command=True)
-app.callback()(streams.guarded(models))
-app.command(cls=Command)(streams.guarded(fit))
-app.command(cls=Command)(streams.guarded(cache))
+app.callback()(models)
+app.command(cls=Command)(fit)
+app.command(cls=Command)(cache)

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from decodecli.cli import streams
+
 MODEL, DECODING, OUTPUT, CONFIG = "Model", "Decoding", "Output", "Settings"
 INPUT = "Input"
 
@@ -414,7 +416,7 @@ def _show_version(wanted: bool | None) -> None:
     if wanted:
         from decodecli import __version__
 
-        typer.echo(f"decodecli {__version__}")
+        streams.write_stdout(f"decodecli {__version__}\n")
         raise typer.Exit
 
 

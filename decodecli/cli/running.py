@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,12 +19,13 @@ from decodecli.config import Effective, OutputParams
 from decodecli.errors import UsageError, WriteError
 from decodecli.noise import library_noise
 from decodecli.settings import SEED_LIMIT, LoadParams, SamplingParams
+from decodecli.signals import postponed
 from decodecli.views.jsonl import TraceFile
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from decodecli.engine.decode import Decoding, Prefix
+    from decodecli.engine.decode import Prefix
     from decodecli.views.logits import LogitsFile
 
 
@@ -174,47 +174,23 @@ def _run(
                 shown.tell(notice)
         known = len(decoding.notices)
         sinks.start(decoding.header, (sample + 1, output.num_samples))
-        try:
-            with _interruptible(decoding):
+        # The first Ctrl-C ends the run after the step under way.
+        with postponed(decoding.interrupt):
+            try:
                 for step in decoding:
                     sinks.step(step)
                     if not decoding.over and not pace.wait(lambda: decoding.interrupted):  # noqa: B023
                         ended = True
                         break
-        finally:
-            # Whatever ended it, the records so far are closed with what is known.
-            summary = decoding.summary()
-            sinks.finish(summary)
+            finally:
+                # Whatever ended it, the records so far are closed with what is known.
+                sinks.finish(decoding.summary())
         for notice in decoding.notices[known:]:
             shown.tell(notice)
         if output.verbose and decoding.how:
             shown.tell(f"the steps were run {decoding.how}")
-        if decoding.interrupted:  # even where the run had just ended by itself
-            raise KeyboardInterrupt
         if ended:  # by a key
             return
-
-
-@contextmanager
-def _interruptible(decoding: Decoding) -> Iterator[None]:
-    """The first Ctrl-C ends the run after the step under way; a second one ends it at once."""
-
-    def on_interrupt(number: int, frame: Any) -> None:
-        decoding.interrupt()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a shell's background job
-        yield
-        return
-    try:
-        before = signal.signal(signal.SIGINT, on_interrupt)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Notices:

@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import errno
 import os
 import re
 import select
+import stat
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-import typer
-
+from decodecli import signals
 from decodecli.errors import DecodecliError, PromptError, UsageError, WriteError
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def guarded(command: Callable[P, R]) -> Callable[P, R]:
-    """The one error boundary: whatever a command raises ends as a line on stderr and an exit code."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        debug = bool(kwargs.get("debug")) or os.environ.get("DECODECLI_DEBUG") == "1"
-        try:
-            result = command(*args, **kwargs)
-            flush_stdout()
-            return result
-        except BrokenPipeError:
-            _discard_stdout()
-            raise typer.Exit(0) from None
-        except KeyboardInterrupt:
-            if not _takes_nothing(sys.stderr):
-                tell("Interrupted.")
-            raise typer.Exit(130) from None
-        except (typer.Exit, typer.Abort, typer.BadParameter):
-            raise
-        except Exception as error:
-            if debug:
-                import traceback
-
-                traceback.print_exc()
-            raise typer.Exit(tell_error(error)) from None
-
-    return run
 
 
 def tell_error(error: Exception) -> int:
@@ -138,10 +105,16 @@ def write_stdout(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _discard_stdout()
-        raise WriteError(
-            f"cannot write to standard output: {error.strerror}", "is the disk full?"
-        ) from error
+        raise write_error(error) from error
+
+
+def write_error(error: OSError) -> BaseException:
+    """What a failure to write to stdout is: an error, or the closing of the terminal."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if error.errno == errno.EIO and stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode):
+            return signals.Interrupted(signals.HANGUP)
+    discard_stdout()
+    return WriteError(f"cannot write to standard output: {error.strerror}", "is the disk full?")
 
 
 def flush_stdout() -> None:
@@ -149,7 +122,7 @@ def flush_stdout() -> None:
     write_stdout("")
 
 
-def _discard_stdout() -> None:
+def discard_stdout() -> None:
     """Point stdout at nothing, so that the interpreter's last flush is quiet."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
@@ -203,7 +176,7 @@ def unbuffered(stream: Any) -> Any:
         return stream
 
 
-def _takes_nothing(stream: Any) -> bool:
+def takes_nothing(stream: Any) -> bool:
     """Whether a stream is a terminal that hangs, so that writing to it would hang too."""
     if os.name != "posix" or not is_terminal(stream):
         return False

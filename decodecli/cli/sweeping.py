@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from decodecli.cli.sweep_results import write_numbers, write_results
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.noise import library_noise
 from decodecli.records import ModelInfo, to_json_line
+from decodecli.signals import postponed
 from decodecli.sweep.asked import Asked, Found, weights_fingerprint
 from decodecli.sweep.outcomes import never_succeeds
 from decodecli.sweep.rates import recall, remember
@@ -239,18 +239,17 @@ class _Running:
         self._lines = plan.output.format == "jsonl"
         self._over = streams.is_terminal(sys.stdout)  # lines would run into the progress
         self._progress = _progress(plan, kept.done)
-        self._interrupts = _Interrupts()
         self.drawn, self._start = 0, time.monotonic()
         self.failed: list[CellRecord] = []
         self.pace, self.rate = "", 0.0
 
     def run(self, lm: LanguageModel | None) -> None:
         """Run everything that is not done."""
-        with self._interrupts, contextlib.closing(self._progress):
+        with contextlib.closing(self._progress):
             outcomes = self._outcomes(lm)
             try:
                 for outcome in outcomes:
-                    with self._interrupts.held():
+                    with postponed():
                         self._kept.add(outcome.record, outcome.trace)
                     self._settle()
             finally:
@@ -311,7 +310,7 @@ class _Running:
         """Sync what is due, and only then say that it is finished."""
         if not at_once and not self._kept.due():
             return
-        with self._interrupts.held():
+        with postponed():
             for record in self._kept.sync():
                 if record.error is not None:
                     self.failed.append(record)
@@ -320,41 +319,6 @@ class _Running:
                     if self._over:
                         self._progress.close()
                     streams.write_stdout(to_json_line(record.as_dict()) + "\n")
-
-
-class _Interrupts:
-    """Ctrl-C, put off while a cell is on its way to disk and standard output; a second one is not."""
-
-    def __init__(self) -> None:
-        self._holding = self._wanted = False
-        self._before: Any = None
-
-    def __enter__(self) -> None:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a shell's background job
-            return
-        with contextlib.suppress(ValueError):  # not the main thread
-            self._before = signal.signal(signal.SIGINT, self._on_interrupt)
-
-    def __exit__(self, *_: Any) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _on_interrupt(self, number: int, frame: Any) -> None:
-        if not self._holding or self._wanted:
-            raise KeyboardInterrupt
-        self._wanted = True
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Put a Ctrl-C off until the end of the block."""
-        self._holding = True
-        try:
-            yield
-        finally:
-            self._holding = False
-        if self._wanted:
-            self._wanted = False
-            raise KeyboardInterrupt
 
 
 class _Progress(Protocol):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from decodecli.errors import DecodecliError, LoadError
+from decodecli.signals import postponed
 
 _STORE = 80_000_000  # bytes of shared memory for a cluster of our own: outcomes are small
 
@@ -57,11 +58,12 @@ def _connect(ray: Any, address: str | None, cpus: int | None, folder: str | None
     try:
         if address is not None:
             _knock(ray, address)
-            with _no_stderr(), _put_off_interrupts():
+            # Ctrl-C in the middle of connecting has Ray end with a segmentation fault.
+            with _no_stderr(), postponed():
                 ray.init(address=address, **quiet)
             return
         told = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-        with _environment(**told), _no_stderr(), _put_off_interrupts():
+        with _environment(**told), _no_stderr(), postponed():
             ray.init(
                 address="local",
                 num_cpus=cpus,
@@ -133,30 +135,6 @@ def _no_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-@contextlib.contextmanager
-def _put_off_interrupts() -> Iterator[None]:
-    """Ctrl-C waits until the block is over, unless it comes twice: in the middle of connecting it has
-    Ray end with a segmentation fault."""
-    came: list[int] = []
-
-    def on_interrupt(number: int, frame: Any) -> None:
-        came.append(number)
-        if len(came) > 1:
-            raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGINT, on_interrupt)
-    except ValueError:  # not the main thread, which is where it would go
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
-        if came:
-            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -1,0 +1,85 @@
+"""The one error boundary: whatever goes wrong, in a command or before it, ends as a line on stderr and an
+exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+
+from decodecli import signals
+from decodecli.cli import streams
+from decodecli.cli.usage import Group
+
+R = TypeVar("R")
+# ClickException, wherever this version of Typer has it.
+_ParserError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+class Program(Group):
+    """All commands inside the one error boundary: whatever they raise, and whatever goes wrong in
+    parsing, `--help` and `--version`, ends as a line on stderr and an exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            _make_lenient(stream)
+        with signals.raised():
+            return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        return _bounded(lambda: super(Program, self).make_context(*args, **kwargs), debug=False)
+
+    def invoke(self, ctx: Any) -> Any:
+        return _bounded(lambda: super(Program, self).invoke(ctx), debug="--debug" in ctx.args)
+
+
+def _make_lenient(stream: Any) -> None:
+    """Have what an encoding lacks spelt in ASCII: a locale without UTF-8 is no reason to fail."""
+    if stream is None or str(stream.encoding).lower().startswith("utf"):
+        return
+    import codecs
+
+    from decodecli.views.visible import encodable
+
+    def spelt(error: Any) -> tuple[str, int]:
+        return encodable(error.object[error.start : error.end], "ascii"), error.end
+
+    codecs.register_error("spelt", spelt)
+    stream.reconfigure(errors="spelt")
+
+
+def _bounded(call: Callable[[], R], debug: bool) -> R:
+    try:
+        try:
+            result = call()
+        except typer.Exit:
+            streams.flush_stdout()
+            raise
+        except OSError as error:  # from Rich's or Typer's own writing
+            if error.errno in (errno.ENOSPC, errno.EIO) and error.filename is None:
+                raise streams.write_error(error) from error
+            raise
+        streams.flush_stdout()
+        return result
+    except BrokenPipeError:
+        streams.discard_stdout()
+        raise typer.Exit(0) from None
+    except KeyboardInterrupt as error:
+        interrupted = signals.Interrupted.of(error)
+        if not streams.takes_nothing(sys.stderr):
+            streams.tell(str(interrupted))
+        raise typer.Exit(interrupted.exit_code) from None
+    except SystemExit as end:  # what Rich makes of a closed pipe
+        raise typer.Exit(0) if isinstance(end.__context__, BrokenPipeError) else end from None
+    except (typer.Exit, typer.Abort, _ParserError):
+        raise
+    except Exception as error:
+        if debug or os.environ.get("DECODECLI_DEBUG") == "1":
+            import traceback
+
+            traceback.print_exc()
+        raise typer.Exit(streams.tell_error(error)) from None
