@@ -20,6 +20,7 @@ from typing import Any
 from decodecli.errors import UsageError
 from decodecli.settings import (
     TABLES,
+    ChatParams,
     LoadParams,
     SamplingParams,
     check_choice,
@@ -41,6 +42,9 @@ class OutputParams:
     num_samples: int = 1
     candidates: int = 10
     bos: bool | None = None
+    chat: bool = False
+    system: str | None = None
+    allow_special: bool = False
     format: str = "text"
     tables: str | None = None  # full on a terminal, none off it
     trace: str | None = None
@@ -64,6 +68,36 @@ class OutputParams:
                 f"--save-logits must name a .npy file, got {self.save_logits}",
                 "numpy's format is the only one; for example logits.npy",
             )
+
+    @property
+    def chat_params(self) -> ChatParams | None:
+        """How the prompt goes through the chat template; None where it does not."""
+        return chat_params(vars(self))
+
+
+def chat_params(values: Mapping[str, Any]) -> ChatParams | None:
+    """What the values of `chat`, `system` and `allow_special` ask for; a system message asks for the
+    template too.
+
+    Raises:
+        UsageError: `allow_special` without a template, which is for its messages.
+    """
+    system, allow_special = values.get("system"), bool(values.get("allow_special"))
+    if values.get("chat") or system is not None:
+        return ChatParams(system, allow_special)
+    if allow_special:
+        raise UsageError(
+            "--allow-special goes with --chat", "without it, special tokens are always read as such"
+        )
+    return None
+
+
+def check_chat_and_bos(chat: ChatParams | None, bos: Any) -> None:
+    """`UsageError` where a chat template and special tokens around it were asked for."""
+    if chat is not None and bos is not None:
+        raise UsageError(
+            "--chat goes with no --bos or --no-bos", "the template has its special tokens itself"
+        )
 
 
 @dataclass(frozen=True)

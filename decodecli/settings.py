@@ -176,6 +176,24 @@ def _is_active(params: SamplingParams, name: str) -> bool:
     return bool(getattr(params, name) != getattr(SamplingParams, name))
 
 
+@dataclass(frozen=True)
+class ChatParams:
+    """How a prompt goes through the chat template: as the user's message.
+
+    system: the system message before it. allow_special: whether special tokens spelt in a message are
+    read as such.
+    """
+
+    system: str | None = None
+    allow_special: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options that say so, those at their default left out."""
+        found: dict[str, Any] = {"chat": True}
+        found |= {} if self.system is None else {"system": self.system}
+        return found | ({"allow_special": True} if self.allow_special else {})
+
+
 # name → (lowest, lowest allowed?, highest, highest allowed?, the hint)
 _NUMBERS: dict[str, tuple[float, bool, float, bool, str]] = {
     "temperature": (0, True, math.inf, False, "0 is greedy, 1 the model's own distribution"),

@@ -269,10 +269,10 @@ def compare(
     variants: Mapping[str, tuple[DistributionReport, d.Floats]],
     describe_again: Any,
 ) -> ComparisonReport:
-    """Put distributions of the same prompt side by side, the first the reference.
+    """Put distributions side by side, the first the reference.
 
     Args:
-        by: what differs: quantize, dtype, bos or model.
+        by: what differs: prompt, quantize, dtype, bos or model.
         variants: name → its report and its logits, `(vocab,)`.
         describe_again: (name, token ids) → the report that lists these tokens too.
 

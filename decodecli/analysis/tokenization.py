@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from decodecli.analysis.tokenizer import Tokenizer, find_tokenizer, render_chat
+from decodecli.analysis.tokenizer import Tokenizer, find_tokenizer
 from decodecli.bytes_in_text import ALPHABET
 from decodecli.errors import PromptError, UsageError
 from decodecli.token_reports import Difference, TokenReport, TokenRow
@@ -92,7 +92,7 @@ def tokenize_chat(messages: list[dict[str, Any]], tokenizer: Tokenizer) -> Token
     Raises:
         LoadError: there is no template, or it does not work with these messages.
     """
-    report = tokenize(render_chat(tokenizer, messages), tokenizer, bos=False)
+    report = tokenize(tokenizer.chat_template.render(messages), tokenizer, bos=False)
     return replace(report, source="chat", bos=None)
 
 

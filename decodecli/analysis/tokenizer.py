@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from decodecli.builtin import model_path
+from decodecli.engine.chat import ROLES, ChatTemplate
 from decodecli.engine.checkpoint import Progress, fetch_snapshot, has_tokenizer
 from decodecli.engine.detokenize import piece_of, special_ids, tokenizer_kind
 from decodecli.errors import LoadError, UsageError
@@ -24,15 +25,6 @@ from decodecli.settings import BUILTIN
 
 # Classes for which transformers reads tokenizer.json as it stands; the others rebuild it.
 _AS_IT_STANDS = ("PreTrainedTokenizerFast", "TokenizersBackend")
-_ROLES = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)
 _WANTED = [
     "tokenizer*", "*.model", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
     "chat_template*", "additional_chat_templates/*", "config.json", "*.tiktoken", "tekken.json",
@@ -60,6 +52,11 @@ class Tokenizer:
     added: frozenset[int]
     roles: dict[str, str] = field(default_factory=dict)
     template: str | None = None
+
+    @property
+    def chat_template(self) -> ChatTemplate:
+        """Its chat template, which may be none."""
+        return ChatTemplate(self.name, self.template, self.roles)
 
     @cached_property
     def size(self) -> int:
@@ -167,7 +164,7 @@ def wrap(whole: Any, name: str = "tokenizer", template: Any = None) -> Tokenizer
         backend = None
     special = frozenset(special_ids(whole))
     added = frozenset(getattr(whole, "added_tokens_decoder", {})) - special
-    roles = {role: str(piece) for role in _ROLES if (piece := getattr(whole, role, None))}
+    roles = {role: str(piece) for role in ROLES if (piece := getattr(whole, role, None))}
     if backend is not None:
         backend.no_truncation()
         backend.no_padding()
@@ -236,7 +233,7 @@ def _from_file(name: str, folder: Path, settings: Settings, template: str | None
         ) from error
     backend.no_truncation()
     backend.no_padding()
-    roles = {role: piece for role in _ROLES if (piece := _content(settings.get(role)))}
+    roles = {role: piece for role in ROLES if (piece := _content(settings.get(role)))}
     _add_missing(backend, settings, roles)
     known = backend.get_added_tokens_decoder()
     special = {number for number, token in known.items() if token.special}
@@ -336,55 +333,6 @@ def _template(folder: Path, settings: Settings) -> str | None:
         named = {item.get("name"): item.get("template") for item in found if isinstance(item, dict)}
         found = named.get("default")
     return found if isinstance(found, str) else None
-
-
-def render_chat(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> str:
-    """What the chat template makes of messages, ready for the answer.
-
-    Raises:
-        LoadError: there is no template, or it does not work with these messages.
-    """
-    if tokenizer.template is None:
-        raise LoadError(
-            f"{tokenizer.name} has no chat template", "leave --chat out, or use a chat model"
-        )
-    import jinja2
-    from jinja2 import sandbox
-
-    def refuse(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    def to_json(value: Any, indent: int | None = None, **more: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent, **more)
-
-    def now(format: str) -> str:
-        from datetime import datetime
-
-        return datetime.now().strftime(format)
-
-    environment = sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = to_json
-    environment.globals.update(raise_exception=refuse, strftime_now=now)
-    # The tag marks the assistant's part for training and prints what it holds.
-    source = _without_generation(tokenizer.template)
-    try:
-        return environment.from_string(source).render(
-            messages=messages, add_generation_prompt=True, tools=None, documents=None,
-            **tokenizer.roles,
-        )  # fmt: skip
-    except Exception as error:  # a template is a program: anything may come of it
-        raise LoadError(
-            f"the chat template of {tokenizer.name} does not work: {_line(error)}",
-            "check the messages' roles; --debug shows where it failed",
-        ) from error
-
-
-def _without_generation(template: str) -> str:
-    """`{% generation %}` … `{% endgeneration %}` as a condition that always holds."""
-    opened = re.sub(r"\{%(-?)\s*generation\s*(-?)%\}", r"{%\1 if true \2%}", template)
-    return re.sub(r"\{%(-?)\s*endgeneration\s*(-?)%\}", r"{%\1 endif \2%}", opened)
 
 
 def _line(error: BaseException) -> str:

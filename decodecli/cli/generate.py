@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decodecli.cli import chat_options as c
 from decodecli.cli import options as o
 from decodecli.cli import streams
 
@@ -26,6 +27,9 @@ def generate(
     seed: o.Seed = None,
     num_samples: o.NumSamples = None,
     bos: o.Bos = None,
+    chat: c.Chat = None,
+    system: c.System = None,
+    allow_special: c.AllowSpecial = None,
     model: o.Model = None,
     revision: o.Revision = None,
     device: o.Device = None,
@@ -61,6 +65,8 @@ def generate(
 
       decodecli generate -m mistralai/Mistral-7B-v0.1 -q nf4 "Long, long ago," -t 0.7
 
+      decodecli generate -m ./chat-model "Who are you?" --chat --system "Answer in one word."
+
       decodecli generate "Once upon a time" --num-samples 5 --seed 0 --quiet
 
       decodecli generate < prompt.txt --format jsonl | jq -j 'select(.type == "step").text'
@@ -69,11 +75,13 @@ def generate(
     flags["stop"] = tuple(stop) if stop else None
     # Imported here, so that --help starts at once.
     from decodecli.cli.running import run_command
-    from decodecli.config import resolve
+    from decodecli.config import check_chat_and_bos, resolve
     from decodecli.settings import check_choice
 
     effective = resolve(flags)
     check_choice("format", effective.output().format, FORMATS)
+    output = effective.output()
+    check_chat_and_bos(output.chat_params, output.bos)
     effective.sampling(), effective.load()  # refuse bad values before reading anything
     text, is_default = streams.read_prompt(prompt, file)
     run_command(text, is_default, effective)

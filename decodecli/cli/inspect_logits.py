@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import typer
+
+from decodecli.cli import chat_options as c
 from decodecli.cli import options as o
 from decodecli.cli import streams
 
@@ -13,6 +16,15 @@ _NOT_SETTINGS = {"prompt", "file", "temperature", "token", "target", "all_positi
 _NOT_SETTINGS |= {"stride", "compare_quantize", "compare_dtype", "compare_bos", "compare_model"}
 _NOT_SETTINGS |= {"save", "plot", "plot_kind", "sort", "format", "debug"}
 
+Prompts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PROMPT…",
+        show_default=False,
+        help="What to continue; several side by side; - reads it from standard input. "
+        r"[dim]\[default: Once upon a time,][/dim]",
+    ),
+]
 Token = Annotated[
     list[str] | None,
     o.option(
@@ -102,7 +114,7 @@ Save = Annotated[
 
 
 def inspect_logits(
-    prompt: o.Prompt = None,
+    prompt: Prompts = None,
     temperature: o.Temperatures = None,
     top_k: o.TopK = None,
     top_p: o.TopP = None,
@@ -113,6 +125,9 @@ def inspect_logits(
     repetition_penalty: o.RepetitionPenalty = None,
     no_repeat_ngram_size: o.NoRepeatNgramSize = None,
     bos: o.Bos = None,
+    chat: c.Chat = None,
+    system: c.System = None,
+    allow_special: c.AllowSpecial = None,
     file: o.File = None,
     all_positions: AllPositions = None,
     window: Window = None,
@@ -154,6 +169,10 @@ def inspect_logits(
 
       decodecli inspect-logits "Once upon a time" --top-p 0.9 --plot panel.png -t 0.4,1.0,1.6
 
+      decodecli inspect-logits "The capital of Japan is" "The capital of Italy is" -t 0.4,1.0
+
+      decodecli inspect-logits "Who are you?" --chat -m ./chat-model
+
       decodecli inspect-logits --file essay.txt --all-positions
 
       decodecli inspect-logits "Long, long ago," --compare-quantize none,nf4,int8
@@ -184,5 +203,6 @@ def inspect_logits(
         plot=plot,
         plot_kind=plot_kind,
     )
-    text, is_default = streams.read_prompt(prompt, file)
-    inspecting.run(asked, text, is_default, from_file=file is not None)
+    text, is_default = streams.read_prompt(prompt[0] if prompt else None, file)
+    texts = [text, *(streams.read_prompt(other, None)[0] for other in (prompt or ())[1:])]
+    inspecting.run(asked, texts, is_default, from_file=file is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from decodecli.cli import reporting, streams
 from decodecli.cli.inspect_logits import FORMATS
 from decodecli.cli.reporting import temperatures as temperatures
 from decodecli.cli.running import loading_line
-from decodecli.config import Effective
+from decodecli.config import Effective, check_chat_and_bos
 from decodecli.errors import UsageError
 from decodecli.noise import library_noise
 from decodecli.settings import LoadParams, check_choice
@@ -43,10 +43,18 @@ class Asked:
     plot: str | None
     plot_kind: str | None
 
-    @property
-    def compared(self) -> tuple[str, list[str]] | None:
+    def compared(self, texts: Sequence[str]) -> tuple[str, list[str]] | None:
         """What is compared, and the variants; None when nothing is."""
         given = {by: names for by, names in self.comparisons.items() if names is not None}
+        if len(texts) > 1:
+            if given:
+                raise UsageError(
+                    f"--compare-{next(iter(given))} and several prompts were given together",
+                    "compare one thing",
+                )
+            if len(set(texts)) < len(texts):
+                raise UsageError("one prompt is given twice", "give each once")
+            return "prompt", list(texts)
         if not given:
             return None
         if len(given) > 1:
@@ -63,8 +71,9 @@ class Asked:
         return by, variants
 
 
-def run(asked: Asked, text: str, is_default: bool, *, from_file: bool) -> None:
-    """Check everything that can be checked before loading; then answer."""
+def run(asked: Asked, texts: Sequence[str], is_default: bool, *, from_file: bool) -> None:
+    """Check everything that can be checked before loading; then answer for one prompt, or for several
+    side by side."""
     from decodecli.analysis.distribution import SORTS, check_temperatures
 
     check_choice("format", asked.format, FORMATS)
@@ -77,7 +86,8 @@ def run(asked: Asked, text: str, is_default: bool, *, from_file: bool) -> None:
     check_temperatures(asked.temperatures)
     output = asked.effective.output()
     asked.effective.sampling()
-    compared = asked.compared
+    check_chat_and_bos(output.chat_params, asked.comparisons["bos"] or output.bos)
+    text, compared = texts[0], asked.compared(texts)
     if asked.save is not None and Path(asked.save).suffix not in SAVED:
         raise UsageError(f"--save {asked.save}: unknown suffix", f"one of {', '.join(SAVED)}")
     if asked.plot == "-" and asked.format != "table":
@@ -86,7 +96,8 @@ def run(asked: Asked, text: str, is_default: bool, *, from_file: bool) -> None:
         raise UsageError("--all-positions is at temperature 1", "leave --temperature out")
     if asked.all_positions and (compared or asked.save or asked.plot):
         raise UsageError(
-            "--all-positions goes with no comparison, --save or --plot", "leave one out"
+            "--all-positions goes with one prompt and no comparison, --save or --plot",
+            "leave one out",
         )
     if compared and (asked.save or asked.plot or asked.tokens):
         raise UsageError("a comparison goes with no --save, --plot or --token", "leave one out")
@@ -113,7 +124,19 @@ def _loaded(asked: Asked, params: LoadParams) -> Iterator[LanguageModel]:
     yield lm
 
 
-def _report(asked: Asked, lm: LanguageModel, text: str, bos: bool | None, more: Any = ()) -> Any:
+def _prompt(asked: Asked, lm: LanguageModel, text: str) -> tuple[str | list[int], bool | None]:
+    """What to read, and whether special tokens are added: under a chat template its ids as they are."""
+    output = asked.effective.output()
+    if output.chat_params is None:
+        return text, output.bos
+    from decodecli.engine.decode import encode
+
+    return encode(lm, text, chat=output.chat_params), False
+
+
+def _report(
+    asked: Asked, lm: LanguageModel, text: str | list[int], bos: bool | None, more: Any = ()
+) -> Any:
     from decodecli.analysis.next_token import next_token
 
     return next_token(
@@ -137,7 +160,7 @@ def _too_long(asked: Asked, lm: LanguageModel, text: str) -> bool:
     if asked.tokens or asked.target or asked.save or asked.plot or asked.many or lm.context is None:
         return False
     output = asked.effective.output()
-    if len(encode(lm, text, output.bos)) < lm.context:
+    if len(encode(lm, text, output.bos, output.chat_params)) < lm.context:
         return False
     if not output.quiet:
         streams.tell(
@@ -151,9 +174,11 @@ def _next(asked: Asked, lm: LanguageModel, text: str) -> None:
     from decodecli.analysis.next_token import continuation
 
     output = asked.effective.output()
-    report, logits = _report(asked, lm, text, output.bos, asked.tokens)
-    chains = [continuation(lm, text, token, output.bos) for token in asked.tokens]
-    notes = _spaced(lm, text, asked.tokens, output.bos)
+    prompt, bos = _prompt(asked, lm, text)
+    report, logits = _report(asked, lm, prompt, bos, asked.tokens)
+    chains = [continuation(lm, prompt, token, bos) for token in asked.tokens]
+    spaced = not report.prompt[-1:].strip()
+    notes = [] if spaced else _spaced(lm, prompt, asked.tokens, bos)
     report = replace(report, notes=(*report.notes, *notes))
     if asked.save is not None:
         from decodecli.analysis.saving import save_logits
@@ -166,14 +191,16 @@ def _next(asked: Asked, lm: LanguageModel, text: str) -> None:
     )
 
 
-def _spaced(lm: Any, text: str, tokens: tuple[str, ...], bos: bool | None) -> list[str]:
+def _spaced(
+    lm: Any, prompt: str | list[int], tokens: tuple[str, ...], bos: bool | None
+) -> list[str]:
     """A word asked for without its leading space is rarely what was meant: say where the other is."""
     from decodecli.analysis.next_token import continuation
 
     notes = []
     for token in tokens:
-        if token[:1].isalpha() and not token.startswith("text:") and text[-1:].strip():
-            own, spaced = (continuation(lm, text, word, bos) for word in (token, " " + token))
+        if token[:1].isalpha() and not token.startswith("text:"):
+            own, spaced = (continuation(lm, prompt, word, bos) for word in (token, " " + token))
             if spaced.logprob > own.logprob:
                 notes.append(
                     f"{token!r} was taken as written, without a space before it; {' ' + token!r} "
@@ -185,8 +212,8 @@ def _spaced(lm: Any, text: str, tokens: tuple[str, ...], bos: bool | None) -> li
 def _positions(asked: Asked, lm: LanguageModel, text: str) -> None:
     from decodecli.analysis.next_token import all_positions
 
-    bos = asked.effective.output().bos
-    report = all_positions(lm, text, window=asked.window, stride=asked.stride, bos=bos)
+    prompt, bos = _prompt(asked, lm, text)
+    report = all_positions(lm, prompt, window=asked.window, stride=asked.stride, bos=bos)
     if asked.format == "json":
         reporting.write_json(report.as_dict())
     elif asked.format in ("jsonl", "csv"):
@@ -202,19 +229,19 @@ def _positions(asked: Asked, lm: LanguageModel, text: str) -> None:
 def _compare(asked: Asked, text: str, by: str, variants: list[str]) -> None:
     from decodecli.analysis.next_token import check_same_vocabulary, compare
 
-    output, params = asked.effective.output(), asked.effective.load()
+    params, one_model = asked.effective.load(), by in ("bos", "prompt")
     loads = {
-        name: params if by == "bos" else _changed(params, by, name) for name in variants
+        name: params if one_model else _changed(params, by, name) for name in variants
     }  # every variant's settings are checked before the first is loaded
     found: dict[str, Any] = {}
 
     def one(name: str, lm: LanguageModel, more: list[int]) -> Any:
-        bos = name == "bos" if by == "bos" else output.bos
-        return _report(asked, lm, text, bos, more)
+        prompt, bos = _prompt(asked, lm, name if by == "prompt" else text)
+        return _report(asked, lm, prompt, name == "bos" if by == "bos" else bos, more)
 
     models: dict[str, LanguageModel] = {}
     for name in variants:
-        if by == "bos" and models:
+        if one_model and models:
             models[name] = models[variants[0]]
         else:
             with _loaded(asked, loads[name]) as lm:

@@ -125,8 +125,8 @@ def _load_and_run(
         from decodecli.engine.loading import load
 
         lm = load(load_params, progress=progress, verbose=output.verbose, auto_threads=True)
-        prefix = prefill(lm, text, output.bos)
-    for notice in (*lm.notices, *_chat_notice(lm)):
+        prefix = prefill(lm, text, output.bos, output.chat_params)
+    for notice in (*lm.notices, *([] if output.chat_params else _chat_notice(lm))):
         shown.tell(notice)
     if pace.pauses:
         shown.tell(KEYS)
@@ -154,6 +154,7 @@ def _run(
     assert params.seed is not None
     pace, ended = pace or Pace(), False
     recorded = {"bos": output.bos, "num_samples": output.num_samples}
+    recorded |= output.chat_params.as_dict() if output.chat_params else {}
     allowed = ("allow_pickle", "trust_remote_code")
     recorded |= {name: True for name in allowed if effective.values[name]}
     for sample in range(output.num_samples):
@@ -213,7 +214,7 @@ def _chat_notice(lm: Any) -> tuple[str, ...]:
         return ()
     return (
         f"{lm.info.name} is tuned for chat and got a plain prompt; it may answer oddly "
-        "without its template",
+        "without its template (--chat)",
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from decodecli.cli import chat_options as c
 from decodecli.cli import options as o
 
 FORMATS = ("text", "jsonl")
@@ -237,6 +238,9 @@ def sweep(
     seed: Seed = None,
     bos: Bos = None,
     no_bos: NoBos = None,
+    chat: c.Chat = None,
+    system: c.System = None,
+    allow_special: c.AllowSpecial = None,
     model: o.Model = None,
     revision: o.Revision = None,
     device: o.Device = None,

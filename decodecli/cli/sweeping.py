@@ -116,6 +116,10 @@ def _loaded(plan: Plan, shown: Notices) -> LanguageModel | None:
         from decodecli.engine.loading import load
 
         lm = load(plan.load, progress=progress, verbose=plan.output.verbose, auto_threads=True)
+    if plan.grid.chat is not None:  # else every cell would fail for want of a template
+        from decodecli.engine.decode import encode
+
+        encode(lm, "Hello", chat=plan.grid.chat)
     shown.tell_all(lm.notices)
     return lm
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 import decodecli
 from decodecli.engine.ahead import Ahead
+from decodecli.engine.chat import encode_chat
 from decodecli.engine.detokenize import TextStream
 from decodecli.engine.forward import Forward
 from decodecli.engine.load_errors import out_of_memory
@@ -32,28 +33,41 @@ from decodecli.records import Run, RunHeader, RunSummary, Step, perplexity
 from decodecli.sampling.chain import Chain
 from decodecli.sampling.sampler import Sampler
 from decodecli.sampling.statistics import StepStatistics, unpack
-from decodecli.settings import SEED_LIMIT, SamplingParams, check_positive, ignored_under_greedy
+from decodecli.settings import (
+    SEED_LIMIT,
+    ChatParams,
+    SamplingParams,
+    check_positive,
+    ignored_under_greedy,
+)
 
 DEFAULT_CANDIDATES = 10
 _STATISTICS = tuple(field.name for field in fields(StepStatistics))
 
 
-def encode(lm: LanguageModel, text: str, bos: bool | None = None) -> list[int]:
-    """The prompt's token ids.
+def encode(
+    lm: LanguageModel, text: str, bos: bool | None = None, chat: ChatParams | None = None
+) -> list[int]:
+    """The prompt's token ids; with `chat`, those of the chat template, to which nothing is added.
 
     `bos` says whether the tokenizer's special tokens are added; None does as the tokenizer does.
     Special-token text in `text` is parsed as such, and a BOS typed by hand is not added a second
     time. An empty text is the BOS token alone.
 
     Raises:
-        PromptError: the text is empty and the model has no BOS token (or `bos` is False).
+        PromptError: the text is empty and the model has no BOS token (or `bos` is False); a system
+            message that the template does not take.
+        LoadError: `chat` and no template, or one that does not work.
     """
     try:
-        text.encode()
+        for part in (text, chat.system if chat and chat.system else ""):
+            part.encode()
     except UnicodeEncodeError as error:
         raise PromptError(
             f"the prompt is not Unicode text (a lone surrogate at {error.start})", "leave it out"
         ) from None
+    if chat is not None:
+        return encode_chat(lm.tokenizer, lm.info.name, text, chat)
     ids: list[int] = lm.tokenizer(text, add_special_tokens=bos is not False)["input_ids"]
     if bos and lm.bos_id is not None and ids[:1] != [lm.bos_id]:
         ids = [lm.bos_id, *ids]
@@ -83,15 +97,21 @@ class Prefix:
     seconds: float
 
 
-def prefill(lm: LanguageModel, prompt: str | Sequence[int], bos: bool | None = None) -> Prefix:
+def prefill(
+    lm: LanguageModel,
+    prompt: str | Sequence[int],
+    bos: bool | None = None,
+    chat: ChatParams | None = None,
+) -> Prefix:
     """Run the prompt, text or token ids, through the model once.
 
     Raises:
-        PromptError: the prompt is empty, longer than the context, or has ids out of range.
+        LoadError: as `encode`.
+        PromptError: as `encode`; the prompt is empty, longer than the context, or has ids out of range.
         DecodeError: memory ran out.
     """
     if isinstance(prompt, str):
-        text, ids = prompt, encode(lm, prompt, bos)
+        text, ids = prompt, encode(lm, prompt, bos, chat)
     else:
         ids = [int(token) for token in prompt]
         text = lm.tokenizer.decode(ids, clean_up_tokenization_spaces=False)

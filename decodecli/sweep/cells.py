@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from decodecli.settings import SamplingParams
+from decodecli.settings import ChatParams, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +17,14 @@ class Prompt:
     expect: a right answer contains one of these strings, or matches the pattern; None: no answer is
         right or wrong.
     task: the group of prompts it belongs to, or None.
+    chat: how it goes through the model's chat template; None where it does not.
     """
 
     text: str
     id: str
     expect: tuple[str, ...] | re.Pattern[str] | None = None
     task: str | None = None
+    chat: ChatParams | None = None
 
     def answered_by(self, text: str) -> bool | None:
         """Whether `text` holds what is expected; None when nothing is."""

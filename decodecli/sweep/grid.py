@@ -23,9 +23,18 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from decodecli.config import KEYS, configs_folder, from_source, nearest, read_toml, temperature_of
+from decodecli.config import (
+    KEYS,
+    chat_params,
+    check_chat_and_bos,
+    configs_folder,
+    from_source,
+    nearest,
+    read_toml,
+    temperature_of,
+)
 from decodecli.errors import UsageError
-from decodecli.settings import SamplingParams
+from decodecli.settings import ChatParams, SamplingParams
 from decodecli.sweep.axes import AXES, parse_axis, shortened, unknown_axis
 from decodecli.sweep.cells import Cell, Prompt
 from decodecli.sweep.prompts import Given, named, prompt_from, read_prompts
@@ -80,6 +89,11 @@ class Grid:
     def varying(self) -> dict[str, tuple[Any, ...]]:
         """The axes with more than one value, seed aside."""
         return {name: v for name, v in self.axes.items() if len(v) > 1 and name != "seed"}
+
+    @property
+    def chat(self) -> ChatParams | None:
+        """How the prompts go through the chat template; None where they do not."""
+        return self.prompts[0].chat
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -166,6 +180,8 @@ class Grid:
             digest.update(json.dumps([dimension.names, dimension.rows]).encode())
         for prompt in self.prompts:
             digest.update(json.dumps(_plain(prompt)).encode())
+        if self.chat is not None:
+            digest.update(json.dumps(self.chat.as_dict()).encode())
         return digest.hexdigest()
 
     def as_toml(
@@ -183,6 +199,9 @@ class Grid:
         lines += [f"{k} = {spelt(v)}" for k, v in (options or {}).items() if v is not None]
         if self.description:
             lines.append(f"description = {spelt(self.description)}")
+        lines += [
+            f"{k} = {spelt(v)}" for k, v in (self.chat.as_dict() if self.chat else {}).items()
+        ]
         lines += ["prompts = [", *_prompt_lines(self.prompts), "]"]
         groups = {
             name: each for each in self.dimensions if len(each.names) > 1 for name in each.names
@@ -213,7 +232,9 @@ def _prompt_lines(prompts: Sequence[Prompt]) -> Iterator[str]:
     """A line a prompt: a string where that says it all."""
     times = Counter(prompt.text for prompt in prompts)
     for place, prompt in enumerate(prompts):
-        plain = prompt == Prompt(prompt.text, f"p{place}") and times[prompt.text] == 1
+        plain = (
+            prompt == Prompt(prompt.text, f"p{place}", chat=prompt.chat) and times[prompt.text] == 1
+        )
         yield f"  {spelt(prompt.text if plain else _plain(prompt))},"
 
 
@@ -259,6 +280,11 @@ def plan(
         except UsageError as error:
             raise from_source(error, name, (sources or {}).get(name, "flag")) from None
     _check_ids(prompts)
+    chat = chat_params(values)
+    if axes["bos"] != (None,):
+        check_chat_and_bos(chat, axes["bos"])
+    if chat is not None:
+        prompts = [replace(prompt, chat=chat) for prompt in prompts]
     grid = Grid(tuple(prompts), _dimensions(axes, groups), description)
     cells = math.prod([len(grid.prompts), *map(len, grid.dimensions)])
     if cells > MOST_CELLS:

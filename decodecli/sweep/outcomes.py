@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from decodecli.analysis.text_metrics import cell_numbers
-from decodecli.settings import SamplingParams
 from decodecli.sweep.cells import Cell
 from decodecli.sweep_reports import CellRecord
 
@@ -26,7 +25,7 @@ def failed_cell(cell: Cell, error: str) -> CellRecord:
         prompt_id=cell.prompt.id,
         task=cell.prompt.task,
         prompt=cell.prompt.text,
-        params=params_of(cell.params, cell.bos),
+        params=params_of(cell, cell.bos),
         text="",
         token_ids=(),
         finish_reason="error",
@@ -48,7 +47,8 @@ def never_succeeds(record: CellRecord) -> bool:
     return record.error is not None and record.error.startswith("the prompt ")
 
 
-def params_of(params: SamplingParams, bos: bool | None) -> dict[str, object]:
+def params_of(cell: Cell, bos: bool | None) -> dict[str, object]:
     """Every effective decoding value by its name, as a record has them; `bos` is None where a model's
     tokenizer is not known to add one."""
-    return {**params.as_dict(), "bos": bos}
+    chat = cell.prompt.chat
+    return {**cell.params.as_dict(), "bos": bos, **(chat.as_dict() if chat else {})}

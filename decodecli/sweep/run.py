@@ -78,7 +78,7 @@ def run_cells(
                 ready.extend(greedy.settled(cell, ready[-1].record))
                 yield None
             else:
-                yield Job(cell, prefix, cell.params, {"bos": cell.bos})
+                yield Job(cell, prefix, cell.params, {"bos": cell.bos, **_chat(cell)})
 
     for done in batch(jobs()):
         while ready:
@@ -138,16 +138,20 @@ def _copied(record: CellRecord, cell: Cell) -> Outcome:
     return Outcome(replace(record, index=cell.index, params=params))
 
 
+def _chat(cell: Cell) -> dict[str, Any]:
+    return cell.prompt.chat.as_dict() if cell.prompt.chat else {}
+
+
 class _Prompts:
     """Prompts that have been run through the model, the last used of them kept."""
 
     def __init__(self, lm: LanguageModel) -> None:
         self._lm = lm
-        self._kept: OrderedDict[tuple[str, bool | None], Prefix | PromptError] = OrderedDict()
+        self._kept: OrderedDict[tuple[Any, ...], Prefix | PromptError] = OrderedDict()
 
     def prefilled(self, cell: Cell) -> Prefix:
         """The cell's prompt; raises PromptError, for the same one again and again, if it is refused."""
-        key = cell.prompt.text, cell.bos
+        key = cell.prompt.text, cell.bos, cell.prompt.chat
         if key not in self._kept:
             try:
                 self._kept[key] = prefill(self._lm, *key)
@@ -179,7 +183,7 @@ def _record(done: Done) -> CellRecord:
         prompt_id=cell.prompt.id,
         task=cell.prompt.task,
         prompt=cell.prompt.text,
-        params=params_of(cell.params, _effective_bos(cell, done.job.prefix)),
+        params=params_of(cell, _effective_bos(cell, done.job.prefix)),
         text=summary.text,
         token_ids=summary.token_ids,
         finish_reason=summary.finish_reason,

@@ -16,27 +16,30 @@ from decodecli.views.theme import level
 from decodecli.views.visible import clip, one_line, pad, safe_text
 
 _TOKEN = 16
+_COMPARED = 20  # the same where variants are compared
 
 
 def report_header(report: DistributionReport, style: Style) -> list[str]:
     """The model and the prompt, for a distribution that has them."""
     if report.model is None:
         return []
+    prompt = clip(one_line(report.prompt or ""), style.width)
+    told = [_tokens(len(report.prompt_ids))]
+    return [*_model_lines(report, style, told), "", prompt or "(empty prompt)", ""]
+
+
+def _model_lines(report: DistributionReport, style: Style, more: Sequence[str] = ()) -> list[str]:
     model = report.model
+    if model is None:
+        return []
     parts = [f"{one_line(model.name)} {numbers.size(model.parameters)}", model.dtype, model.device]
     if model.quantize != "none":
         parts.append(model.quantize)
-    parts.append(_tokens(len(report.prompt_ids)))
+    parts += more
     parts += [
         f"{name} {numbers.plain(float(value))}" for name, value in report.params.items() if value
     ]
-    prompt = one_line(report.prompt or "")
-    return [
-        *_joined(parts, style.width),
-        "",
-        clip(prompt, style.width) if prompt else "(empty prompt)",
-        "",
-    ]
+    return _joined(parts, style.width)
 
 
 def _tokens(number: int) -> str:
@@ -143,38 +146,54 @@ def comparison_lines(report: ComparisonReport, style: Style) -> list[str]:
     """A column a variant and temperature, ranks beside; distances from the first underneath."""
     theme, first = style.theme, report.reports[0]
     lines = report_header(first, style)
-    width = max(15, *(cell_len(one_line(name)) + 2 for name in report.variants))
-    token_width = min(max([20, *(cell_len(style.token(row.token)) for row in first.rows)]), 20)
+    names = [one_line(name) for name in report.variants]
+    if report.by == "prompt":  # columns have letters, which are told above
+        names = [chr(ord("A") + k) if k < 26 else f"#{k + 1}" for k in range(len(names))]
+        lines = [*_model_lines(first, style), ""]
+        for name, other in zip(names, report.reports, strict=True):
+            room = max(style.width - cell_len(name) - 2, 8)
+            prompt = one_line(other.prompt or "(empty prompt)")
+            lines.append(f"{name}  {clip(prompt[::-1], room)[::-1]}")  # its end decides
+        lines.append("")
+    room = style.width - _COMPARED - 4
+    width = min(max(15, *(cell_len(name) + 2 for name in names)), max(room, 15))
+    fit = max((room + 2) // (width + 2), 1)
+    for start in range(0, len(names), fit):
+        lines += [""] if start else []
+        lines += _comparison_block(report, names, slice(start, start + fit), width, style)
+    note = f"KL and total variation at temperature 1, over the whole vocabulary, from {names[0]}"
+    return [*lines, theme.paint(theme.dim, note)]
+
+
+def _comparison_block(
+    report: ComparisonReport, names: list[str], block: slice, width: int, style: Style
+) -> list[str]:
+    """As many variants as fit beside each other."""
+    theme, first, lines = style.theme, report.reports[0], list[str]()
     for number, temperature in enumerate(first.temperatures):
-        heads = ["  " + pad("token", token_width)]
-        heads += [pad(clip(one_line(name), width), width) for name in report.variants]
+        heads = ["  " + pad("token", _COMPARED)]
+        heads += [pad(clip(name, width), width) for name in names[block]]
         title = f"T={temperature:g}" if len(first.temperatures) > 1 else ""
         lines += ([title] if title else []) + [theme.paint(theme.dim, "  ".join(heads).rstrip())]
         for row_number, row in enumerate(first.rows):
-            token = pad(clip(style.token(row.token), token_width), token_width)
+            token = pad(clip(style.token(row.token), _COMPARED), _COMPARED)
             cells = ["  " + theme.paint(theme.bold, token)]
-            for other in report.reports:
+            for other in report.reports[block]:
                 found = other.rows[_same(other, row.token_id, row_number)]
                 cell = f"{percent_cell(found.probability[number])} #{count(found.rank)}"
                 cells.append(cell + " " * max(width - cell_len(cell), 0))
             lines.append("  ".join(cells).rstrip())
-        spreads = [other.spreads[number] for other in report.reports]
-        lines.append(
-            _fact(
-                "entropy", [numbers.entropy(s.entropy) for s in spreads], token_width, width, style
-            )
-        )
-        lines.append("")
-    apart, listed = report.differences, report.listed
+        spreads = [other.spreads[number] for other in report.reports[block]]
+        lines += [_fact("entropy", [numbers.entropy(s.entropy) for s in spreads], width, style), ""]
+    apart, listed = report.differences[block], report.listed
     for name, values in (
         ("KL, nats", [_distance(difference.kl) for difference in apart]),
         ("total variation", [_distance(difference.total_variation) for difference in apart]),
         (f"changed rank, of {listed}", [count(difference.ranks_changed) for difference in apart]),
     ):
-        lines.append(_fact(name, ["–", *values[1:]], token_width, width, style))
-    base = one_line(report.variants[0])
-    note = f"KL and total variation at temperature 1, over the whole vocabulary, from {base}"
-    return [*lines, theme.paint(theme.dim, note)]
+        known = values if block.start else ["–", *values[1:]]
+        lines.append(_fact(name, known, width, style))
+    return lines
 
 
 def _same(report: DistributionReport, token_id: int, near: int) -> int:
@@ -184,8 +203,8 @@ def _same(report: DistributionReport, token_id: int, near: int) -> int:
     return next(place for place, row in enumerate(rows) if row.token_id == token_id)
 
 
-def _fact(name: str, values: list[str], token_width: int, width: int, style: Style) -> str:
-    start = pad(clip("  " + name, token_width + 2), token_width + 2)
+def _fact(name: str, values: list[str], width: int, style: Style) -> str:
+    start = pad(clip("  " + name, _COMPARED + 2), _COMPARED + 2)
     cells = [value.rjust(6).ljust(width) for value in values]
     return style.theme.paint(style.theme.dim, "  ".join([start, *cells]).rstrip())
 

@@ -93,7 +93,11 @@ def _decoding_words(header: RunHeader) -> list[str]:
     params = header.params
     words: list[str] = []
     bos = params.get("bos")
-    if bos is not None:
+    if params.get("chat"):
+        system = params.get("system")
+        words += ["--chat"] if system is None else [f"--system {quoted(system)}"]
+        words += ["--allow-special"] if params.get("allow_special") else []
+    elif bos is not None:
         words.append("--bos" if bos else "--no-bos")
     for field in fields(SamplingParams):
         name, value = field.name, params.get(field.name, field.default)

@@ -31,6 +31,10 @@ def header_lines(
     parts.append((DOT, f"seed {header.seed}"))
     if sample is not None:
         parts.append((DOT, f"sample {sample[0]} of {sample[1]}"))
+    if header.params.get("chat"):
+        system = header.params.get("system")
+        said = "" if system is None else f", system “{clip(one_line(system), 40)}”"
+        parts.append((DOT, "chat" + said))
     stages = [_stage(stage, header) for stage in header.order] or ["temperature 1"]
     parts.append((DOT, stages[0]))
     parts += [(ARROW, stage) for stage in stages[1:]]
@@ -126,6 +130,11 @@ def _wrapped(parts: Iterable[tuple[str, str]], style: Style) -> list[str]:
             arrow = "→ " if separator == ARROW else ""
             lines.append(("  " if lines else "") + arrow + part)
     return lines
+
+
+def prompt_shown(header: RunHeader) -> str:
+    """The prompt as it stands before the text: a message, which the text answers, on lines of its own."""
+    return header.prompt + ("\n" if header.params.get("chat") else "")
 
 
 def text_tail(prompt: str, longest: int = 1000, shown: int = 400) -> str:

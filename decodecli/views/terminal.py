@@ -18,7 +18,7 @@ from rich.console import Console
 from decodecli.records import RunHeader, RunSummary, Step
 from decodecli.views.flow import RunningText
 from decodecli.views.repeat import repeat_command
-from decodecli.views.summary import Facts, header_lines, summary_lines, text_tail
+from decodecli.views.summary import Facts, header_lines, prompt_shown, summary_lines, text_tail
 from decodecli.views.table import (
     Style,
     legend_lines,
@@ -95,8 +95,9 @@ class TerminalView:
         lines = [*([""] if again else []), *header_lines(header, style, sample), ""]
         out = "".join(f"{line}\n" for line in lines)
         if self._show_text:
-            prompt = self._safe(text_tail(header.prompt))
-            self._running.add(self._safe(header.prompt[-_PROMPT_TAIL:]), style.theme.prompt)
+            whole = prompt_shown(header)
+            prompt = self._safe(text_tail(whole))
+            self._running.add(self._safe(whole[-_PROMPT_TAIL:]), style.theme.prompt)
             self._line_start = not prompt
             out += style.theme.paint(style.theme.prompt, prompt)
             out += "" if self._tables == "none" or not prompt else "\n"
@@ -143,7 +144,7 @@ class TerminalView:
         out = ""
         if self._tables != "none":
             if self._show_text and self._header is not None:
-                out = f"{self._rule()}\n{self._whole_text(self._header.prompt)}\n\n"
+                out = f"{self._rule()}\n{self._whole_text(prompt_shown(self._header))}\n\n"
         elif self._show_text:
             out = "\n" if self._line_start else "\n\n"
             out += "".join(f" {line}\n" for line in legend_lines(style))

@@ -115,6 +115,59 @@ def test_distributions_stand_side_by_side(cli, option, variants, tiny_folder):
     assert "KL, nats" in shown
 
 
+ITALY = "The capital of Italy is"
+
+
+@pytest.mark.parametrize("format", ["json", "jsonl", "csv"])
+def test_prompts_stand_side_by_side(cli, format):
+    out = cli("inspect-logits", PROMPT, ITALY, "-t", "0.5,1", "--format", format).succeeded().out
+    alone = read(cli("inspect-logits", ITALY, "-t", "0.5,1", "--format", "json"))
+    best = alone["temperatures"][1]["tokens"][0]
+    if format == "json":
+        first, second = json.loads(out)["variants"]
+        assert [first["prompt"], second["prompt"]] == [PROMPT, ITALY]
+        assert (first["kl"], first["ranks_changed"]) == (0, 0)
+        assert second["kl"] > 1
+        assert second["ranks_changed"] > 0
+        rows = second["temperatures"][1]["tokens"]
+    else:
+        rows = [json.loads(line) for line in out.splitlines()] if format == "jsonl" else None
+        rows = rows or list(csv.DictReader(io.StringIO(out)))
+        rows = [r for r in rows if r["prompt"] == ITALY and float(r["temperature"]) == 1]
+    (same,) = (row for row in rows if int(row["token_id"]) == best["token_id"])
+    assert float(same["probability"]) == best["probability"]
+    assert int(same["rank"]) == 1
+
+
+def test_prompts_are_told_apart_by_letters_and_wrapped_to_the_width(cli):
+    many = [f"{PROMPT} {k}" for k in range(6)]
+    out = cli("inspect-logits", *many, "-c", "3", env={"COLUMNS": "80"}).succeeded().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert f"F  {many[5]}" in out
+    heads = [line.split() for line in out.splitlines() if line.lstrip().startswith("token ")]
+    assert [head[1:] for head in heads] == [["A", "B", "C"], ["D", "E", "F"]]
+    assert out.count("KL, nats") == 2
+
+
+def test_one_of_several_prompts_may_be_piped(cli):
+    found = read(cli("inspect-logits", PROMPT, "-", "--format", "json", stdin=ITALY.encode()))
+    assert [v["prompt"] for v in found["variants"]] == [PROMPT, ITALY]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([PROMPT], "twice"),
+        ([ITALY, "--compare-bos"], "one thing"),
+        ([ITALY, "--all-positions"], "--all-positions"),
+        ([ITALY, "--plot", "x.png"], "--plot"),
+        ([ITALY, "--file", "x.txt"], "--file"),
+    ],
+)
+def test_what_several_prompts_do_not_go_with(cli, words, said):
+    cli("inspect-logits", PROMPT, *words).refused(2, said)
+
+
 def test_a_target_of_several_tokens_is_noticed(cli):
     err = cli("inspect-logits", PROMPT, "--target", " Tokyo, said the cat").succeeded().err
     assert "the cross-entropy is of the first" in err
