@@ -112,7 +112,16 @@ IN_WORDS = {
     "--max-memory": "all that is free",
     "--threads": "by the model's size",
 }
-WITHOUT = {"--stop", "--trace", "--save-logits", "--file", "--preset", "--config", "--help"}
+WITHOUT = {
+    "--system",
+    "--stop",
+    "--trace",
+    "--save-logits",
+    "--file",
+    "--preset",
+    "--config",
+    "--help",
+}
 
 
 def rows(text: str) -> dict[str, str]:

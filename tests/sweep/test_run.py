@@ -62,9 +62,9 @@ def test_each_prompt_is_prefilled_once(lm, monkeypatch) -> None:
     prefilled = []
     original = run.prefill
 
-    def counted(model, text, bos):
+    def counted(model, text, bos, chat):
         prefilled.append((text, bos))
-        return original(model, text, bos)
+        return original(model, text, bos, chat)
 
     monkeypatch.setattr(run, "prefill", counted)
     cells = some_cells(30)
@@ -180,9 +180,9 @@ def test_refused_cells_are_handed_over_at_once_and_their_prompt_is_read_once(
     reads = []
     original = run.prefill
 
-    def counted(model, text, bos):
+    def counted(model, text, bos, chat):
         reads.append(text)
-        return original(model, text, bos)
+        return original(model, text, bos, chat)
 
     monkeypatch.setattr(run, "prefill", counted)
     long = Prompt("word " * 600, "long")
