@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from decodecli.sweep_reports import CellRecord
 
 FORMATS = ("text", "json")
-COLUMNS = ("auto", "settings", "seeds")
+COLUMNS = ("auto", "settings", "seeds", "prompts")
 CELLS = "Cells"
 MOST_SHOWN = 60
 
@@ -78,6 +78,8 @@ def compare(
       decodecli compare runs --prompt p0 --at temperature=0.2,1.4 --seed 0
 
       decodecli compare runs --columns seeds --at top_p=0.9
+
+      decodecli compare runs --columns prompts --seed 0
 
       decodecli compare runs --format json | jq '.blocks[0].cells[] | [.label, .parts_at]'
     """
@@ -301,7 +303,11 @@ def show_texts(chosen: Chosen, columns: str, format: str = "text") -> None:
     for block in blocks(records, columns):
         first = block.records[0]
         cells = [
-            {"label": label, "parts_at": parting(first, record), **record.as_dict()}
+            {
+                "label": label,
+                "parts_at": parting(first, record) if block.prompt is not None else None,
+                **record.as_dict(),
+            }
             for label, record in zip(block.labels, block.records, strict=True)
         ]
         found.append({"name": block.name, "prompt": block.prompt, "cells": cells})

@@ -105,7 +105,7 @@ Out = Annotated[
     str | None,
     o.option(
         "--out", "-o", panel=o.OUTPUT, metavar="DIR",
-        default="a new sweep-DATE-TIME; with --format jsonl no folder",
+        default="a new folder in decodecli-runs/; with --format jsonl none",
         help="Folder of the results; the same command goes on in it.",
     ),
 ]  # fmt: skip

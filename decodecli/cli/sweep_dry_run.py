@@ -39,7 +39,7 @@ def show_plan(plan: Plan, rate: float | None, rate_of: str = "") -> None:
         return
     done = 0
     if plan.folder is not None:
-        done = sum(record.error is None for record in read_records(plan.folder, plan.grid))
+        done = sum(record.error is None for record in read_records(plan.folder))
     style = style_of(sys.stdout)
     lines = spelt(plan_lines(plan, done, rate, rate_of), style)
     if streams.is_terminal(sys.stdout):

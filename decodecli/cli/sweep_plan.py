@@ -26,6 +26,7 @@ from decodecli.sweep.prompts import gather_prompts, parse_prompts
 # Options that sweep.toml keeps of the model; the others are this machine's, or trust in its files.
 _KEPT = ("model", "revision", "device", "dtype", "quantize")
 _NUMBERS = re.compile(r"[-+]?[0-9.][0-9.,:eE+-]*", re.ASCII)
+RUNS_HOME = Path("decodecli-runs")  # what holds the folders of sweeps without --out
 _ONLY_RAY = ("address", "actors")
 
 
@@ -150,7 +151,7 @@ def _folder(how: SweepParams, output: OutputParams) -> Path | None:
         return None
     name = time.strftime("sweep-%Y%m%d-%H%M%S")
     names = (name if not number else f"{name}-{number}" for number in range(1000))
-    return next(Path(free) for free in names if not os.path.lexists(free))
+    return next(RUNS_HOME / free for free in names if not os.path.lexists(RUNS_HOME / free))
 
 
 def _prompts(typed: Typed, grid_file: GridFile | None, notices: list[str]) -> Sequence[Prompt]:

@@ -58,11 +58,11 @@ def _begin(plan: Plan, asked: Asked, shown: Notices) -> None:
     """Load first: a model that cannot be loaded leaves no folder."""
     assert plan.folder is not None
     check_writable(plan.folder)
+    if plan.how.out is None:
+        shown.tell(f"results go to {plan.folder}")
     lm = _loaded(plan, shown)
     with open_store(plan.folder, asked) as store:
         shown.tell_all(store.notices)
-        if plan.how.out is None:
-            shown.tell(f"results go to {plan.folder}")
         _run(plan, store, lm, shown)
 
 

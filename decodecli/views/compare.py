@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -20,7 +20,7 @@ from decodecli.views.flow import RunningText
 from decodecli.views.numbers import count, decimal
 from decodecli.views.repeat import cell_command
 from decodecli.views.sweep_common import constant_lines, shortened
-from decodecli.views.sweep_data import frozen, joined, setting_name, spelt
+from decodecli.views.sweep_data import frozen, joined, seeds_name, setting_name, spelt
 from decodecli.views.table import Style, legend_lines
 from decodecli.views.theme import level
 from decodecli.views.visible import clip, one_line, safe_text
@@ -31,18 +31,20 @@ _BETWEEN = " │ "
 _LABEL = 24  # cells of a label beside a text
 _FACT = 14  # cells of the longest usual fact: `first 12 alike`
 _PROMPT_ROWS = 3
+_PROMPT = 200  # characters of a prompt in front of its text
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
 class Block:
-    """Texts that are compared: one prompt's, the first one being what the others are held against.
+    """Texts that are compared, the first one being what the others are held against.
 
-    name: what they have in common. labels: what each is, one for each record.
+    name: what they have in common. prompt: theirs, None where it is what differs. labels: what each is,
+    one for each record.
     """
 
     name: str
-    prompt: str
+    prompt: str | None
     records: tuple[CellRecord, ...]
     labels: tuple[str, ...]
 
@@ -60,7 +62,7 @@ def compare_lines(
     Args:
         records: finished cells in the order in which they are to stand.
         columns: "settings" for texts of one prompt and seed, "seeds" for those of one prompt and
-            setting; "" takes settings where they differ.
+            setting, "prompts" for those of one setting and seed; "" takes settings where they differ.
         varying: the options that vary in the sweep. Where they do not in `records`, their value is told.
         model: the options that say which model it was. With them each group of texts ends in the
             `decodecli generate` command that gives its first one again; None leaves that out.
@@ -72,7 +74,7 @@ def compare_lines(
         return ["no cell is finished"]
     found = [_plain(line, style) for line in constant_lines(common(records), style.width, varying)]
     prompt = None
-    for block in blocks(records, columns):
+    for block in folded(blocks(records, columns)):
         again, prompt = block.prompt == prompt, block.prompt
         found += [*([""] if found else []), *_block_lines(block, again, style)]
         if model is not None:
@@ -96,23 +98,79 @@ def _repeat_line(block: Block, model: Mapping[str, Any], style: Style) -> str:
 def blocks(records: Sequence[CellRecord], columns: str = "") -> list[Block]:
     """What stands together, in the order of the records; the arguments are those of `compare_lines`."""
     varying, names = _varying(records), _names(records)
-    by_seed = columns == "seeds" or (columns != "settings" and not varying)
+    if not columns:
+        columns = "settings" if varying else "seeds"
     groups: dict[object, list[CellRecord]] = {}
     for record in records:
-        shared = _setting(record, varying) if by_seed else record.params.get("seed")
-        key = frozen(shared) if isinstance(shared, dict) else shared
-        groups.setdefault((record.prompt_id, key), []).append(record)
+        parts = {
+            "prompts": record.prompt_id,
+            "settings": frozen(_setting(record, varying)),
+            "seeds": record.params.get("seed"),
+        }
+        del parts[columns]
+        groups.setdefault(tuple(parts.items()), []).append(record)
     found = []
     for members in groups.values():
-        seed = f"seed {members[0].params.get('seed')}"
-        setting = setting_name(names(members[0])) if varying else ""
-        parts = [members[0].prompt_id, setting if by_seed else seed]
-        labels = [
-            f"seed {r.params.get('seed')}" if by_seed else setting_name(names(r)) for r in members
-        ]
-        name = one_line(" · ".join(part for part in parts if part))
-        found.append(Block(name, members[0].prompt, tuple(members), tuple(labels)))
+        first = members[0]
+        told = {
+            "prompts": [record.prompt_id for record in members],
+            "settings": [setting_name(names(record)) for record in members],
+            "seeds": [f"seed {record.params.get('seed')}" for record in members],
+        }
+        labels = told.pop(columns)
+        if not varying:
+            told.pop("settings", None)
+        name = one_line(" · ".join(part for part, *_ in told.values()))
+        prompt = None if columns == "prompts" else first.prompt
+        found.append(Block(name, prompt, tuple(members), tuple(labels)))
     return found
+
+
+def folded(found: Sequence[Block]) -> list[Block]:
+    """The blocks, greedy texts that every seed repeats shown once: within a block, or whole blocks."""
+    kept: dict[object, list[Block]] = {}
+    for place, block in enumerate(map(_without_repeats, found)):
+        greedy = all(_is_greedy(record) for record in block.records)
+        same = tuple((r.prompt_id, frozen(_but_seed(r)), r.token_ids) for r in block.records)
+        kept.setdefault((block.labels, same) if greedy else place, []).append(block)
+    return [_as_one(blocks) for blocks in kept.values()]
+
+
+def _as_one(same: Sequence[Block]) -> Block:
+    """Blocks that differ in the seed alone as one."""
+    if len(same) == 1:
+        return same[0]
+    first, seeds = same[0], _seeds(block.records[0] for block in same)
+    name = first.name.removesuffix(f"seed {first.records[0].params.get('seed')}")
+    return replace(first, name=f"{name}{seeds}: the same")
+
+
+def _without_repeats(block: Block) -> Block:
+    """The block, greedy records that differ in the seed alone being one."""
+    groups: dict[object, list[int]] = {}
+    for place, record in enumerate(block.records):
+        same = (record.prompt_id, frozen(_but_seed(record)), record.token_ids)
+        groups.setdefault(same if _is_greedy(record) else place, []).append(place)
+    labels = [
+        block.labels[places[0]]
+        if len(places) == 1
+        else f"{_seeds(block.records[place] for place in places)}: the same"
+        for places in groups.values()
+    ]
+    records = tuple(block.records[places[0]] for places in groups.values())
+    return replace(block, records=records, labels=tuple(labels))
+
+
+def _seeds(records: Iterable[CellRecord]) -> str:
+    return seeds_name([record.params["seed"] for record in records]).replace("–", " to ")
+
+
+def _is_greedy(record: CellRecord) -> bool:
+    return record.params.get("temperature") == 0
+
+
+def _but_seed(record: CellRecord) -> dict[str, Any]:
+    return {name: value for name, value in record.params.items() if name != "seed"}
 
 
 def _varying(records: Sequence[CellRecord]) -> list[str]:
@@ -158,7 +216,8 @@ def _block_lines(block: Block, again: bool, style: Style) -> list[str]:
     """The block's name, its prompt unless it is seen just above, and the texts."""
     name = clip(_plain(block.name, style), style.width)
     lines = [style.theme.paint(style.theme.bold, name)]
-    lines += [] if again else _prompt_rows(block.prompt, style)
+    if block.prompt is not None and not again:
+        lines += _prompt_rows(block.prompt, style)
     many = len(block.records)
     width = (style.width - (many - 1) * len(_BETWEEN)) // many
     if many > 1 and width >= _NARROWEST:
@@ -175,13 +234,13 @@ def _prompt_rows(prompt: str, style: Style) -> list[str]:
 
 def _beside(block: Block, width: int, style: Style) -> list[str]:
     """Columns of equal width."""
-    theme, first = style.theme, block.records[0]
+    theme = style.theme
     heads, texts = [], []
     for record, label in zip(block.records, block.labels, strict=True):
-        facts = joined(text_facts(first, record), width)
+        facts = joined(text_facts(_held_against(block, record), record), width)
         label = clip(_plain(label, style), width)
         heads.append([theme.paint(theme.bold, label), *(theme.paint(theme.dim, f) for f in facts)])
-        texts.append(_text_rows(first, record, width, style))
+        texts.append(_text_rows(block, record, width, style))
     bar = theme.paint(theme.dim, _BETWEEN)
     return [
         bar.join(_padded(row, width) for row in rows).rstrip()
@@ -192,7 +251,7 @@ def _beside(block: Block, width: int, style: Style) -> list[str]:
 
 def _below(block: Block, style: Style) -> list[str]:
     """One text below the other, its label and facts to the left where there is room."""
-    theme, first = style.theme, block.records[0]
+    theme = style.theme
     labels = [_plain(label, style) for label in block.labels]
     widest = max(cell_len(label) for label in labels)
     indent = max(widest, _FACT) + 2
@@ -200,8 +259,8 @@ def _below(block: Block, style: Style) -> list[str]:
     indent = indent if beside else 2
     lines: list[str] = []
     for record, label in zip(block.records, labels, strict=True):
-        facts = text_facts(first, record)
-        rows = _text_rows(first, record, max(style.width - indent, 1), style)
+        facts = text_facts(_held_against(block, record), record)
+        rows = _text_rows(block, record, max(style.width - indent, 1), style)
         if beside:
             gutter = [theme.paint(theme.bold, label)]
             gutter += [theme.paint(theme.dim, clip(f, indent - 2)) for f in facts]
@@ -214,6 +273,11 @@ def _below(block: Block, style: Style) -> list[str]:
     return lines
 
 
+def _held_against(block: Block, record: CellRecord) -> CellRecord:
+    """What a record is compared with: the first one, or itself where the prompts differ."""
+    return record if block.prompt is None else block.records[0]
+
+
 def text_facts(first: CellRecord, record: CellRecord) -> list[str]:
     """How long it is like the first one, whether it is right, how likely it was."""
     if record.error is not None:
@@ -221,7 +285,8 @@ def text_facts(first: CellRecord, record: CellRecord) -> list[str]:
     facts = []
     if record is not first:
         place = parting(first, record)
-        facts = ["the same" if place is None else f"first {count(place)} alike"]
+        alike = f"first {count(place)} alike" if place else "parts at once"
+        facts = ["the same" if place is None else alike]
     if record.correct is not None:
         facts.append("right" if record.correct else "wrong")
     if record.mean_logprob is not None:
@@ -229,10 +294,13 @@ def text_facts(first: CellRecord, record: CellRecord) -> list[str]:
     return facts
 
 
-def _text_rows(first: CellRecord, record: CellRecord, width: int, style: Style) -> list[str]:
-    """The text in its colours, wrapped, the mark where it parts."""
-    theme, flow = style.theme, RunningText()
+def _text_rows(block: Block, record: CellRecord, width: int, style: Style) -> list[str]:
+    """The text in its colours, wrapped, the mark where it parts; after its own prompt, if it has one."""
+    theme, flow, first = style.theme, RunningText(), _held_against(block, record)
     place = None if record is first else parting(first, record)
+    if block.prompt is None:
+        prompt = record.prompt if len(record.prompt) <= _PROMPT else "…" + record.prompt[-_PROMPT:]
+        flow.add(_plain(safe_text(prompt), style), theme.dim)
     for step, (text, logprob) in enumerate(zip(record.segments, record.logprobs, strict=False)):
         if step == place:
             flow.add(MARK, theme.accent)

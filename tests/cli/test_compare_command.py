@@ -57,6 +57,41 @@ def test_columns_may_be_seeds(cli, runs):
     assert [cell["label"] for cell in found[0]["cells"]] == ["seed 0", "seed 1"]
 
 
+def test_columns_may_be_prompts_each_in_front_of_its_text(cli, runs):
+    words = ("compare", "runs", "--columns", "prompts", "--at", "temperature=0")
+    words += ("--at", "top_p=1", "--seed", "0")
+    out = cli(*words, env={"COLUMNS": "80"}).succeeded().out
+    first = next(line for line in out.splitlines() if "│" in line)
+    assert [part.strip() for part in first.split("│")] == ["p0", "p1"]
+    assert "alike" not in out, "nothing is held against another prompt's text"
+    texts = [line.split("│") for line in out.splitlines() if "│" in line]
+    assert any(
+        left.startswith("Once") and right.strip().startswith("The cat") for left, right in texts
+    )
+    found = json.loads(cli(*words, "--format", "json").succeeded().out)
+    (block,) = found["blocks"]
+    assert [cell["label"] for cell in block["cells"]] == ["p0", "p1"]
+
+
+def test_greedy_over_several_seeds_is_shown_once(cli, runs):
+    for columns in ("auto", "seeds", "settings"):
+        words = (
+            "compare",
+            "runs",
+            "--at",
+            "temperature=0",
+            "--at",
+            "top_p=1",
+            "--columns",
+            columns,
+        )
+        out = cli(*words).succeeded().out
+        assert out.count("seeds 0 to 1: the same") == 2, "once a prompt"
+        assert "seed 1" not in out
+    found = json.loads(cli("compare", "runs", "--at", "temperature=0", "--format", "json").out)
+    assert sum(len(block["cells"]) for block in found["blocks"]) == 8, "for programs, all are there"
+
+
 def test_the_text_is_plain_off_a_terminal(cli, runs):
     result = cli("compare", "runs", "--prompt", "p0", "--seed", "0").succeeded()
     assert "\x1b" not in result.out

@@ -89,11 +89,12 @@ def test_the_cells_are_those_of_generate(cli, here):
 
 def test_off_a_terminal_the_table_is_plain_text_and_the_folder_is_named(cli, here):
     result = cli("sweep", "Once", "-t", "0.5,1.0", "--seeds", "0,1", *TINY).succeeded()
-    (folder,) = here.iterdir()
+    (folder,) = (here / "decodecli-runs").iterdir()
     assert folder.name.startswith("sweep-2")
-    assert folder.name in result.err
-    assert f"page: {folder.name}/report.html" in result.err
-    assert f"decodecli compare {folder.name}\n" in result.err
+    said, named = result.err.splitlines(), folder.relative_to(here)
+    assert said[0] == f"Note: results go to {named}", "before it starts"
+    assert f"page: {named}/report.html" in result.err
+    assert f"decodecli compare {named}\n" in result.err
     assert "\x1b" not in result.out
     assert "2 settings" in result.out
     assert len(cells(folder)) == 4
