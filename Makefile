@@ -45,7 +45,7 @@ format: $(STAMP) ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP) ## Measure speed as ratios against named peers and write docs/BENCHMARKS.md
-	$(BIN)/decodecli bench $(BENCH) --report docs/BENCHMARKS.md
+	$(BIN)/python -m benchmarks $(BENCH) --report docs/BENCHMARKS.md
 
 docs: $(STAMP) ## Write docs/CLI.md, the pictures and docs/TOUR.md from real runs
 	$(BIN)/python docs/build.py

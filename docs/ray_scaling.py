@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from decodecli.bench.machine import describe
+from benchmarks.machine import describe
 from decodecli.engine.threads import usable_cores
 from decodecli.settings import LoadParams
 from decodecli.sweep.cells import Cell, Prompt

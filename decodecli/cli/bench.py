@@ -1,287 +1,109 @@
-"""`decodecli bench`: speed as ratios against named peers, measured in one run."""
+"""`decodecli bench`: how fast this model decodes on this machine."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from decodecli.analysis.speed import SpeedReport
 
-    from decodecli.bench.plan import Plan
-    from decodecli.bench.report import Report
-    from decodecli.engine.loading import LanguageModel
-    from decodecli.settings import SamplingParams
+FORMATS = ("text", "json")
 
-FORMATS = ("text", "json", "markdown")
-MEASURE = "Measuring"
-_SHAPES = ("builtin", "gpt2", "llama-1b", "llama-8b")
-_SECTIONS = (
-    "decode", "trace", "bandwidth", "sweep", "llama", "load", "sampler", "start", "neighbours", "memory",
-)  # fmt: skip
-
-Shapes = Annotated[
-    list[str] | None,
-    o.option(
-        "--shape", panel=o.MODEL, default="builtin, gpt2, llama-1b; on a GPU builtin, llama-8b",
-        help=f"Random weights in a public shape, nothing downloaded (repeatable): {', '.join(_SHAPES)}.",
-        **{**o.choices(*_SHAPES), "metavar": "NAME"},
-    ),
-]  # fmt: skip
-RealModel = Annotated[
-    str | None,
-    o.option(
-        "--model", "-m", panel=o.MODEL, default="none: the shapes", metavar="NAME_OR_PATH",
-        help="A real model instead of shapes.",
-    ),
-]  # fmt: skip
-Dtypes = Annotated[
-    list[str] | None,
-    o.option(
-        "--dtype", panel=o.MODEL, default="float32 and bfloat16; on a GPU bfloat16",
-        help="Number type of the weights (repeatable).",
-        **o.choices("float32", "bfloat16", "float16"),
-    ),
-]  # fmt: skip
-Schemes = Annotated[
-    list[str] | None,
-    o.option(
-        "--quantize", "-q", panel=o.MODEL, default="none and nf4",
-        help="Weights in 4 or 8 bits (repeatable).", **o.choices("none", "nf4", "fp4", "int8"),
-    ),
-]  # fmt: skip
-Threads = Annotated[
-    int | None,
-    o.option("--threads", panel=MEASURE, default="as each program chooses", metavar="N",
-    help="Threads of every side."),
-]  # fmt: skip
 Tokens = Annotated[
     int | None,
-    o.option("--tokens", panel=MEASURE, default="by the model's size, 16 to 160", metavar="N",
-    help="Tokens of one decoding."),
+    o.option("--tokens", panel=o.OUTPUT, default="by the model's size, 16 to 160", metavar="N",
+    help="Tokens of one run."),
 ]  # fmt: skip
 Repeat = Annotated[
     int | None,
-    o.option("--repeat", panel=MEASURE, default="5", metavar="N",
+    o.option("--repeat", panel=o.OUTPUT, default="5", metavar="N",
     help="Repetitions of each side; the sides take turns."),
-]  # fmt: skip
-Only = Annotated[
-    list[str] | None,
-    o.option("--only", panel=MEASURE, default="all", metavar="SECTION",
-    help=f"Sections to run (repeatable): {', '.join(_SECTIONS)}.",
-    autocompletion=lambda incomplete: [s for s in _SECTIONS if s.startswith(incomplete)]),
-]  # fmt: skip
-Quick = Annotated[
-    bool | None,
-    o.switch("--quick", panel=MEASURE, help="One short repetition of everything: does it work?"),
-]
-Check = Annotated[
-    bool | None,
-    o.switch("--check", panel=MEASURE, help="Exit with 1 when a target does not hold."),
-]
-ReportFile = Annotated[
-    str | None,
-    o.option("--report", panel=o.OUTPUT, default=None, metavar="FILE",
-    help="Also write the report to FILE, ending in .md or .json."),
 ]  # fmt: skip
 
 
 def bench(
-    shape: Shapes = None,
-    model: RealModel = None,
+    model: o.Model = None,
     revision: o.Revision = None,
     device: o.Device = None,
-    dtype: Dtypes = None,
-    quantize: Schemes = None,
-    threads: Threads = None,
+    dtype: o.Dtype = None,
+    quantize: o.Quantize = None,
+    threads: o.Threads = None,
     tokens: Tokens = None,
     repeat: Repeat = None,
-    only: Only = None,
-    quick: Quick = None,
-    check: Check = None,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
-    report: ReportFile = None,
     quiet: o.Quiet = None,
+    verbose: o.Verbose = None,
     debug: o.Debug = None,
 ) -> None:
-    """Measure speed as ratios against named peers, in one run: the sides take turns; medians and spread.
+    """Measure how fast a model decodes here: with and without the trace, against transformers' generate.
 
-    Every model runs with the full trace against transformers' generate on the same weights. A target
-    beside a ratio says what it should be. Only the command line counts, not your settings.
+    Tokens/s of decoding alone, medians of runs that take turns, and the share of the memory's bandwidth
+    that decoding reaches. Nothing else should run meanwhile.
 
     [bold]Examples[/bold]
 
-      decodecli bench --quick
-
-      decodecli bench --shape gpt2 --only decode --only trace
-
-      decodecli bench --shape llama-8b --device cuda --format json
+      decodecli bench
 
       decodecli bench -m ./my-model -q nf4 --tokens 64
+
+      decodecli bench --dtype bfloat16 --threads 2 --format json
     """
-    from decodecli.bench.plan import Plan
-    from decodecli.settings import check_choice
+    from decodecli.cli.running import loading_line
+    from decodecli.config import resolve
+    from decodecli.noise import library_noise
+    from decodecli.settings import check_choice, check_positive
 
-    chosen = format or "text"
-    check_choice("format", chosen, FORMATS)
-    plan = Plan(
-        shapes=tuple(shape or ()),
-        model=model,
-        revision=revision,
-        dtypes=tuple(dtype or ()),
-        quantize=tuple(quantize or ()),
-        device=device or "auto",
-        threads=threads,
-        tokens=tokens,
-        repeat=5 if repeat is None else repeat,
-        only=tuple(only or ()),
-        quick=bool(quick),
-    )
-    path = None if report is None else _writable(report)
-    found = _measure(plan, chosen, path, bool(quiet))
-    if check and found.missed:
-        from decodecli.errors import DecodecliError
-
-        missed = found.missed[0]
-        raise DecodecliError(
-            f"targets that do not hold: {len(found.missed)}, the first {missed.section}: {missed.what}",
-            "the report says by how much; a busy machine is one reason",
-        )
-
-
-def _measure(plan: Plan, format: str, path: str | None, quiet: bool) -> Report:
-    """Run the plan; what was measured is shown even when Ctrl-C cuts it short."""
-    from decodecli.bench.run import Bench
-
-    with _progress(quiet) as tell:
-        running = Bench(plan, drawn, tell)
-        running.report.command = repeating(plan)
-        try:
-            for _ in running.rows():
-                if path is not None:  # after every row: a long run may be killed
-                    _write(running.report, path)
-        except KeyboardInterrupt:
-            tell("")
-            streams.write_stdout(_shown(running.report, format))
-            raise
-    streams.write_stdout(_shown(running.report, format))
-    return running.report
-
-
-def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stream: Any) -> None:
-    """Decode and draw as `generate` does, with `stream` as its terminal."""
-    from contextlib import redirect_stdout
-    from dataclasses import fields
-
-    from decodecli.cli import running
-    from decodecli.cli.sinks import Sinks
-    from decodecli.config import Effective, OutputParams
-    from decodecli.engine.decode import prefill
-    from decodecli.engine.detokenize import tokenizer_kind
-    from decodecli.settings import LoadParams
-
-    values = {field.name: field.default for field in fields(LoadParams)}
-    values |= {field.name: getattr(params, field.name) for field in fields(params)}
-    effective = Effective(values, dict.fromkeys(values, "default"))
-    output = OutputParams(tables="full")
-    with redirect_stdout(stream):
-        sinks = Sinks(output, None, tokenizer_kind(lm.tokenizer) == "byte_level")
-        try:
-            start = prefill(lm, prompt)
-            running._run(start, params, effective, output, sinks, running.Notices(True))
-        finally:
-            sinks.close()
-
-
-def repeating(plan: Plan) -> tuple[str, ...]:
-    """The words of a command that runs this plan again."""
-    import shlex
-
-    words = ["decodecli", "bench"]
-    for option, values in (
-        ("--shape", plan.shapes),
-        ("--dtype", plan.dtypes),
-        ("--quantize", plan.quantize),
-        ("--only", plan.only),
+    check_choice("format", format or "text", FORMATS)
+    if tokens is not None:
+        check_positive("tokens", tokens, "128 is a usual choice", lowest=4)
+    repeat = check_positive("repeat", 5 if repeat is None else repeat, "5 is the default")
+    names = ("model", "revision", "device", "dtype", "quantize", "threads", "quiet", "verbose")
+    values = (model, revision, device, dtype, quantize, threads, quiet, verbose)
+    effective = resolve(dict(zip(names, values, strict=True)))
+    output = effective.output()
+    with (
+        library_noise(output.verbose),
+        loading_line(effective.load().model, output, libraries=True) as progress,
     ):
-        for value in values:
-            words += [option, value]
-    for option, given in (
-        ("--model", plan.model),
-        ("--revision", plan.revision),
-        ("--device", None if plan.device == "auto" else plan.device),
-        ("--threads", plan.threads),
-        ("--tokens", plan.tokens),
-        ("--repeat", None if plan.repeat == 5 else plan.repeat),
-    ):
-        if given is not None:
-            words += [option, shlex.quote(str(given))]
-    return (*words, *(["--quick"] if plan.quick else []))
+        from decodecli.analysis.speed import measure_speed
+        from decodecli.engine.loading import load
 
-
-def _writable(path: str) -> str:
-    from pathlib import Path
-
-    from decodecli.errors import UsageError
-
-    if not path.endswith((".md", ".json")):
-        raise UsageError(f"--report must end in .md or .json, got {path}", "bench.md, for example")
-    if not Path(path).parent.is_dir():
-        raise UsageError(
-            f"--report {path}: {Path(path).parent} is no folder to write in",
-            "give a file name in a folder that exists",
-        )
-    return path
-
-
-def _write(report: Report, path: str) -> None:
-    from pathlib import Path
-
-    from decodecli.errors import WriteError
-
-    text = _shown(report, "json" if path.endswith(".json") else "markdown")
-    try:
-        Path(path).write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror}", "choose another file") from error
-
-
-def _shown(report: Report, format: str) -> str:
-    """The report in one of `FORMATS`."""
-    import json
-
-    from decodecli.bench.drawing import as_markdown, as_text
-
+        lm = load(effective.load(), progress=progress, auto_threads=True)
+        progress("measuring")
+        report = measure_speed(lm, tokens, repeat)
     if format == "json":
-        return json.dumps(report.as_dict(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-    if format == "markdown":
-        return as_markdown(report)
-    from rich.console import Console
+        from decodecli.records import to_json_line
 
-    console = Console(file=sys.stdout)
-    width = console.width if console.is_terminal else max(console.width, 100)
-    colour = console.is_terminal and not console.no_color
-    return as_text(report, width, colour, console.encoding)
+        streams.write_stdout(to_json_line(report.as_dict()) + "\n")
+    else:
+        streams.write_stdout(_text(report))
 
 
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """What is being measured, on stderr where a person is looking; still, for a spinner takes time
-    from what is measured."""
-    if quiet or not streams.is_terminal(sys.stderr):
-        yield lambda words: None
-        return
+def _text(report: SpeedReport) -> str:
+    """A line a side, and the bandwidth."""
+    from decodecli.analysis.speed import GENERATE
 
-    def tell(words: str) -> None:
-        sys.stderr.write("\r\x1b[K" + streams.printable(words))
-        sys.stderr.flush()
-
-    try:
-        yield tell
-    finally:
-        tell("")
+    info, peer = report.model, report.samples[GENERATE].median
+    lines = [
+        f"{info['name']} · {info['dtype']} · {info['device']} · quantize {info['quantize']} · "
+        f"{report.threads} thread{'s' if report.threads != 1 else ''} · {report.tokens} tokens a run",
+        "",
+    ]
+    for name, samples in report.samples.items():
+        low, high = samples.quartiles
+        times = "" if name == GENERATE else f"{samples.median / peer:6.2f} x generate"
+        lines.append(
+            f"{name:22}{samples.median:9,.1f} tokens/s  ({low:,.1f} to {high:,.1f}){times}".rstrip()
+        )
+    if report.memory is not None and report.bandwidth_share is not None:
+        lines += [
+            "",
+            f"a token reads {report.megabytes_per_token:,.1f} MB; the memory gives "
+            f"{report.memory.median:,.1f} GB/s: {report.bandwidth_share:.0%} of it is used",
+        ]
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return ("\n".join(lines) + "\n").encode(encoding, "replace").decode(encoding)

@@ -140,8 +140,9 @@ def cli(monkeypatch, tmp_path):
 
     stdin: bytes, None for a closed one, or a stream; by default a terminal with nobody typing.
     stdout, stderr: a `Bytes` that acts up; terminal: whether stdout says it is one.
+    app: another Typer program than decodecli.
     """
-    from decodecli.cli.main import app
+    from decodecli.cli import main
 
     class Untyped(io.BytesIO):
         def read(self, *_: Any) -> bytes:
@@ -157,6 +158,7 @@ def cli(monkeypatch, tmp_path):
         terminal: bool = False,
         encoding: str = "utf-8",
         env: dict[str, str] | None = None,
+        app: Any = main.app,
     ) -> Result:
         out, err = stdout or Bytes(), stderr or Bytes()
         source = stdin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from decodecli.bench import shapes
+from benchmarks import shapes
 from decodecli.errors import UsageError
 from decodecli.settings import DTYPES, QUANTIZE, LoadParams, check_choice, check_positive
 
@@ -49,7 +49,7 @@ class Plan:
     repeat: int = 5
     only: tuple[str, ...] = ()
     quick: bool = False
-    command: tuple[str, ...] = field(default=("decodecli", "bench"), compare=False)
+    command: tuple[str, ...] = field(default=("python", "-m", "benchmarks"), compare=False)
 
     def __post_init__(self) -> None:
         shapes.check_names(list(self.shapes))

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from decodecli.bench.measure import Samples, Speed, Stopwatch, alternate, ratio
+from decodecli.analysis.timing import Samples, Speed, Stopwatch, alternate, ratio
+
+
+class Clock:
+    """A clock that only work moves: `clock.work(seconds)`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    return Clock()
 
 
 def test_median_quartiles_and_range_are_those_of_the_values():

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from decodecli.bench.measure import alternate
-from decodecli.bench.report import Row, at_most, compared
-from decodecli.bench.subjects import FILTERED_WORDS, FILTERS, stopwatch, threads_in_words
+from benchmarks.report import Row, at_most, compared
+from benchmarks.subjects import FILTERED_WORDS, FILTERS, threads_in_words
+from decodecli.analysis.speed import stopwatch
+from decodecli.analysis.timing import alternate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +57,7 @@ class _Fixed:
 def ours(rows: Sequence[Tensor], steps: int) -> Callable[[], list[int]]:
     """A run of our decode loop with 10 candidates in which the forward pass costs nothing, so that
     what is left is the stages, the draw and the records; it returns the tokens."""
-    from decodecli.bench.shapes import made_up_tokenizer
+    from benchmarks.shapes import made_up_tokenizer
     from decodecli.engine.decode import Decoding, Prefix
     from decodecli.engine.loading import LanguageModel
     from decodecli.records import ModelInfo

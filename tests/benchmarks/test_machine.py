@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from decodecli.bench import machine
+from benchmarks import machine
 
 
 def test_the_processor_is_named_as_the_system_names_it(tmp_path):

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from decodecli.bench import shapes
-from decodecli.bench.decoding import pseudo_terminal
-from decodecli.bench.measure import Samples, Stopwatch, alternate
-from decodecli.bench.report import Row, Target, at_least, at_most
+from benchmarks import shapes
+from benchmarks.decoding import pseudo_terminal
+from benchmarks.report import Row, Target, at_least, at_most
+from decodecli.analysis.timing import Samples, Stopwatch, alternate
 from decodecli.errors import DecodeError
 
 PROGRAM = (sys.executable, "-m", "decodecli")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from decodecli.bench import sweeps
+from benchmarks import sweeps
 from decodecli.errors import DecodeError
 
 

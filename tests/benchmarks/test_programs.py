@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from decodecli.bench import loads, programs
-from decodecli.bench.llama import why_not
+from benchmarks import loads, programs
+from benchmarks.llama import why_not
 from decodecli.errors import DecodeError
 
 WRITES_A_TRACE = """

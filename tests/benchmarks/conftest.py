@@ -1,8 +1,6 @@
-"""A tiny random model as the benchmark writes and loads one, and clocks that go as they are told."""
+"""A tiny random model as the benchmark writes and loads one."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 
@@ -27,7 +25,7 @@ TINY = {
 @pytest.fixture(scope="session")
 def tiny_shape(tmp_path_factory):
     """The folder of a tiny model of random weights."""
-    from decodecli.bench.shapes import write_model
+    from benchmarks.shapes import write_model
 
     return write_model(tmp_path_factory.mktemp("shape") / "tiny", TINY)
 
@@ -40,25 +38,7 @@ def tiny_config():
 @pytest.fixture(scope="session")
 def subject(tiny_shape):
     """The tiny model, loaded to be measured with runs of 8 and 2 tokens."""
-    from decodecli.bench.subjects import loaded
+    from benchmarks.subjects import loaded
 
     with loaded("tiny", str(tiny_shape), "float32", "cpu", threads=1, quick=True) as found:
         yield found
-
-
-class Clock:
-    """A clock that only work moves: `clock.work(seconds)`."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def work(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@pytest.fixture
-def clock() -> Iterator[Clock]:
-    return Clock()

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from decodecli.bench.shapes import SHAPES, made_up_tokenizer, tensor_shapes, write_model
+from benchmarks.shapes import SHAPES, made_up_tokenizer, tensor_shapes, write_model
 from decodecli.errors import DecodeError
 
 

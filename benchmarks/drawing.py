@@ -11,10 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from decodecli.bench.machine import in_words
-from decodecli.bench.measure import Samples
-from decodecli.bench.plan import SECTIONS
-from decodecli.bench.report import Report, Row
+from benchmarks.machine import in_words
+from benchmarks.plan import SECTIONS
+from benchmarks.report import Report, Row
+from decodecli.analysis.timing import Samples
 
 _HOLDS = {True: "yes", False: "no", None: ""}
 

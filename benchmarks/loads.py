@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from decodecli.bench.measure import Samples
-from decodecli.bench.plan import dtype_and_scheme
-from decodecli.bench.programs import environment, run_quietly
-from decodecli.bench.report import Row, at_most
+from benchmarks.plan import dtype_and_scheme
+from benchmarks.programs import environment, run_quietly
+from benchmarks.report import Row, at_most
+from decodecli.analysis.timing import Samples
 
 _LARGE = 1_000_000_000  # parameters from which the targets count
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from decodecli.bench.measure import Stopwatch, alternate
-from decodecli.bench.programs import PROGRAM, environment, run_quietly
-from decodecli.bench.report import Row, at_least
-from decodecli.bench.subjects import FILTERED_WORDS, FILTERS, Subject
+from benchmarks.programs import PROGRAM, environment, run_quietly
+from benchmarks.report import Row, at_least
+from benchmarks.subjects import FILTERED_WORDS, FILTERS, Subject
+from decodecli.analysis.timing import Stopwatch, alternate
 from decodecli.errors import DecodeError
 from decodecli.noise import library_noise
 

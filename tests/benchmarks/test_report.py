@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from decodecli.bench.drawing import as_markdown, as_text, figure, spread, verdict
-from decodecli.bench.measure import Samples
-from decodecli.bench.report import Report, Row, Target, at_least, at_most, compared
+from benchmarks.drawing import as_markdown, as_text, figure, spread, verdict
+from benchmarks.report import Report, Row, Target, at_least, at_most, compared
+from decodecli.analysis.timing import Samples
 
 MACHINE = {
     "cpu": "A Processor",
@@ -27,7 +27,7 @@ MACHINE = {
 def report():
     fast, slow = Samples((22.0, 24.0, 20.0)), Samples((20.0, 20.0, 20.0))
     return Report(
-        ("decodecli", "bench", "--quick"),
+        ("python", "-m", "benchmarks", "--quick"),
         MACHINE,
         {"repeat": 3},
         [
@@ -123,7 +123,7 @@ def test_colour_is_used_where_it_is_allowed(report):
 
 def test_the_page_has_the_command_the_machine_and_every_row(report):
     page = as_markdown(report)
-    assert "$ decodecli bench --quick\n" in page
+    assert "$ python -m benchmarks --quick\n" in page
     assert "A Processor" in page
     assert "| gpt2 · nf4 | full trace | 22 tokens/s | generate | 20 tokens/s | 1.1 |" in page
     assert "- Not measured: gpt2 · nf4: ours against llama.cpp: not installed: gguf." in page

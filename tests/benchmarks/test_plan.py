@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from decodecli.bench.plan import MODEL, SECTIONS, Plan, dtype_and_scheme
-from decodecli.bench.shapes import SHAPES
-from decodecli.bench.subjects import fitting
-from decodecli.cli import bench as command
+from benchmarks import __main__ as command
+from benchmarks.plan import MODEL, SECTIONS, Plan, dtype_and_scheme
+from benchmarks.shapes import SHAPES
+from benchmarks.subjects import fitting
 from decodecli.errors import LoadError, UsageError
 
 GIB = 2**30
@@ -98,14 +98,14 @@ def test_the_command_that_repeats_a_plan_names_every_choice():
         threads=2, tokens=16, repeat=3, only=("decode",), quick=True,
     )  # fmt: skip
     assert " ".join(command.repeating(plan)) == (
-        "decodecli bench --shape gpt2 --shape builtin --dtype float16 --quantize nf4 "
+        "python -m benchmarks --shape gpt2 --shape builtin --dtype float16 --quantize nf4 "
         "--only decode --device cpu --threads 2 --tokens 16 --repeat 3 --quick"
     )
-    assert command.repeating(Plan()) == ("decodecli", "bench")
+    assert command.repeating(Plan()) == ("python", "-m", "benchmarks")
 
 
 def test_the_options_offer_what_the_plan_knows():
-    from decodecli.bench import shapes
+    from benchmarks import shapes
 
     assert list(command._SHAPES) == list(shapes.NAMES)
     assert list(command._SECTIONS) == list(SECTIONS)

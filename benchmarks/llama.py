@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from decodecli.bench.measure import alternate
-from decodecli.bench.report import Row, Target, at_least, compared
-from decodecli.bench.subjects import FILTERED_WORDS, FILTERS, Subject, is_quantized, traced
+from benchmarks.report import Row, Target, at_least, compared
+from benchmarks.subjects import FILTERED_WORDS, FILTERS, Subject, is_quantized, traced
+from decodecli.analysis.timing import alternate
 
 _HEADS = ("f16", "bf16")
 _PEER = "llama.cpp Q4_0"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from decodecli.bench import shapes
-from decodecli.bench.machine import free_memory
-from decodecli.bench.measure import Speed, Stopwatch
-from decodecli.bench.plan import QUANTIZED, dtype_and_scheme
+from benchmarks import shapes
+from benchmarks.machine import free_memory
+from benchmarks.plan import QUANTIZED, dtype_and_scheme
+from decodecli.analysis import speed
+from decodecli.analysis.timing import Speed
 from decodecli.errors import LoadError
 from decodecli.settings import LoadParams, SamplingParams
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from decodecli.engine.loading import LanguageModel
 
 PROMPT_TOKENS = 1  # the prompt is no part of any figure, and 4-bit layers are slow at it
-FILTERS = SamplingParams(temperature=0.8, top_k=50, top_p=0.9, seed=0)
+FILTERS = speed.SAMPLING
 PLAIN = SamplingParams(seed=0)
 FILTERED_WORDS = "T 0.8, top-k 50, top-p 0.9"
 _HEADROOM = 1.15  # of the weights: caches, the libraries, what loading takes meanwhile
@@ -61,15 +62,6 @@ def threads_in_words() -> str:
 
     count = torch.get_num_threads()
     return f"{count} thread" + ("s" if count != 1 else "")
-
-
-def stopwatch(device: str) -> Stopwatch:
-    """A stopwatch that waits for the device."""
-    if not device.startswith("cuda"):
-        return Stopwatch()
-    import torch
-
-    return Stopwatch(settle=lambda: torch.cuda.synchronize(device))
 
 
 def load_params(
@@ -149,8 +141,8 @@ def loaded(
     try:
         lm = decodecli.load(params, auto_threads=True)  # as the commands do
         prompt = _prompt(lm.info.vocab_size)
-        speed = lengths(tokens, quick, lm, len(prompt), device)
-        yield Subject(name, precision, _endless(lm), prompt, speed)
+        lengths = speed.run_lengths(lm, tokens or (8 if quick else None), len(prompt))
+        yield Subject(name, precision, speed.endless(lm), prompt, lengths)
         del lm
     finally:
         torch.set_num_threads(threads_before)
@@ -159,31 +151,9 @@ def loaded(
             torch.cuda.empty_cache()
 
 
-def lengths(tokens: int | None, quick: bool, lm: Any, prompt_tokens: int, device: str) -> Speed:
-    """How many tokens the long and the short run take, by the model's size where none are given."""
-    long = tokens or (8 if quick else _usual(lm.info.parameters, device))
-    if lm.context is not None:
-        long = max(min(long, lm.context - prompt_tokens), 4)
-    return Speed(stopwatch(device), max(long // 8, 2), long)
-
-
-def _usual(parameters: int, device: str) -> int:
-    if device.startswith("cuda") or parameters < 50_000_000:
-        return 160
-    return 64 if parameters < 500_000_000 else 16
-
-
 def _prompt(vocabulary: int) -> tuple[int, ...]:
     dice = random.Random(0)
     return tuple(dice.randrange(vocabulary // 2, vocabulary) for _ in range(PROMPT_TOKENS))
-
-
-def _endless(lm: LanguageModel) -> LanguageModel:
-    """The same model, whose text no token ends, here or in transformers' `generate`."""
-    from transformers import GenerationConfig
-
-    lm.model.generation_config = GenerationConfig(pad_token_id=0, eos_token_id=None)
-    return replace(lm, eos_ids=frozenset())
 
 
 def is_quantized(precision: str) -> bool:
@@ -193,23 +163,9 @@ def is_quantized(precision: str) -> bool:
 
 def traced(subject: Subject, params: SamplingParams, candidates: int = 10) -> Callable[[int], None]:
     """Our decoding of n tokens with every record kept."""
-    import decodecli
-
-    def run(count: int) -> None:
-        wanted = replace(params, max_new_tokens=count)
-        found = decodecli.generate(subject.lm, subject.prompt, wanted, candidates=candidates)
-        assert found.summary.new_tokens == count, "another number of tokens than asked for"
-
-    return run
+    return speed.traced(subject.lm, subject.prompt, params, candidates)
 
 
 def untraced(subject: Subject, params: SamplingParams) -> Callable[[int], None]:
     """Our decoding of n tokens without candidates, each record dropped at once."""
-    import decodecli
-
-    def run(count: int) -> None:
-        wanted = replace(params, max_new_tokens=count)
-        steps = decodecli.decode(subject.lm, subject.prompt, wanted, candidates=0)
-        assert sum(1 for _ in steps) == count, "another number of tokens than asked for"
-
-    return run
+    return speed.untraced(subject.lm, subject.prompt, params)

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from decodecli.bench.measure import Samples, alternate
-from decodecli.bench.report import Row, Target, at_least, at_most, compared
-from decodecli.bench.subjects import FILTERED_WORDS, FILTERS, PLAIN, Subject, traced, untraced
+from benchmarks.report import Row, Target, at_least, at_most, compared
+from benchmarks.subjects import FILTERED_WORDS, FILTERS, PLAIN, Subject, traced, untraced
+from decodecli.analysis.speed import transformers_generate
+from decodecli.analysis.timing import Samples, alternate
 from decodecli.noise import library_noise
 from decodecli.settings import SamplingParams
 
@@ -107,28 +108,7 @@ def _try(subject: Subject, peer: Callable[[int], None]) -> str:
 
 def _generate(subject: Subject, params: SamplingParams, **more: Any) -> Callable[[int], None]:
     """transformers' `generate` of n tokens, every value passed."""
-    import torch
-
-    model = subject.lm.model
-    ids = torch.tensor([subject.prompt], device=str(subject.lm.info.device))
-    mask = torch.ones_like(ids)
-
-    def run(count: int) -> None:
-        torch.manual_seed(0)
-        output = model.generate(
-            ids,
-            attention_mask=mask,
-            do_sample=True,
-            temperature=params.temperature,
-            top_k=params.top_k,
-            top_p=params.top_p,
-            max_new_tokens=count,
-            **more,
-        )
-        tokens = (output if isinstance(output, torch.Tensor) else output.sequences).tolist()
-        assert len(tokens[0]) == len(subject.prompt) + count, "generate stopped early"
-
-    return run
+    return transformers_generate(subject.lm, subject.prompt, params, **more)
 
 
 def _gpu_rows(subject: Subject, repeat: int) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""What a table of ten rows costs, ours beside `rich.table.Table`: `python tests/views/bench_table.py`.
+"""What a table of ten rows costs, ours beside `rich.table.Table`: `python tests/benchmarks/table.py`.
 
 Not a test: times depend on the machine. Every round shows other tokens, as a real run does.
 """

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from decodecli.bench import decoding, sampler
-from decodecli.bench.bandwidth import bandwidth_rows, bytes_per_token
-from decodecli.bench.subjects import FILTERS, PLAIN, lengths
-from decodecli.cli.bench import drawn
+from benchmarks import decoding, sampler
+from benchmarks.__main__ import drawn
+from benchmarks.bandwidth import bandwidth_rows, bytes_per_token
+from benchmarks.subjects import FILTERS, PLAIN
+from decodecli.analysis.speed import run_lengths
 from decodecli.errors import DecodeError
 
 
@@ -143,13 +144,14 @@ def test_the_share_of_the_bandwidth_comes_with_what_was_counted(subject):
 
 
 def test_runs_keep_within_the_context_and_the_short_one_is_an_eighth(subject):
-    def runs(tokens, quick=False, parameters=10**9, device="cpu", context=64):
-        lm = SimpleNamespace(info=SimpleNamespace(parameters=parameters), context=context)
-        found = lengths(tokens, quick, lm, 16, device)
-        return found.short, found.long
+    def runs(tokens, parameters=10**9, device="cpu", context=64):
+        lm = SimpleNamespace(
+            info=SimpleNamespace(parameters=parameters, device=device), context=context
+        )
+        speed = run_lengths(lm, tokens, 16)
+        return speed.short, speed.long
 
     assert runs(40) == (5, 40)
     assert runs(4000) == (6, 48)
-    assert runs(None, quick=True) == (2, 8)
     assert runs(None, context=None) == (2, 16)
     assert runs(None, parameters=10**7, context=None) == (20, 160)

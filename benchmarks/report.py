@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from decodecli.bench.measure import Samples, ratio
+from decodecli.analysis.timing import Samples, ratio
 
 SCHEMA = 1
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from decodecli.bench.report import Row
-from decodecli.bench.run import _whatever_comes
+from benchmarks.report import Row
+from benchmarks.run import _whatever_comes
 from decodecli.errors import LoadError
 
 FIRST = Row("decode", "tiny", "ours")

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from decodecli.bench import plan as plans
-from decodecli.bench import shapes
-from decodecli.bench.decoding import Drawn, decode_rows, trace_rows
-from decodecli.bench.plan import Plan
-from decodecli.bench.report import Report, Row
-from decodecli.bench.subjects import Subject, fitting, is_quantized, loaded
+from benchmarks import plan as plans
+from benchmarks import shapes
+from benchmarks.decoding import Drawn, decode_rows, trace_rows
+from benchmarks.plan import Plan
+from benchmarks.report import Report, Row
+from benchmarks.subjects import Subject, fitting, is_quantized, loaded
 from decodecli.errors import DecodecliError, UsageError
 
 Progress = Callable[[str], None]
@@ -38,7 +38,7 @@ class Bench:
     """
 
     def __init__(self, plan: Plan, drawn: Drawn, progress: Progress = lambda _: None) -> None:
-        from decodecli.bench.machine import describe
+        from benchmarks.machine import describe
         from decodecli.engine.loading import choose_device
 
         self.plan, self.drawn, self.progress = plan, drawn, progress
@@ -116,7 +116,7 @@ class Bench:
 
     def _loaded(self, name: str, source: str, precision: str, folder: Path) -> Iterator[Row]:
         """The sections that need the model in this process."""
-        from decodecli.bench.bandwidth import bandwidth_rows
+        from benchmarks.bandwidth import bandwidth_rows
 
         plan, repeat = self.plan, self.plan.repetitions
         own = ("decode", "trace", "bandwidth", "sweep", "llama")
@@ -140,45 +140,45 @@ class Bench:
                 yield from _whatever_comes(section, subject.label, parts[section])
 
     def _cells(self, subject: Subject) -> Iterator[Row]:
-        from decodecli.bench.sweeps import cell_rows
+        from benchmarks.sweeps import cell_rows
 
         yield from cell_rows(subject, min(self.plan.repetitions, _SLOW), self.plan.quick)
 
     def _sweep(self, folder: Path) -> Iterator[Row]:
-        from decodecli.bench.sweeps import process_rows
+        from benchmarks.sweeps import process_rows
 
         repeat = min(self.plan.repetitions, _SLOW)
         yield from process_rows(folder / "sweep", self.device, repeat, self.plan.quick)
 
     def _llama(self, subject: Subject, folder: Path) -> Iterator[Row]:
-        from decodecli.bench.llama import llama_rows
+        from benchmarks.llama import llama_rows
 
         yield from llama_rows(subject, self.plan.repetitions, folder)
 
     def _load(self, source: str, label: str, precision: str, folder: Path) -> Iterator[Row]:
-        from decodecli.bench.loads import load_rows
+        from benchmarks.loads import load_rows
 
         repeat = min(self.plan.repetitions, _SLOW)
         yield from load_rows(source, label, precision, folder / "load", self.device, repeat)
 
     def _sampler(self) -> Iterator[Row]:
-        from decodecli.bench.sampler import sampler_rows
+        from benchmarks.sampler import sampler_rows
 
         yield from sampler_rows(self.device, self.plan.repetitions, self.plan.quick)
 
     def _start(self, folder: Path) -> Iterator[Row]:
-        from decodecli.bench.programs import start_rows
+        from benchmarks.programs import start_rows
 
         yield from start_rows(folder / "start", self.device, self.plan.repetitions)
 
     def _neighbours(self, folder: Path) -> Iterator[Row]:
-        from decodecli.bench.programs import neighbour_rows
+        from benchmarks.programs import neighbour_rows
 
         repeat = min(self.plan.repetitions, _SLOW)
         yield from neighbour_rows(folder / "neighbours", self.device, repeat, self.plan.quick)
 
     def _memory(self, folder: Path) -> Iterator[Row]:
-        from decodecli.bench.programs import memory_rows
+        from benchmarks.programs import memory_rows
 
         yield from memory_rows(folder / "memory", self.device, self.plan.quick)
 

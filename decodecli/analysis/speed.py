@@ -1,0 +1,234 @@
+"""How fast a model decodes on this machine: with the full trace, without, and by transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from decodecli.analysis.timing import Samples, Speed, Stopwatch, alternate
+from decodecli.engine.decode import decode, generate
+from decodecli.engine.loading import LanguageModel
+from decodecli.settings import SamplingParams
+
+SAMPLING = SamplingParams(temperature=0.8, top_k=50, top_p=0.9, seed=0)
+TRACED, UNTRACED, GENERATE = "full trace", "no trace", "transformers generate"
+_PROMPT = (1,)  # the prompt is no part of any figure
+_COLUMNS = 4096  # of the matrix that is read
+_READ = 2**31  # bytes
+
+
+@dataclass(frozen=True)
+class SpeedReport:
+    """Tokens/s of decoding alone, side by side, and the share of the memory's bandwidth.
+
+    tokens: of one run; samples: side → tokens/s, a value for each repetition.
+    megabytes_per_token: what one more token must read, 10⁶ bytes.
+    memory: GB/s of reading a large tensor, or None.
+    """
+
+    model: dict[str, Any]
+    threads: int
+    tokens: int
+    samples: dict[str, Samples]
+    megabytes_per_token: float
+    memory: Samples | None
+
+    @property
+    def bandwidth_share(self) -> float | None:
+        """Bytes that decoding with the full trace reads in a second, by those that can be read."""
+        if self.memory is None:
+            return None
+        return self.samples[TRACED].median * self.megabytes_per_token / 1e3 / self.memory.median
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "type": "bench",
+            "schema": 2,
+            "model": self.model,
+            "threads": self.threads,
+            "tokens": self.tokens,
+            "tokens_per_second": {name: s.as_dict() for name, s in self.samples.items()},
+            "megabytes_per_token": self.megabytes_per_token,
+            "memory_gb_per_second": None if self.memory is None else self.memory.as_dict(),
+            "bandwidth_share": self.bandwidth_share,
+        }
+
+
+def measure_speed(lm: LanguageModel, tokens: int | None = None, repeat: int = 5) -> SpeedReport:
+    """Decode `tokens` tokens `repeat` times on each side, the sides taking turns.
+
+    Both sides sample at temperature 0.8, top-k 50, top-p 0.9 from a prompt of one token, and no token
+    ends a text. Tokens/s are those of a run less one of an eighth of its length.
+    """
+    lm = endless(lm)
+    speed = run_lengths(lm, tokens)
+    sides: dict[str, Callable[[int], object]] = {
+        TRACED: traced(lm, _PROMPT, SAMPLING),
+        UNTRACED: untraced(lm, _PROMPT, SAMPLING),
+        GENERATE: transformers_generate(lm, _PROMPT, SAMPLING),
+    }
+    rates = {name: lambda run=run: speed.tokens_per_second(run) for name, run in sides.items()}
+    samples = alternate(rates, repeat)
+    read, _ = memory_reader(str(lm.info.device), speed.watch, _READ)
+    return SpeedReport(
+        model=asdict(lm.info),
+        threads=torch.get_num_threads(),
+        tokens=speed.long,
+        samples=samples,
+        megabytes_per_token=bytes_per_token(lm.model, 1 + speed.long / 2) / 1e6,
+        memory=alternate({"read": read}, repeat)["read"],
+    )
+
+
+def endless(lm: LanguageModel) -> LanguageModel:
+    """The same model, whose text no token ends, here or in transformers' `generate`."""
+    from transformers import GenerationConfig
+
+    lm.model.generation_config = GenerationConfig(pad_token_id=0, eos_token_id=None)
+    return replace(lm, eos_ids=frozenset())
+
+
+def run_lengths(lm: LanguageModel, tokens: int | None, prompt_tokens: int = 1) -> Speed:
+    """How many tokens the long and the short run take, by the model's size where none are given."""
+    device, parameters = str(lm.info.device), lm.info.parameters
+    usual = 64 if parameters < 500_000_000 else 16
+    if device.startswith("cuda") or parameters < 50_000_000:
+        usual = 160
+    long = tokens or usual
+    if lm.context is not None:
+        long = max(min(long, lm.context - prompt_tokens), 4)
+    return Speed(stopwatch(device), max(long // 8, 2), long)
+
+
+def stopwatch(device: str) -> Stopwatch:
+    """A stopwatch that waits for the device."""
+    if not device.startswith("cuda"):
+        return Stopwatch()
+    return Stopwatch(settle=lambda: torch.cuda.synchronize(device))
+
+
+def traced(
+    lm: LanguageModel, prompt: tuple[int, ...], params: SamplingParams, candidates: int = 10
+) -> Callable[[int], None]:
+    """Our decoding of n tokens with every record kept."""
+
+    def run(count: int) -> None:
+        kept = generate(lm, prompt, replace(params, max_new_tokens=count), candidates=candidates)
+        assert kept.summary.new_tokens == count, "stopped early"
+
+    return run
+
+
+def untraced(
+    lm: LanguageModel, prompt: tuple[int, ...], params: SamplingParams
+) -> Callable[[int], None]:
+    """Our decoding of n tokens without candidates, each record dropped at once."""
+
+    def run(count: int) -> None:
+        steps = decode(lm, prompt, replace(params, max_new_tokens=count), candidates=0)
+        assert sum(1 for _ in steps) == count, "stopped early"
+
+    return run
+
+
+def transformers_generate(
+    lm: LanguageModel, prompt: tuple[int, ...], params: SamplingParams, **more: Any
+) -> Callable[[int], None]:
+    """transformers' `generate` of n tokens, every value passed."""
+    ids = torch.tensor([prompt], device=str(lm.info.device))
+    mask = torch.ones_like(ids)
+
+    def run(count: int) -> None:
+        torch.manual_seed(0)
+        output = lm.model.generate(
+            ids,
+            attention_mask=mask,
+            do_sample=True,
+            temperature=params.temperature,
+            top_k=params.top_k,
+            top_p=params.top_p,
+            max_new_tokens=count,
+            **more,
+        )
+        tokens = (output if isinstance(output, Tensor) else output.sequences).tolist()
+        assert len(tokens[0]) == len(prompt) + count, "generate stopped early"
+
+    return run
+
+
+def memory_reader(device: str, watch: Stopwatch, size: int) -> tuple[Callable[[], float], str]:
+    """What measures GB/s once, by the quickest of several ways to read `size` bytes, and its name."""
+    size = min(size, _free_memory(device) // 4)
+    rows = max(size // (4 * _COLUMNS), 1)
+    plain = torch.ones((rows, _COLUMNS), dtype=torch.float32, device=device)
+    halves = plain.view(torch.bfloat16)
+    vectors = {kind.dtype: torch.ones(kind.shape[1], dtype=kind.dtype, device=device)
+               for kind in (plain, halves)}  # fmt: skip
+    ways: dict[str, Callable[[], Tensor]] = {
+        "a float32 sum": plain.sum,
+        "a float32 matrix-vector product": lambda: plain @ vectors[plain.dtype],
+        "a bfloat16 matrix-vector product": lambda: halves @ vectors[halves.dtype],
+    }
+
+    def rate(run: Callable[[], Tensor]) -> float:
+        calls = 10 if device.startswith("cuda") else 1
+        with torch.inference_mode():
+            return plain.nbytes / watch.per_call(run, calls) / 1e9
+
+    rates = {name: (rate(run), max(rate(run) for _ in range(2)))[1] for name, run in ways.items()}
+    best = max(rates, key=lambda name: rates[name])
+    return (lambda: rate(ways[best])), best
+
+
+def bytes_per_token(model: Any, length: float) -> float:
+    """Bytes that one more token must read: all weights but the rows of the embeddings that are not
+    asked for, and the keys and values of `length` positions."""
+    head = model.get_output_embeddings()
+    head_weight = getattr(head, "weight", None)
+    counted: set[int] = set()
+    total = 0.0
+    for module in model.modules():
+        for weight in module.parameters(recurse=False):
+            if id(weight) in counted:
+                continue
+            lookup = isinstance(module, torch.nn.Embedding) and weight is not head_weight
+            if lookup:
+                total += weight[0].nbytes
+            else:
+                counted.add(id(weight))
+                total += weight.nbytes + quantization_constants(
+                    getattr(weight, "quant_state", None)
+                )
+    return total + length * cache_bytes(model)
+
+
+def cache_bytes(model: Any) -> int:
+    """Bytes of keys and values of one position."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
+
+
+def quantization_constants(state: Any) -> int:
+    """Bytes of the scales that come with 4-bit weights (quantized themselves, with scales again)."""
+    if state is None:
+        return 0
+    total = quantization_constants(getattr(state, "state2", None))
+    for name in ("absmax", "code", "offset"):
+        total += int(getattr(getattr(state, name, None), "nbytes", 0))
+    return total
+
+
+def _free_memory(device: str) -> int:
+    """Bytes free on the device."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil  # comes with accelerate
+
+    return int(psutil.virtual_memory().available)
