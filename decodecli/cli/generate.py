@@ -7,7 +7,7 @@ from decodecli.cli import options as o
 from decodecli.cli import streams
 
 FORMATS = ("text", "jsonl")
-_NOT_SETTINGS = ("prompt", "file", "debug")
+_NOT_SETTINGS = ("prompt", "file", "plot", "debug")
 
 
 def generate(
@@ -47,6 +47,7 @@ def generate(
     pause: o.Pause = None,
     trace: o.Trace = None,
     save_logits: o.SaveLogits = None,
+    plot: o.TextPlot = None,
     quiet: o.Quiet = None,
     verbose: o.Verbose = None,
     debug: o.Debug = None,
@@ -69,6 +70,8 @@ def generate(
 
       decodecli generate "Once upon a time" --num-samples 5 --seed 0 --quiet
 
+      decodecli generate "Once upon a time" -t 1.3 --seed 3 --plot text.png
+
       decodecli generate < prompt.txt --format jsonl | jq -j 'select(.type == "step").text'
     """
     flags = {name: value for name, value in locals().items() if name not in _NOT_SETTINGS}
@@ -84,4 +87,4 @@ def generate(
     check_chat_and_bos(output.chat_params, output.bos)
     effective.sampling(), effective.load()  # refuse bad values before reading anything
     text, is_default = streams.read_prompt(prompt, file)
-    run_command(text, is_default, effective)
+    run_command(text, is_default, effective, plot)

@@ -94,11 +94,15 @@ def run(asked: Asked, texts: Sequence[str], is_default: bool, *, from_file: bool
         raise UsageError(f"--plot - draws in the terminal, not in {asked.format}", "leave one out")
     if asked.all_positions and asked.many:
         raise UsageError("--all-positions is at temperature 1", "leave --temperature out")
-    if asked.all_positions and (compared or asked.save or asked.plot):
+    if asked.all_positions and (compared or asked.save or asked.plot_kind):
         raise UsageError(
-            "--all-positions goes with one prompt and no comparison, --save or --plot",
+            "--all-positions goes with one prompt and no comparison, --save or --plot-kind",
             "leave one out",
         )
+    if asked.all_positions and asked.plot is not None:
+        from decodecli.views.text_picture import check_text_plot
+
+        check_text_plot(asked.plot)
     if compared and (asked.save or asked.plot or asked.tokens):
         raise UsageError("a comparison goes with no --save, --plot or --token", "leave one out")
     if is_default and not output.quiet:
@@ -214,6 +218,10 @@ def _positions(asked: Asked, lm: LanguageModel, text: str) -> None:
 
     prompt, bos = _prompt(asked, lm, text)
     report = all_positions(lm, prompt, window=asked.window, stride=asked.stride, bos=bos)
+    if asked.plot is not None:
+        from decodecli.views.text_picture import draw_report
+
+        draw_report(report, asked.plot)
     if asked.format == "json":
         reporting.write_json(report.as_dict())
     elif asked.format in ("jsonl", "csv"):

@@ -357,6 +357,16 @@ Plot = Annotated[
         help="Draw to a .png, .svg or .pdf; - draws in the terminal.",
     ),
 ]
+TextPlot = Annotated[
+    str | None,
+    option(
+        "--plot",
+        panel=OUTPUT,
+        default=None,
+        metavar="FILE",
+        help="The text in its colours as a picture: .png, .svg, .pdf or .html.",
+    ),
+]
 PlotKind = Annotated[
     str | None,
     option(

@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from decodecli.views.logits import LogitsFile
 
 
-def run_command(text: str, is_default: bool, effective: Effective) -> None:
+def run_command(text: str, is_default: bool, effective: Effective, plot: str | None = None) -> None:
     """Everything that `generate` does once its settings and prompt are known."""
     output, load_params = effective.output(), effective.load()
+    if plot is not None:
+        from decodecli.views.text_picture import check_text_plot
+
+        check_text_plot(plot)
     params = _with_seed(effective.sampling(), output.num_samples)
     shown = Notices(output.quiet)
     for notice in effective.notices:
@@ -51,7 +55,9 @@ def run_command(text: str, is_default: bool, effective: Effective) -> None:
         logits = _logits_file(output)
         kept += [] if logits is None else [logits]
         with library_noise(output.verbose):
-            _load_and_run(text, params, load_params, effective, output, record, logits, shown, pace)
+            _load_and_run(
+                text, params, load_params, effective, output, record, logits, shown, pace, plot
+            )
     finally:
         for file in kept:
             file.close()
@@ -118,6 +124,7 @@ def _load_and_run(
     logits: LogitsFile | None,
     shown: Notices,
     pace: Pace,
+    plot: str | None = None,
 ) -> None:
     with loading_line(load_params.model, output, libraries=True) as progress:
         from decodecli.engine.decode import prefill
@@ -130,7 +137,7 @@ def _load_and_run(
         shown.tell(notice)
     if pace.pauses:
         shown.tell(KEYS)
-    sinks = Sinks(output, record, tokenizer_kind(lm.tokenizer) == "byte_level")
+    sinks = Sinks(output, record, tokenizer_kind(lm.tokenizer) == "byte_level", plot)
     try:
         with pace:
             _run(prefix, params, effective, output, sinks, shown, logits, pace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
@@ -123,13 +124,45 @@ class _HeaderLine(_Text):
         pass
 
 
+class _TextPicture:
+    """The text in its colours, a file a sample: text.png, or text-1.png and so on."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        self._header, self._tokens = header, list[tuple[str, float | None, int | None]]()
+        path = Path(self._path)
+        several = sample[1] > 1
+        self._file = str(path.with_stem(f"{path.stem}-{sample[0]}")) if several else self._path
+
+    def step(self, step: Step) -> None:
+        self._tokens.append((step.text, step.logprob, step.rank))
+
+    def finish(self, summary: RunSummary) -> None:
+        from decodecli.views.text_picture import draw_page, run_text_page
+
+        draw_page(run_text_page(self._header, self._tokens), self._file)
+
+    def close(self) -> None:
+        pass
+
+
 class Sinks:
     """Everything that a run's records go to, decided once from the options and the streams."""
 
-    def __init__(self, output: OutputParams, record: TraceFile | None, byte_level: bool) -> None:
+    def __init__(
+        self,
+        output: OutputParams,
+        record: TraceFile | None,
+        byte_level: bool,
+        plot: str | None = None,
+    ) -> None:
         self._all: list[Sink] = []
         if record is not None:
             self._all.append(_Records(record.write, record.close))
+        if plot is not None:
+            self._all.append(_TextPicture(plot))
         at_terminal = streams.is_terminal(sys.stdout)
         as_text = output.format == "text"
         if not as_text:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache, singledispatch
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,8 @@ from decodecli.views.readings import report_header, whole_text_facts
 from decodecli.views.short_text import lines, run_style
 from decodecli.views.summary import Facts, header_lines, summary_lines
 from decodecli.views.table import Style
-from decodecli.views.theme import BAR, LEGEND, LEVELS, css, hex_colour, level
-from decodecli.views.visible import guess_byte_level, one_line, safe_text
+from decodecli.views.theme import BAR, GIVEN, LEGEND, LEVELS, css, hex_colour, level
+from decodecli.views.visible import guess_byte_level, model_title, one_line, safe_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -74,7 +74,7 @@ class Page:
     spans: tuple[Span, ...] = ()
     facts: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
-    legend: bool = field(default=True)
+    given: str = ""  # what text without a level is
 
 
 def fragment(record: Displayed) -> str:
@@ -94,7 +94,8 @@ def _rendered(shown: Page) -> str:
     from markupsafe import Markup
 
     style = (resources.files("decodecli.views") / "templates" / "notebook.css").read_text("utf-8")
-    style += f".decodecli .bar i {{ background: {hex_colour(BAR)}; }}\n{css('.decodecli .p')}"
+    style += f".decodecli .bar i {{ background: {hex_colour(BAR)}; }}\n"
+    style += f".decodecli .given {{ color: {hex_colour(GIVEN)}; }}\n{css('.decodecli .p')}"
     template = _templates().get_template("notebook.html")
     return template.render(page=shown, css=Markup(style), legend=LEGEND, levels=LEVELS)
 
@@ -137,6 +138,7 @@ def text_spans(
 def run_page(run: Run, *, steps: int = _STEPS) -> Page:
     """A run: settings, the coloured text, how it went, and a folded table a step."""
     style = run_style(run.steps, _WIDE).of_run(run.header)
+    model = replace(run.header.model, name=model_title(run.header.model.name))
     facts = Facts()
     for step in run.steps:
         facts.add(step)
@@ -144,12 +146,13 @@ def run_page(run: Run, *, steps: int = _STEPS) -> Page:
     if steps and len(run) > steps:
         tables.append(Table((f"{count(len(run) - steps)} more steps: run[{steps}:]",), ()))
     return Page(
-        header=tuple(header_lines(run.header, style)),
+        header=tuple(header_lines(replace(run.header, model=model), style)),
         spans=tuple(
             text_spans(((s.text, s.logprob, s.rank) for s in run.steps), run.header.prompt)
         ),
         facts=tuple(summary_lines(run.header, run.summary, facts, style)),
         tables=tuple(tables),
+        given="the prompt",
     )
 
 
@@ -247,14 +250,13 @@ def _(record: TextReport) -> Page:
         header=(_model_line(record.model),),
         spans=tuple(text_spans((p.text, p.logprob, p.rank) for p in record.positions)),
         facts=tuple(whole_text_facts(record)),
+        given="nothing before it" if record.scored < len(record.positions) else "",
         tables=(_plain(heads, rows, (1,), folded="token by token"),),
     )
 
 
 def _model_line(model: Any) -> str:
-    return (
-        f"{one_line(model.name)} {numbers.size(model.parameters)} · {model.dtype} · {model.device}"
-    )
+    return f"{model_title(model.name)} {numbers.size(model.parameters)} · {model.dtype} · {model.device}"
 
 
 @page.register

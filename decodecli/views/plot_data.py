@@ -14,7 +14,7 @@ from decodecli.errors import UsageError
 from decodecli.reports import DistributionReport, Entry
 from decodecli.sampling import reference as d
 from decodecli.views import numbers
-from decodecli.views.visible import clip, guess_byte_level, one_line, visible
+from decodecli.views.visible import clip, guess_byte_level, model_title, one_line, visible
 
 KINDS = ("auto", "bars", "panel", "lines", "tokens", "cumulative", "entropy")
 MOST = 60  # more rows than this are not drawn
@@ -206,7 +206,7 @@ def subtitle(report: DistributionReport, width: int) -> str:
     """The model, or where the numbers come from, and the filters with their values."""
     parts = [report.source]
     if report.model is not None:
-        parts = [f"{one_line(report.model.name)} {numbers.size(report.model.parameters)}"]
+        parts = [f"{model_title(report.model.name)} {numbers.size(report.model.parameters)}"]
         parts.append(f"{numbers.count(report.size)} tokens")
     for stage in report.order:
         value = report.params.get(stage)

@@ -21,7 +21,7 @@ from decodecli.views.plot_canvas import (
     axes_inches,
 )
 from decodecli.views.table import Style
-from decodecli.views.visible import clip, one_line
+from decodecli.views.visible import clip, model_title, one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,7 +111,7 @@ class _Canvas(Sheet):
         matrix, style = report.matrix, Style(byte_level=report.byte_level)
         names = [clip(label(word, style), _LABEL) for word in report.words]
         groups = [clip(one_line(name), _LEGEND) for name in report.groups]
-        title = f"{len(names)} vectors of {one_line(report.model)}'s {matrix.kind} embeddings"
+        title = f"{len(names)} vectors of {model_title(report.model)}'s {matrix.kind} embeddings"
         subtitle = (
             f"{one_line(matrix.name)} · {numbers.count(matrix.rows)} × "
             f"{numbers.count(matrix.columns)} · {matrix.dtype}"

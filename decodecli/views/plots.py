@@ -6,6 +6,7 @@ too. The same input gives the same bytes.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -75,6 +76,14 @@ def check_suffix(path: str) -> str:
             "or give - to draw in the terminal",
         )
     return suffix
+
+
+def check_plots_installed() -> None:
+    """Raises `UsageError` where matplotlib is missing, without loading it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(
+            "--plot FILE needs matplotlib, which is not installed", "pip install 'decodecli[plots]'"
+        )
 
 
 def save_figure(path: str, make: Callable[[], Figure]) -> None:

@@ -114,6 +114,13 @@ def one_line(text: str) -> str:
     return safe_text(text).replace("\n", NEWLINE).replace("\t", TAB)
 
 
+def model_title(name: str) -> str:
+    """A model's name for a title: of a path its last part, a hub name whole."""
+    path = name.replace("\\", "/").rstrip("/")
+    is_path = name.startswith(("/", "~", ".")) or path.count("/") > 1 or "\\" in name
+    return one_line(path.rpartition("/")[2] if is_path else name) or one_line(name)
+
+
 def guess_byte_level(pieces: Iterable[str]) -> bool:
     """Whether pieces look like GPT-2's byte alphabet: some `Ġ` or `Ċ` in front, and no `▁`."""
     found = False

@@ -117,6 +117,7 @@ WITHOUT = {
     "--stop",
     "--trace",
     "--save-logits",
+    "--plot",
     "--file",
     "--preset",
     "--config",
