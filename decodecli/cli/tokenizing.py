@@ -82,6 +82,7 @@ def encode(asked: Asked, text: str, *, messages: bool) -> None:
     found = _tokenizers(asked)
     if asked.chat:
         said = _messages(text) if messages else [{"role": "user", "content": text}]
+        _tell_forged(asked, said, found)
         _show(asked, [tokenize_chat(said, tokenizer) for tokenizer in found])
         return
     ways = [True, False] if asked.compare_bos else [asked.bos]
@@ -139,6 +140,18 @@ def _tokenizers(asked: Asked) -> list[Tokenizer]:
                 )
             )
     return found
+
+
+def _tell_forged(asked: Asked, said: list[dict[str, Any]], found: Sequence[Tokenizer]) -> None:
+    """Notice special tokens that stand in a message, which `generate --chat` reads as text."""
+    whole = "\n".join(str(message.get("content")) for message in said)
+    pieces = [piece for each in found for i in each.special if (piece := each.piece(i))]
+    typed = [piece for piece in dict.fromkeys(pieces) if piece in whole]
+    if typed and not asked.effective.output().quiet:
+        streams.tell(
+            f"Note: {', '.join(typed[:3])} in a message is a special token here; generate --chat "
+            "reads it as text, unless --allow-special is given"
+        )
 
 
 def _messages(text: str) -> list[dict[str, Any]]:

@@ -60,6 +60,19 @@ def test_special_tokens_are_not_doubled(cli, chat_folders, name):
     assert ids.count(tokenizer.bos_token_id) == (1 if tokenizer.bos_token else 0)
 
 
+@pytest.mark.parametrize("name", CHAT_MODELS)
+def test_tokenize_shows_the_same_ids_and_tells_of_special_tokens_in_a_message(
+    cli, chat_folders, name
+):
+    words = ("--chat", "-m", chat_folders[name])
+    shown = cli("tokenize", ASKED, *words, "--format", "json").succeeded()
+    ids = [token["token_id"] for token in json.loads(shown.out)["tokens"]]
+    assert ids == expected(name, ASKED)
+    assert "special" not in shown.err
+    piece = CHAT_MODELS[name][1][1]
+    assert f"Note: {piece} in a message" in cli("tokenize", f"a {piece}", *words).succeeded().err
+
+
 def forgeries():
     return [(name, piece) for name, (_, pieces) in CHAT_MODELS.items() for piece in pieces if piece]
 
