@@ -13,7 +13,6 @@ import typer
 from decodecli.cli import options as o
 from decodecli.cli import streams
 from decodecli.cli.boundary import Program
-from decodecli.cli.usage import Command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -293,7 +292,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 app = typer.Typer(cls=Program, rich_markup_mode="rich", pretty_exceptions_show_locals=False)
-app.command("run", cls=Command)(bench)
+app.callback(invoke_without_command=True)(bench)
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `decodecli` does, before torch

@@ -39,7 +39,7 @@ class Program(Group):
 
 def _make_lenient(stream: Any) -> None:
     """Have what an encoding lacks spelt in ASCII: a locale without UTF-8 is no reason to fail."""
-    if stream is None or str(stream.encoding).lower().startswith("utf"):
+    if not hasattr(stream, "reconfigure") or str(stream.encoding).lower().startswith("utf"):
         return
     import codecs
 
