@@ -98,7 +98,8 @@ class SettingSummary:
     """One setting over its prompts and seeds.
 
     setting: the values of the axes that vary, seed and prompt aside, by name.
-    task: the prompts' task where prompts of several tasks were asked, else None.
+    task: the prompts' task where rows are of several tasks or prompts, else None.
+    prompt: the id of the only prompt where few were asked without a task, and each has a row; else None.
     cells: how many finished cells this is made of.
     numbers: by the names in `METRICS`; a number that cannot be had is absent.
     """
@@ -107,6 +108,12 @@ class SettingSummary:
     task: str | None
     cells: int
     numbers: dict[str, Estimate]
+    prompt: str | None = None
+
+    @property
+    def group(self) -> str | None:
+        """The prompt or the task whose cells these are, None for those of all prompts."""
+        return self.task if self.prompt is None else self.prompt
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -137,7 +144,12 @@ class SweepSummary(Displayed):
         """One record a setting: its values, then each number with the ends of its interval."""
         rows = []
         for setting in self.settings:
-            row: dict[str, Any] = {**setting.setting, "task": setting.task, "cells": setting.cells}
+            row: dict[str, Any] = {
+                **setting.setting,
+                "task": setting.task,
+                "prompt": setting.prompt,
+            }
+            row["cells"] = setting.cells
             for name, estimate in setting.numbers.items():
                 row |= {name: estimate.value}
                 row |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}

@@ -21,6 +21,7 @@ _OF_A_CELL = (
     *("mean_logprob", "mean_entropy", "distinct_1", "distinct_2", "distinct_3"),
     "new_tokens",
 )
+FEW = 8  # prompts, at most, that have a row each where they have no task
 _BLOCKS = 100  # of cells, at most, to be left out in turn
 # Where a number cannot be below or above, its interval is cut off.
 _RANGES = {
@@ -32,6 +33,7 @@ _RANGES = {
 }
 
 Key = tuple[Any, ...]
+_Group = tuple[str | None, str | None]  # a task, and a prompt that has rows of its own
 _Output = tuple[str, "array[int]"]
 
 
@@ -56,13 +58,15 @@ def summarise(
     Raises:
         KeyError: a record lacks the value of an axis.
     """
-    gathered: defaultdict[tuple[Key, str | None], _Gathered] = defaultdict(_Gathered)
+    gathered: defaultdict[tuple[Key, _Group], _Gathered] = defaultdict(_Gathered)
     finished = failed = 0
     first: CellRecord | None = None
     for record in records:
         first = first or record
         values = tuple(_plain(record.params[axis]) for axis in axes)
-        gathered[values, record.task].add(record, len(seeds))
+        apart = record.task is None and prompts <= FEW
+        group = record.task, record.prompt_id if apart else None
+        gathered[values, group].add(record, len(seeds))
         failed += record.finish_reason == "error"
         finished += record.finish_reason != "error"
 
@@ -87,28 +91,29 @@ def _constant(record: CellRecord | None, axes: Mapping[str, Key]) -> dict[str, A
 
 
 def _settings(
-    axes: Mapping[str, Key], gathered: Mapping[tuple[Key, str | None], _Gathered]
+    axes: Mapping[str, Key], gathered: Mapping[tuple[Key, _Group], _Gathered]
 ) -> tuple[SettingSummary, ...]:
-    """Those with a finished cell, in grid order; within one, tasks in the order of their prompts."""
+    """Those with a finished cell, in grid order; within one, tasks and prompts in their order."""
     found = {key: one for key, one in gathered.items() if one.tokens}
-    first: dict[str | None, int] = {}
-    for (_, task), one in found.items():
-        first[task] = min(one.first, first.get(task, one.first))
+    first: dict[_Group, int] = {}
+    for (_, group), one in found.items():
+        first[group] = min(one.first, first.get(group, one.first))
     places = _places(axes)
     in_order = sorted(found, key=lambda key: (places(key[0]), first[key[1]]))
     return tuple(
         SettingSummary(
             setting=dict(zip(axes, values, strict=True)),
-            task=task if len(first) > 1 else None,
-            cells=len(found[values, task].tokens),
-            numbers=found[values, task].numbers(),
+            task=group[0] if len(first) > 1 else None,
+            cells=len(found[values, group].tokens),
+            numbers=found[values, group].numbers(),
+            prompt=group[1] if len(first) > 1 else None,
         )
-        for values, task in in_order
+        for values, group in in_order
     )
 
 
 class _Gathered:
-    """What is kept of the cells of one setting and task."""
+    """What is kept of the cells of one setting and task, or prompt."""
 
     def __init__(self) -> None:
         self.of_cells: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))

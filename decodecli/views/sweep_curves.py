@@ -52,7 +52,7 @@ _ASIDE, _MOST_ASIDE = (
 _DODGE = 0.5  # of the space between two values that are no numbers, shared by the lines
 
 
-Panel = tuple[str | None, dict[str, Any]]  # a task, and values of the axes that make panels
+Panel = tuple[str | None, dict[str, Any]]  # a group, and values of the axes that make panels
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Shown:
         summary = readable(summary)
         placed = layout(summary)
         found = lines(summary, placed)
-        panels = {(line.task, frozen(line.panel)): (line.task, line.panel) for line in found}
+        panels = {(line.group, frozen(line.panel)): (line.group, line.panel) for line in found}
         values = {frozen({"": line.value}): line.value for line in found}
         ordered = list(values.values())
         if placed.line is not None and numeric(ordered):
@@ -93,8 +93,8 @@ class Shown:
         across = self.placed.across
         return found + [value_name(value) for value in self.summary.axes.get(across or "", ())]
 
-    def of_panel(self, task: str | None, panel: dict[str, Any]) -> list[Line]:
-        return [line for line in self.lines if line.task == task and line.panel == panel]
+    def of_panel(self, group: str | None, panel: dict[str, Any]) -> list[Line]:
+        return [line for line in self.lines if line.group == group and line.panel == panel]
 
     def estimates(self, metric: str, panel: Panel) -> list[Estimate]:
         """All that a panel has of a metric."""
@@ -111,9 +111,9 @@ class Shown:
         return len(values) > 1 and any(len(points) > 1 for points in found)
 
 
-def panel_name(task: str | None, panel: dict[str, Any]) -> str:
+def panel_name(group: str | None, panel: dict[str, Any]) -> str:
     """`knowledge · bos on`."""
-    parts = [one_line(task)] if task is not None else []
+    parts = [one_line(group)] if group is not None else []
     return clip(" · ".join(parts + ([setting_name(panel)] if panel else [])), _NAME)
 
 

@@ -157,9 +157,16 @@ def _hashable(value: Any) -> Any:
     return ("bool", value) if isinstance(value, bool) else value  # True is no 1 here
 
 
-def tasks(summary: SweepSummary) -> tuple[str | None, ...]:
-    """The tasks in their order; `(None,)` where there are none."""
-    return tuple(dict.fromkeys(setting.task for setting in summary.settings)) or (None,)
+def groups(summary: SweepSummary) -> list[str]:
+    """The tasks or prompts that have rows of their own, in their order; none where all are one."""
+    found = dict.fromkeys(setting.group for setting in summary.settings)
+    return [group for group in found if group is not None]
+
+
+def group_heading(summary: SweepSummary) -> str:
+    """What to call `groups`."""
+    kinds = {"task" if s.prompt is None else "prompt" for s in summary.settings if s.group}
+    return " or ".join(sorted(kinds, reverse=True))
 
 
 def numeric(values: Iterable[Any]) -> bool:
@@ -245,11 +252,12 @@ def _follows(settings: Sequence[Mapping[str, Any]], name: str, across: str) -> b
 class Line:
     """The settings that differ in the axis across only, in its order.
 
-    panel: values of the panels' axes. value: of the line's axis, None without one.
+    panel: values of the panels' axes. group: as `SettingSummary.group`. value: of the line's axis,
+    None without one.
     """
 
     panel: dict[str, Any]
-    task: str | None
+    group: str | None
     value: Any
     settings: tuple[SettingSummary, ...]
 
@@ -260,19 +268,19 @@ class Line:
 
 
 def lines(summary: SweepSummary, placed: Layout) -> list[Line]:
-    """Every line of the plots, by panel and task and then by the line's value, as the axes have them."""
-    groups: dict[Any, list[SettingSummary]] = {}
+    """Every line of the plots, by panel and group and then by the line's value, as the axes have them."""
+    together: dict[Any, list[SettingSummary]] = {}
     for setting in summary.settings:
         values = setting.setting
         apart = frozen({name: values.get(name) for name in (*placed.panels, placed.line) if name})
-        groups.setdefault((apart, setting.task), []).append(setting)
+        together.setdefault((apart, setting.group), []).append(setting)
     found = []
-    for (_, task), members in groups.items():
+    for (_, group), members in together.items():
         first = members[0].setting
         if placed.across is not None and numeric(m.setting.get(placed.across) for m in members):
             members.sort(key=lambda m: m.setting[placed.across])  # type: ignore[index]
         panel = {name: first.get(name) for name in placed.panels}
         found.append(
-            Line(panel, task, first.get(placed.line) if placed.line else None, tuple(members))
+            Line(panel, group, first.get(placed.line) if placed.line else None, tuple(members))
         )
     return found

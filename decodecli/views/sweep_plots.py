@@ -136,7 +136,7 @@ def _readme_lines(
     """Names and points of the lines, by task."""
     found = []
     for line in Shown.of(summary).lines:
-        task = f"{one_line(line.task)}: " if line.task else ""
+        task = f"{one_line(line.group)}: " if line.group else ""
         if points := line.points("accuracy", across):
             found.append((f"{task}right answers", points))
             continue

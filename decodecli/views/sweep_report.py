@@ -24,10 +24,11 @@ from decodecli.views.sweep_data import (
     axis_name,
     facts,
     frozen,
+    group_heading,
+    groups,
     layout,
     numeric,
     shown_metrics,
-    tasks,
     told_intervals,
     value_name,
 )
@@ -180,8 +181,8 @@ def _table(summary: SweepSummary) -> Iterator[str]:
     """Every number with its interval, a row a setting and task; a button in each heading sorts."""
     told, same = told_intervals(summary), _same_everywhere(summary)
     metrics = [metric for metric in shown_metrics(summary) if metric.name not in same]
-    named = any(task is not None for task in tasks(summary))
-    left = [*map(axis_name, summary.axes), *(["task"] if named else []), "cells"]
+    named = bool(groups(summary))
+    left = [*map(axis_name, summary.axes), *([group_heading(summary)] if named else []), "cells"]
     headings = [(name, "") for name in left] + [(m.heading, m.title) for m in metrics]
     words = [not numeric(s.setting.get(a) for s in summary.settings) for a in summary.axes]
     words += [True] if named else []  # columns of text
@@ -233,7 +234,7 @@ def _row(
         _cell(value_name(value), value if numeric([value]) else value_name(value))
         for value in values
     ]
-    cells += [_cell(one_line(setting.task or ""), setting.task or "")] if named else []
+    cells += [_cell(one_line(setting.group or ""), setting.group or "")] if named else []
     cells.append(_cell(count(setting.cells), setting.cells))
     cells += [_number(m, setting.numbers.get(m.name), m.name in told) for m in metrics]
     return f"<tr>{''.join(cells)}</tr>"

@@ -22,6 +22,8 @@ from decodecli.views.sweep_data import (
     Metric,
     axis_name,
     facts,
+    group_heading,
+    groups,
     joined,
     layout,
     lines,
@@ -29,7 +31,6 @@ from decodecli.views.sweep_data import (
     setting_name,
     shown_metrics,
     spelt,
-    tasks,
     told_intervals,
     value_name,
 )
@@ -54,7 +55,8 @@ _NOTHING = "·"
 
 
 def sweep_lines(summary: SweepSummary, style: Style, rows: int = ROWS) -> list[str]:
-    """The sweep's table: facts, what is constant, a row a setting (and task), curves over the first axis.
+    """The sweep's table: facts, what is constant, a row a setting (and task or prompt), curves over the
+    first axis.
 
     Args:
         rows: how many settings are listed; a line tells of the others.
@@ -102,7 +104,12 @@ def _encodable(summary: SweepSummary, style: Style) -> SweepSummary:
         return encodable(value_name(value), style.encoding) if _is_text(value) else value
 
     settings = tuple(
-        replace(s, task=plain(s.task), setting={k: plain(v) for k, v in s.setting.items()})
+        replace(
+            s,
+            task=plain(s.task),
+            prompt=plain(s.prompt),
+            setting={k: plain(v) for k, v in s.setting.items()},
+        )
         for s in summary.settings
     )
     return replace(summary, name=plain(summary.name), settings=settings)
@@ -131,7 +138,7 @@ class _Column:
                 return _interval(estimate)
             return _NOTHING if estimate is None else METRIC[self.metric].text(estimate.value)
         if self.axis is None:
-            return one_line(setting.task or "")
+            return one_line(setting.group or "")
         return self.value(setting.setting.get(self.axis))
 
     def value(self, value: Any) -> str:
@@ -194,10 +201,10 @@ def _setting_columns(summary: SweepSummary) -> list[_Column]:
         cells = [cell_len(column.value(value)) for value in values]
         widest = max([least, *(cells if right else [min(size, _SETTING) for size in cells])])
         found.append(_Column(column.heading, widest, axis, right=right, decimals=column.decimals))
-    names = [one_line(task) for task in tasks(summary) if task is not None]
+    heading, names = group_heading(summary), [one_line(group) for group in groups(summary)]
     if names:
-        widest = min(max(cell_len(name) for name in ["task", *names]), _SETTING)
-        found.append(_Column("task", widest, right=False))
+        widest = min(max(cell_len(name) for name in [heading, *names]), _SETTING)
+        found.append(_Column(heading, widest, right=False))
     return found
 
 
@@ -261,7 +268,7 @@ def _spark_cell(
         values = [None if estimate is None else estimate.value for _, estimate in points]
         return sparkline(values, limits[column.metric], style.ascii_only)
     if column.axis is None:
-        return one_line(line.task or "")
+        return one_line(line.group or "")
     if column.axis == placed.across:
         return column.heading + arrow
     if column.axis in placed.along:
@@ -293,16 +300,16 @@ def sparkline(
 
 
 def summary_csv(summary: SweepSummary) -> str:
-    """A row a setting and task with every number in full precision.
+    """A row a setting and task or prompt with every number in full precision.
 
-    Columns: the axes, `task`, `cells`, and for each of `METRICS` its value, `_low` and `_high` of its
-    95 % interval and `_n`, the number of observations; empty where there is none.
+    Columns: the axes, `task`, `prompt`, `cells`, and for each of `METRICS` its value, `_low` and `_high`
+    of its 95 % interval and `_n`, the number of observations; empty where there is none.
     """
     names = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high", "_n")]
-    rows: list[list[Any]] = [[*summary.axes, "task", "cells", *names]]
+    rows: list[list[Any]] = [[*summary.axes, "task", "prompt", "cells", *names]]
     for setting in summary.settings:
         axes = [_csv_value(setting.setting.get(axis)) for axis in summary.axes]
-        row = [*axes, setting.task, setting.cells]
+        row = [*axes, setting.task, setting.prompt, setting.cells]
         for metric in METRICS:
             found = setting.numbers.get(metric)
             row += ["", "", "", ""] if found is None else _csv_estimate(found)
@@ -329,16 +336,16 @@ def _csv_estimate(found: Estimate) -> list[str]:
 def summary_markdown(summary: SweepSummary) -> str:
     """The facts and a table with every number and its 95 % interval."""
     metrics, told = shown_metrics(summary), told_intervals(summary)
-    named = [task for task in tasks(summary) if task is not None]
+    named = bool(groups(summary))
     left = [axis_name(axis) for axis in summary.axes] or ["setting"]
-    left += ["task"] if named else []
+    left += [group_heading(summary)] if named else []
     headings = [*map(_markdown, left), "cells", *(metric.heading for metric in metrics)]
     rules = [":---"] * len(left) + ["---:"] * (1 + len(metrics))
     rows = [headings, rules]
     for setting in summary.settings:
         names = [value_name(setting.setting.get(axis)) for axis in summary.axes]
         names = names or [setting_name(setting.setting)]
-        names += [setting.task or ""] if named else []
+        names += [setting.group or ""] if named else []
         found = [
             _with_interval(metric, setting.numbers.get(metric.name), metric.name in told)
             for metric in metrics

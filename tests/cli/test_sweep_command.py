@@ -330,7 +330,7 @@ def test_a_sweep_is_extended_by_values_prompts_and_seeds(cli, here):
     whole = cli("sweep", *large, "--format", "jsonl").succeeded().records
     assert of(found) == of(whole)
     assert len(list((here / "out" / "traces").iterdir())) == 18
-    assert len((here / "out" / "summary.csv").read_text().splitlines()) == 1 + 3
+    assert len((here / "out" / "summary.csv").read_text().splitlines()) == 1 + 3 * 2
     assert "all 18 cells are done" in cli(*words, "--extend").succeeded().err
     assert "all 18 cells are done" in cli("sweep", "--out", "out", "--no-plots").succeeded().err
     cli(*small).refused(2, "another grid")

@@ -16,7 +16,7 @@ import sacrebleu
 from scipy import stats
 
 from decodecli.analysis.text_metrics import cell_numbers
-from decodecli.sweep.summary import summarise
+from decodecli.sweep.summary import FEW, summarise
 from decodecli.sweep_reports import METRICS, CellRecord, Estimate, SweepSummary
 
 WORDS = ["the", "sun", "sank", "and", "a", "fox", "ran", "over", "hills", "of", "snow", "."]
@@ -29,7 +29,7 @@ def record(index: int, prompt: str, ids: tuple[int, ...], **changes: Any) -> Cel
     values: dict[str, Any] = {
         "index": index,
         "prompt_id": prompt,
-        "task": None,
+        "task": "any",
         "prompt": prompt,
         "params": {"temperature": 1.0, "top_p": 1.0, "seed": 0, "bos": None},
         "text": "".join(segments),
@@ -367,3 +367,30 @@ def test_what_all_cells_have_in_common_is_told_and_the_only_prompt():
     assert found.prompt == "p"
     assert summary(drawn()).prompt is None
     assert summary([]).constant == {}
+
+
+def test_few_prompts_without_a_task_have_a_row_each():
+    records = [replace(one, task=None) for one in drawn()]
+    found = summary(records)
+    prompts = list(dict.fromkeys(one.prompt_id for one in records))
+    assert [(one.setting["temperature"], one.prompt) for one in found.settings] == [
+        (temperature, prompt) for temperature in found.axes["temperature"] for prompt in prompts
+    ]
+    assert {one.task for one in found.settings} == {None}
+    assert sum(one.cells for one in found.settings) == len(records)
+
+
+def test_many_prompts_without_a_task_are_pooled():
+    records = [replace(one, task=None) for one in drawn()]
+    found = summarise(
+        "model", {"temperature": (0.2, 1.4)}, range(4), FEW + 1, len(records), records
+    )
+    assert all(one.prompt is None and one.task is None for one in found.settings)
+    assert len(found.settings) == len(found.axes["temperature"])
+
+
+def test_prompts_of_a_task_are_pooled_and_the_others_stand_apart():
+    tasks = {"p": "stories", "q": None, "r": "stories"}
+    records = [replace(one, task=tasks[one.prompt_id]) for one in drawn()]
+    rows = [(one.task, one.prompt) for one in summary(records).settings]
+    assert set(rows) == {("stories", None), (None, "q")}
