@@ -94,6 +94,7 @@ def _asked_lines(grid: Grid) -> list[str]:
     rows += [(name, _values(values)) for name, values in axes.items()]
     rows += [("paired", ", ".join(group)) for group in grid.zipped]
     same = {name: values[0] for name, values in grid.axes.items() if len(values) == 1}
+    same |= grid.chat.as_dict() if grid.chat else {}
     rows.append(("constant", " · ".join(constants(same))))
     width = max(len(name) for name, _ in rows)
     return [f"  {name:<{width}}  {text}" for name, text in rows]

@@ -220,6 +220,10 @@ class TestSweep:
         cli("sweep", "--grid", out / "sweep.toml", "--out", again).succeeded()
         assert self.cells(again) == whole
 
+    def test_a_dry_run_tells_it(self, cli, words):
+        out = cli("sweep", ASKED, *words, "--system", SYSTEM, "--dry-run").succeeded().out
+        assert f"chat on · system {SYSTEM}" in out
+
     def test_it_can_be_extended(self, cli, words, tmp_path):
         out = tmp_path / "out"
         cli("sweep", ASKED, *words, "--chat", "--out", out).succeeded()
