@@ -31,7 +31,7 @@ METRICS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CellRecord:
     """One finished cell: a line of `runs.jsonl`.
 
@@ -69,6 +69,12 @@ class CellRecord:
     segments: tuple[str, ...]
     logprobs: tuple[float, ...]
     error: str | None = None
+
+    def __repr__(self) -> str:
+        prompt, text = self.prompt[-30:], self.text
+        text = text if len(text) <= 60 else text[:59] + "…"
+        temperature, seed = self.params.get("temperature"), self.params.get("seed")
+        return f"CellRecord({self.index}, {prompt!r} → {text!r}, T {temperature}, seed {seed})"
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: `{"type": "cell", "index": …}`."""

@@ -12,6 +12,7 @@ import pytest
 
 import decodecli
 from decodecli.settings import SamplingParams
+from decodecli.sweep_reports import SweepResult
 
 pytest.importorskip("pandas", reason="pandas is not installed")
 GUIDE = Path(__file__).parents[1] / "docs" / "PYTHON.md"
@@ -147,6 +148,8 @@ def test_printed_is_a_short_table_and_never_a_wall(records):
         assert max(map(len, printed)) <= 120
         assert "\x1b" not in str(record)
         assert len(repr(record)) < 200
+    sweep = next(record for record in records if isinstance(record, SweepResult))
+    assert len(repr(sweep[0])) < 200
 
 
 def test_a_long_run_prints_its_first_steps_and_says_how_many_more(run):

@@ -47,7 +47,7 @@ def run_command(text: str, is_default: bool, effective: Effective, plot: str | N
             )
     if is_default:
         shown.tell(f"no prompt was given; continuing {text!r}")
-    _check_apart(output)
+    _check_apart(output, plot)
     pace = Pace(output)
     record = TraceFile(output.trace) if output.trace else None
     kept: list[_OnDisk] = [] if record is None else [record]
@@ -82,13 +82,15 @@ def _logits_file(output: OutputParams) -> LogitsFile | None:
     return LogitsFile(output.save_logits, output.num_samples)
 
 
-def _check_apart(output: OutputParams) -> None:
-    """Refuse one file for both the trace and the logits, of any sample."""
+def _check_apart(output: OutputParams, plot: str | None) -> None:
+    """Refuse one file for both the trace and the picture, or the trace and the logits of any sample."""
+    if output.trace and plot and _resolved(output.trace) == _resolved(plot):
+        raise UsageError(
+            f"--plot {plot} and --trace {output.trace} would be one file", "give them two names"
+        )
     if not output.trace or not output.save_logits:
         return
-    trace, logits = (
-        Path(os.path.expanduser(given)).resolve() for given in (output.trace, output.save_logits)
-    )
+    trace, logits = _resolved(output.trace), _resolved(output.save_logits)
     own = re.fullmatch(re.escape(logits.stem) + r"-([1-9]\d*)\.npy", trace.name)
     of_a_sample = own is not None and int(own[1]) <= output.num_samples and output.num_samples > 1
     if trace == logits or (of_a_sample and trace.parent == logits.parent):
@@ -96,6 +98,10 @@ def _check_apart(output: OutputParams) -> None:
             f"--save-logits {output.save_logits} and --trace {output.trace} would be one file",
             "give them two names",
         )
+
+
+def _resolved(path: str) -> Path:
+    return Path(os.path.expanduser(path)).resolve()
 
 
 def _with_seed(params: SamplingParams, samples: int) -> SamplingParams:

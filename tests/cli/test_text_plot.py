@@ -43,3 +43,8 @@ def test_a_file_that_cannot_be_drawn_is_refused_before_anything_is_done(cli, com
 def test_kinds_of_plots_are_of_one_distribution(cli) -> None:
     done = cli("inspect-logits", "Hi", "--all-positions", "--plot", "t.png", "--plot-kind", "bars")
     done.refused(2, "--plot-kind")
+
+
+def test_a_picture_and_a_trace_are_two_files(cli) -> None:
+    done = cli("generate", "Hi", "--plot", "a.html", "--trace", "./a.html")
+    done.refused(2, "--plot a.html and --trace ./a.html would be one file")
