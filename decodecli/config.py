@@ -13,12 +13,13 @@ import math
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from decodecli.errors import UsageError
 from decodecli.settings import (
+    COLORS,
     TABLES,
     ChatParams,
     LoadParams,
@@ -29,6 +30,7 @@ from decodecli.settings import (
 )
 
 ENVIRONMENT = "DECODECLI_"
+LAYERS = ("flag", "env", "grid", "config", "preset", "user", "default")
 _NOT_OPTIONS = {"DECODECLI_DEBUG", "DECODECLI_CACHE"}
 # Trust in a model's files is the user's word: flag, environment or own file, none that travels with data.
 TRUST = ("trust_remote_code", "allow_pickle")
@@ -51,7 +53,8 @@ class OutputParams:
     save_logits: str | None = None
     delay: float = 0.0
     pause: bool = False
-    quiet: bool = False
+    quiet: bool = False  # without tables, unless they are asked for as well
+    color: str = "auto"
     verbose: bool = False
 
     def __post_init__(self) -> None:
@@ -63,6 +66,7 @@ class OutputParams:
         check_positive("num_samples", self.num_samples, "5 is a usual choice")
         check_positive("candidates", self.candidates, "10 is the default")
         check_choice("tables", self.tables, (None, *TABLES))
+        check_choice("color", self.color, COLORS)
         if self.save_logits is not None and not self.save_logits.endswith(".npy"):
             raise UsageError(
                 f"--save-logits must name a .npy file, got {self.save_logits}",
@@ -155,8 +159,11 @@ class Effective:
         return self._build(SamplingParams)
 
     def output(self) -> OutputParams:
-        """The values that say what to show."""
-        return self._build(OutputParams)
+        """The values that say what to show. Of `quiet` and `tables` the one that was said nearer to the
+        command counts; said in one place, both do."""
+        output: OutputParams = self._build(OutputParams)
+        said = [LAYERS.index(self.sources[name]) for name in ("quiet", "tables")]
+        return replace(output, tables=None) if output.quiet and said[0] < said[1] else output
 
     def sweep(self) -> SweepParams:
         """The values that say how to run a sweep; for `resolve(…, expressions=True)`."""

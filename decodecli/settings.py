@@ -19,6 +19,7 @@ SEED_LIMIT = 2**32
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZE = ("auto", "none", "nf4", "fp4", "int8")
+COLORS = ("auto", "always", "never")
 TABLES = ("full", "line", "none")
 
 

@@ -37,6 +37,7 @@ def bench(
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
     quiet: o.Quiet = None,
     verbose: o.Verbose = None,
+    color: o.Color = None,
     debug: o.Debug = None,
 ) -> None:
     """Measure how fast a model decodes here: with and without the trace, against transformers' generate.

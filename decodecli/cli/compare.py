@@ -64,6 +64,7 @@ def compare(
     limit: Limit = None,
     columns: Columns = None,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
+    color: o.Color = None,
     debug: o.Debug = None,
 ) -> None:
     """Show the texts of a sweep side by side, coloured by probability, the place marked where they part.

@@ -106,6 +106,7 @@ def embed(
     plot_kind: PlotKind = None,
     quiet: o.Quiet = None,
     verbose: o.Verbose = None,
+    color: o.Color = None,
     debug: o.Debug = None,
     config: o.Config = None,
 ) -> None:

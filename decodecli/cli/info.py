@@ -30,6 +30,7 @@ def info(
     dtype: o.Dtype = None,
     quantize: o.Quantize = None,
     format: o.text_or("text", "json") = None,  # type: ignore[valid-type]
+    color: o.Color = None,
     debug: o.Debug = None,
 ) -> None:
     """Report versions, devices with free memory, folders, and what each auto would become here.

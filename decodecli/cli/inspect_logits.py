@@ -155,6 +155,7 @@ def inspect_logits(
     plot_kind: o.PlotKind = None,
     quiet: o.Quiet = None,
     verbose: o.Verbose = None,
+    color: o.Color = None,
     debug: o.Debug = None,
     preset: o.Preset = None,
     config: o.Config = None,

@@ -45,6 +45,7 @@ Clear = Annotated[
 def models(
     context: typer.Context,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
+    color: o.Color = None,
     debug: o.Debug = None,
 ) -> None:
     """List the built-in model with its card's facts, and the models in the local hub cache.
@@ -110,6 +111,7 @@ def fit(
     revision: o.Revision = None,
     device: o.Device = None,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
+    color: o.Color = None,
     debug: o.Debug = None,
 ) -> None:
     """Say whether a model fits this GPU or this machine's memory, before it is downloaded or loaded.
@@ -207,6 +209,7 @@ def _gib(size: int) -> str:
 def cache(
     clear: Clear = None,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
+    color: o.Color = None,
     debug: o.Debug = None,
 ) -> None:
     """List the quantized weights that are kept for the next start, or remove them.

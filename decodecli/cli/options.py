@@ -379,13 +379,18 @@ PlotKind = Annotated[
 ]
 Quiet = Annotated[
     bool | None,
-    switch(
-        "--quiet",
-        panel=OUTPUT,
-        default="off",
-        help="No tables, notices or progress: the text alone.",
-    ),
+    switch("--quiet", panel=OUTPUT, help="Only the result: no notices and no progress."),
 ]
+QuietText = Annotated[
+    bool | None,
+    switch("--quiet", panel=OUTPUT,
+    help="Only the text: no notices, no progress, no tables but those of --tables."),
+]  # fmt: skip
+Color = Annotated[
+    str | None,
+    option("--color", panel=OUTPUT, default="auto, on a terminal",
+    help="Colour what is shown; never a bare text, JSON or CSV.", **choices("auto", "always", "never")),
+]  # fmt: skip
 Verbose = Annotated[
     bool | None,
     switch(

@@ -15,6 +15,7 @@ def presets(
         str | None, typer.Argument(metavar="NAME", show_default=False, help="Show only this one.")
     ] = None,
     format: o.text_or("text", "json") = None,  # type: ignore[valid-type]
+    color: o.Color = None,
     debug: o.Debug = None,
 ) -> None:
     """List the presets: what each sets, and what it is for.

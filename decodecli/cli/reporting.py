@@ -103,16 +103,15 @@ def _strict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def style_of(stream: Any, byte_level: bool = False) -> Style:
     """How to draw on a stream."""
-    from rich.console import Console
-
+    from decodecli.cli.color import console
     from decodecli.views.table import Style
     from decodecli.views.theme import Theme
 
-    console = Console(file=stream)
+    target = console(stream)
     return Style(
-        width=console.width,
-        theme=Theme.of(console),
-        encoding=console.encoding,
+        width=target.width,
+        theme=Theme.of(target),
+        encoding=target.encoding,
         byte_level=byte_level,
     )
 

@@ -242,12 +242,12 @@ def loading_line(name: str, output: OutputParams, *, libraries: bool = False) ->
     if output.quiet or not streams.is_terminal(sys.stderr):
         yield lambda words: None
         return
-    from rich.console import Console
+    from decodecli.cli.color import console
 
-    console = Console(file=sys.stderr)  # this stream, though loading looks away from it meanwhile
-    spinner = "dots" if console.encoding.lower().startswith("utf") else "line"
+    screen = console(sys.stderr)  # this stream, though loading looks away from it meanwhile
+    spinner = "dots" if screen.encoding.lower().startswith("utf") else "line"
     line = _LoadingLine(f"loading {name}", libraries)
-    with console.status(line, spinner=spinner):
+    with screen.status(line, spinner=spinner):
         yield line.say
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
+from decodecli.cli.color import console
 from decodecli.config import OutputParams
 from decodecli.errors import DecodecliError
 from decodecli.records import RunHeader, RunSummary, Step, step_json_line, to_json_line
@@ -66,14 +67,12 @@ class _Screen:
     view, not the run. On a terminal it is drawn beside the run, elsewhere step by step."""
 
     def __init__(self, stream: Any, tables: str, byte_level: bool, *, text: bool) -> None:
-        from rich.console import Console
-
         from decodecli.views.drawing import Drawing
         from decodecli.views.terminal import TerminalView
 
         self._tolerant = stream is sys.stderr
         view = TerminalView(
-            Console(file=streams.unbuffered(stream)),
+            console(streams.unbuffered(stream)),
             tables=tables,
             live=text,
             show_text=text,
@@ -164,20 +163,19 @@ class Sinks:
         if plot is not None:
             self._all.append(_TextPicture(plot))
         at_terminal = streams.is_terminal(sys.stdout)
-        as_text = output.format == "text"
-        if not as_text:
+        asked = output.tables in ("full", "line")
+        if output.format != "text":
             self._all.append(_Records(lambda line: streams.write_stdout(f"{line}\n")))
-        elif not at_terminal:
-            self._all.append(_Text())
-        elif output.quiet:
-            self._all.append(_Safe())
-        else:
+        elif (at_terminal and not output.quiet) or (
+            asked and (at_terminal or streams.in_one_place())
+        ):
             self._all.append(_Screen(sys.stdout, output.tables or "full", byte_level, text=True))
-        if output.quiet or (as_text and at_terminal):
             return
-        if output.tables in ("full", "line"):
-            self._all.append(_Screen(sys.stderr, output.tables, byte_level, text=False))
         else:
+            self._all.append(_Safe() if at_terminal else _Text())
+        if asked:
+            self._all.append(_Screen(sys.stderr, str(output.tables), byte_level, text=False))
+        elif not output.quiet:
             self._all.append(_HeaderLine())
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:

@@ -63,6 +63,7 @@ def softmax(
     plot_kind: o.PlotKind = None,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
     quiet: o.Quiet = None,
+    color: o.Color = None,
     debug: o.Debug = None,
     preset: o.Preset = None,
     config: o.Config = None,

@@ -138,6 +138,15 @@ def is_terminal(stream: Any) -> bool:
         return False
 
 
+def in_one_place() -> bool:
+    """Whether stdout and stderr are one file, pipe or terminal, as after 2>&1."""
+    try:
+        out, err = os.fstat(sys.stdout.fileno()), os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino)
+
+
 class _Unbuffered:
     """A terminal's text stream without Python's buffer, whose lock a write that hangs in another
     thread would hold at the interpreter's end."""

@@ -162,9 +162,6 @@ Candidates = Annotated[
     o.option("--candidates", "-c", panel=o.OUTPUT, default="10", metavar="N",
     help="Candidates of a trace's step."),
 ]  # fmt: skip
-Quiet = Annotated[
-    bool | None, o.switch("--quiet", panel=o.OUTPUT, help="No notices and no progress."),
-]  # fmt: skip
 
 Temperature = Annotated[
     list[str] | None,
@@ -263,8 +260,9 @@ def sweep(
     candidates: Candidates = None,
     plots: Plots = None,
     show: Show = None,
-    quiet: Quiet = None,
+    quiet: o.Quiet = None,
     verbose: o.Verbose = None,
+    color: o.Color = None,
     debug: o.Debug = None,
     preset: o.Preset = None,
     config: o.Config = None,

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
+from decodecli.cli.color import console
 from decodecli.cli.running import Notices, loading_line
 from decodecli.cli.sweep_dry_run import show_plan
 from decodecli.cli.sweep_plan import Plan, Typed, planned
@@ -194,11 +195,9 @@ def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: Notices) -> N
 
 def _clear_line() -> None:
     """Take away the ^C that a terminal shows, and what else stands in that line."""
-    from rich.console import Console
-
     from decodecli.views.terminal import can_move_cursor
 
-    if can_move_cursor(Console(file=sys.stderr)):
+    if can_move_cursor(console(sys.stderr)):
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write("\r\x1b[J")
             sys.stderr.flush()
@@ -334,12 +333,10 @@ class _Progress(Protocol):
 
 
 def _progress(plan: Plan, done: int) -> _Progress:
-    from rich.console import Console
-
     from decodecli.views.sweep_progress import SweepProgress
 
     stream = _Nowhere() if plan.output.quiet else sys.stderr
-    return SweepProgress(Console(file=stream), len(plan.grid), done)  # type: ignore[arg-type]
+    return SweepProgress(console(stream), len(plan.grid), done)
 
 
 class _Nowhere:

@@ -122,6 +122,7 @@ def tokenize(
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
     quiet: o.Quiet = None,
     verbose: o.Verbose = None,
+    color: o.Color = None,
     debug: o.Debug = None,
     preset: o.Preset = None,
     config: o.Config = None,

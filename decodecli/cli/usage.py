@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 from typer.core import TyperCommand, TyperGroup
 
+from decodecli.cli import color
 from decodecli.errors import UsageError
 
 _NUMBERS = {float: ("a number", "0.7"), int: ("an integer", "10")}
@@ -38,6 +39,11 @@ class _Parser:
         if rest and not allowed and not ctx.resilient_parsing:
             raise _left_over(ctx, typed, rest)
         return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        if "color" in ctx.params:
+            color.choose(ctx.params, ctx.parent.params)
+        return super().invoke(ctx)  # type: ignore[misc]
 
 
 class Command(_Parser, TyperCommand):

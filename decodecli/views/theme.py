@@ -108,13 +108,13 @@ class Theme:
 
     @classmethod
     def of(cls, console: Console) -> Theme:
-        """The theme for a console: nothing off a terminal or on a dumb one, no colour under
-        NO_COLOR, 256 colours or 16 as the terminal has them."""
+        """The theme for a console: nothing off a terminal, on a dumb one or without a colour
+        system, no colour under NO_COLOR, 256 colours or 16 as the terminal has them."""
         system = console.color_system
         dumb = not console.is_terminal or console.is_dumb_terminal or console.legacy_windows
-        if dumb:
+        if dumb or system is None:
             return cls()
-        if console.no_color or system is None:
+        if console.no_color:
             return cls(BOLD, BOLD, DIM, RESET, DIM, _TEXT_MONO)
         if system == "standard":
             lines = ("\x1b[34m", "\x1b[31m", "\x1b[32m")
