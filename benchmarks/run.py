@@ -190,7 +190,7 @@ def _whatever_comes(section: str, label: str, rows: Callable[[], Iterator[Row]])
     except DecodecliError as error:
         yield Row(section, label, "this section", skipped=f"it failed: {error.message}")
     except Exception as error:  # a library's own; an interrupt still ends the run
-        from decodecli.engine.load_errors import first_line
+        from decodecli.engine.model_files import first_line
 
         yield Row(section, label, "this section", skipped=f"it failed: {first_line(error)}")
 

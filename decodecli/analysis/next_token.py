@@ -14,6 +14,7 @@ from decodecli.analysis.distribution import check_temperatures, describe
 from decodecli.engine.decode import prefill
 from decodecli.engine.detokenize import Detokenizer
 from decodecli.engine.loading import LanguageModel
+from decodecli.engine.time_limit import token_ids
 from decodecli.errors import DecodeError, PromptError, UsageError
 from decodecli.reports import (
     ComparisonReport,
@@ -144,7 +145,7 @@ def continuation_ids(
     ):  # the prompt's last token would swallow the text's beginning: after a line's end
         ids = _added(lm, "\n", text, special=False)
     if ids is None:
-        ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = token_ids(lm, text, special=False)
     if not ids:
         raise UsageError("--token is empty", "give a text or a token id")
     return ids
@@ -152,8 +153,7 @@ def continuation_ids(
 
 def _added(lm: LanguageModel, before: str, text: str, special: bool) -> list[int] | None:
     """What `text` adds to the tokens of `before`; None when it changes them."""
-    start: list[int] = lm.tokenizer(before, add_special_tokens=special)["input_ids"]
-    whole: list[int] = lm.tokenizer(before + text, add_special_tokens=special)["input_ids"]
+    start, whole = token_ids(lm, before, special), token_ids(lm, before + text, special)
     return whole[len(start) :] if whole[: len(start)] == start else None
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from decodecli.analysis.tokenizer import Tokenizer, find_tokenizer
 from decodecli.bytes_in_text import ALPHABET
+from decodecli.engine.time_limit import tokenized
 from decodecli.errors import PromptError, UsageError
 from decodecli.token_reports import Difference, TokenReport, TokenRow
 
@@ -57,6 +58,7 @@ def tokenize(
 
     Raises:
         PromptError: the text holds a lone surrogate, or is empty and there is no BOS token.
+        LoadError: the tokenizer fails on the text, or does not come to an end.
     """
     tokenizer = find_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
     try:
@@ -65,7 +67,8 @@ def tokenize(
         raise PromptError(
             f"the text is not Unicode text (a lone surrogate at {error.start})", "leave it out"
         ) from None
-    tokens, exact = _encode(tokenizer, text, bos is not False)
+    special = bos is not False
+    tokens, exact = tokenized(tokenizer.name, text, lambda: _encode(tokenizer, text, special))
     tokens = _with_bos(tokenizer, text, tokens, bos)
     if not tokens and not text:
         reason = "--no-bos was given" if tokenizer.bos_id is not None else "it has no BOS token"
@@ -183,7 +186,8 @@ def _encode(tokenizer: Tokenizer, text: str, special: bool) -> tuple[list[_Token
     if tokenizer.whole is not None:
         encoding = tokenizer.whole(text, add_special_tokens=special).encodings[0]
     else:
-        encoding = tokenizer.backend.encode(text, add_special_tokens=special)
+        # In a batch: alone, the library would not let other threads run meanwhile.
+        encoding = tokenizer.backend.encode_batch([text], add_special_tokens=special)[0]
     mask = encoding.special_tokens_mask
     given = list(zip(encoding.ids, encoding.offsets, strict=True))
     body = [pair for pair, inserted in zip(given, mask, strict=True) if not inserted]

@@ -7,7 +7,6 @@ answer to the one small interface of `Tokenizer`.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from decodecli.builtin import model_path
 from decodecli.engine.chat import ROLES, ChatTemplate
 from decodecli.engine.checkpoint import Progress, fetch_snapshot, has_tokenizer
 from decodecli.engine.detokenize import piece_of, special_ids, tokenizer_kind
+from decodecli.engine.model_files import blamed_on, check_regular, first_line, read_json
 from decodecli.errors import LoadError, UsageError
 from decodecli.noise import library_noise
 from decodecli.settings import BUILTIN
@@ -143,18 +143,21 @@ def find_tokenizer(
         LoadError: there is no such tokenizer, or it cannot be read.
     """
     folder = _folder(name, revision, progress)
+    check_regular(folder)
     if not has_tokenizer(folder):
         raise LoadError(
             f"{name} has no tokenizer (tokenizer.json or tokenizer.model)",
             "copy the tokenizer files of the original model into the folder",
         )
-    settings = _settings(folder)
-    template = _template(folder, settings)
-    if _takes_file(folder, settings):
-        return _from_file(name, folder, settings, template)
-    with library_noise(verbose):
-        whole = _from_transformers(name, folder, trust_remote_code)
-    return wrap(whole, name, template or getattr(whole, "chat_template", None))
+    with blamed_on(f"the tokenizer of {name}"):
+        settings = _settings(folder)
+        with blamed_on(f"the chat template of {name}"):
+            template = _template(folder, settings)
+        if _takes_file(folder, settings):
+            return _from_file(name, folder, settings, template)
+        with library_noise(verbose):
+            whole = _from_transformers(name, folder, trust_remote_code)
+        return wrap(whole, name, template or getattr(whole, "chat_template", None))
 
 
 def wrap(whole: Any, name: str = "tokenizer", template: Any = None) -> Tokenizer:
@@ -196,19 +199,7 @@ def _settings(folder: Path) -> Settings:
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         path = folder / name
         if path.is_file():
-            found |= _object(path)
-    return found
-
-
-def _object(path: Path) -> Settings:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LoadError(
-            f"{path} cannot be read: {_line(error)}", "copy the original model's file"
-        ) from error
-    if not isinstance(found, dict):
-        raise LoadError(f"{path} is not a JSON object", "copy the original model's file")
+            found |= read_json(path)
     return found
 
 
@@ -224,13 +215,7 @@ def _takes_file(folder: Path, settings: Settings) -> bool:
 def _from_file(name: str, folder: Path, settings: Settings, template: str | None) -> Tokenizer:
     from tokenizers import Tokenizer as Backend
 
-    try:
-        backend = Backend.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the library raises bare Exception
-        raise LoadError(
-            f"the tokenizer of {name} cannot be loaded: {_line(error)}",
-            "copy the tokenizer files of the original model into the folder",
-        ) from error
+    backend = Backend.from_file(str(folder / "tokenizer.json"))
     backend.no_truncation()
     backend.no_padding()
     roles = {role: piece for role in ROLES if (piece := _content(settings.get(role)))}
@@ -306,13 +291,8 @@ def _from_transformers(name: str, folder: Path, trust_remote_code: bool) -> Any:
         )
     except ImportError as error:
         raise LoadError(
-            f"the tokenizer of {name} needs a package that is not installed: {_line(error)}",
+            f"the tokenizer of {name} needs a package that is not installed: {first_line(error)}",
             "pip install sentencepiece protobuf",
-        ) from error
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise LoadError(
-            f"the tokenizer of {name} cannot be loaded: {_line(error)}",
-            "copy the tokenizer files of the original model into the folder",
         ) from error
 
 
@@ -324,17 +304,12 @@ def _template(folder: Path, settings: Settings) -> str | None:
                 return path.read_text(encoding="utf-8")
             except (OSError, ValueError) as error:
                 raise LoadError(
-                    f"{path} cannot be read: {_line(error)}", "copy it again"
+                    f"{path} cannot be read: {first_line(error)}", "copy it again"
                 ) from error
         if path.is_file():
-            settings = {**settings, **_object(path)}
+            settings = {**settings, **read_json(path)}
     found = settings.get("chat_template")
     if isinstance(found, list):
         named = {item.get("name"): item.get("template") for item in found if isinstance(item, dict)}
         found = named.get("default")
     return found if isinstance(found, str) else None
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:120] if lines else type(error).__name__

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from decodecli.engine.checkpoint import Checkpoint
+from decodecli.engine.time_limit import tokenized
 from decodecli.errors import LoadError, PromptError, UsageError
 
 _SIGNS = {"+": 1, "-": -1, "−": -1}
@@ -173,7 +174,12 @@ class Vocabulary:
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids, no special tokens added."""
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        found = tokenized(
+            "this model",
+            text,
+            lambda: self._tokenizer.encode_batch([text], add_special_tokens=False),
+        )
+        return tuple(found[0].ids)
 
     def ids(self, word: str, space: bool | None = None) -> tuple[int, ...]:
         """A word's tokens as they stand inside a text.

@@ -162,9 +162,10 @@ def _messages(text: str) -> list[dict[str, Any]]:
     """
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deep" if isinstance(error, RecursionError) else error
         raise UsageError(
-            f"--file is not valid JSON: {error}", 'like [{"role": "user", "content": "Hello"}]'
+            f"--file is not valid JSON: {why}", 'like [{"role": "user", "content": "Hello"}]'
         ) from None
     whole = isinstance(found, list) and all(
         isinstance(message, dict) and "role" in message for message in found

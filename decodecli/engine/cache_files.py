@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from decodecli.engine.checkpoint import Checkpoint, safetensors_header
+from decodecli.engine.checkpoint import Checkpoint
+from decodecli.engine.model_files import safetensors_header
 from decodecli.errors import LoadError
 
 VARIABLE = "DECODECLI_CACHE"

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from decodecli.engine.model_files import first_line
+from decodecli.engine.time_limit import within
 from decodecli.errors import LoadError, PromptError
 from decodecli.settings import ChatParams
 
@@ -19,6 +21,7 @@ Messages = Sequence[Mapping[str, Any]]
 ROLES = (
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
 )  # fmt: skip
+_SECONDS = 5.0  # that a template may take
 _ALLOW = "--allow-special lets it be one"
 
 
@@ -43,15 +46,19 @@ class ChatTemplate:
             raise LoadError(
                 f"{self.name} has no chat template", "leave --chat out, or use a chat model"
             )
+        source, what = self.source, f"the chat template of {self.name}"
+        values = {"messages": messages, "add_generation_prompt": True, **self.roles}
         try:
-            return _compiled(self.source).render(
-                messages=messages, add_generation_prompt=True, tools=None, documents=None,
-                **self.roles,
-            )  # fmt: skip
+            return within(
+                _SECONDS,
+                lambda: _compiled(source).render(tools=None, documents=None, **values),
+                what,
+            )
+        except LoadError:
+            raise
         except Exception as error:  # a template is a program: anything may come of it
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
             raise LoadError(
-                f"the chat template of {self.name} does not work: {said}",
+                f"{what} does not work: {first_line(error)}",
                 "check the messages' roles; --debug shows where it failed",
             ) from error
 
@@ -71,7 +78,18 @@ def _compiled(source: str) -> Any:
 
         return datetime.now().strftime(format)
 
-    environment = sandbox.ImmutableSandboxedEnvironment(
+    class Environment(sandbox.ImmutableSandboxedEnvironment):
+        """Without numbers so large that no other thread runs while they are computed."""
+
+        intercepted_binops = frozenset(("**", "*"))
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            large = any(isinstance(side, int) and abs(side) > 10**6 for side in (left, right))
+            if large or (operator == "**" and right > 100):
+                raise OverflowError("its numbers are too large")
+            return super().call_binop(context, operator, left, right)
+
+    environment = Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = to_json
@@ -167,14 +185,15 @@ class _Masked:
 
     def _spans(self, text: str) -> list[tuple[int, int, int]]:
         """Id, start and end of every special token that is read in a text."""
-        if not hasattr(self._backend, "encode"):
+        if not hasattr(self._backend, "encode_batch"):
             token = next((content for content in self._special.values() if content in text), None)
             if token is None:
                 return []
             raise PromptError(
                 f"the prompt has {token}, and this tokenizer cannot read it as plain text", _ALLOW
             )
-        found = self._backend.encode(text, add_special_tokens=False)
+        # In a batch: alone, the library would not let other threads run meanwhile.
+        found = self._backend.encode_batch([text], add_special_tokens=False)[0]
         unknown = self._tokenizer.unk_token_id
         return [
             (number, start, end)

@@ -8,9 +8,6 @@ is asked only for what is not there.
 from __future__ import annotations
 
 import contextlib
-import json
-import math
-import operator
 import os
 import re
 import socket
@@ -21,6 +18,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from decodecli.builtin import model_path
+from decodecli.engine.model_config import check_ids, check_sizes
+from decodecli.engine.model_files import (
+    check_no_pickles,
+    check_regular,
+    indexed_files,
+    read_json,
+    safetensors_header,
+)
 from decodecli.errors import LoadError, UsageError
 from decodecli.settings import BUILTIN, LoadParams
 
@@ -90,10 +95,10 @@ def find_checkpoint(
             folder = _from_hub(params, progress, download)
             revision = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else revision
     config = _check_folder(folder, params)
-    weights = sorted(folder.glob("*.safetensors"))
-    return Checkpoint(
-        params.model, folder, revision, config, sum(_count_parameters(path) for path in weights)
-    )
+    weights = [safetensors_header(path) for path in sorted(folder.glob("*.safetensors"))]
+    check_sizes(config, folder, sum(map(len, weights)) if weights else None)
+    parameters = sum(tensor["parameters"] for header in weights for tensor in header.values())
+    return Checkpoint(params.model, folder, revision, config, parameters)
 
 
 def _not_a_folder(path: Path) -> LoadError:
@@ -119,17 +124,15 @@ def _is_gguf(path: Path) -> bool:
 
 def _check_folder(folder: Path, params: LoadParams) -> dict[str, Any]:
     """The folder's config.json, if the folder can hold a causal language model."""
+    check_regular(folder)
     if not (folder / "config.json").is_file():
         raise _no_config(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LoadError(
-            f"{folder / 'config.json'} cannot be read: {error}",
-            "copy the original model's config.json into the folder",
-        ) from error
-    if not isinstance(config, dict):
-        raise LoadError(f"{folder / 'config.json'} is not a JSON object", "is it a model folder?")
+    config = read_json(
+        folder / "config.json", "copy the original model's config.json into the folder"
+    )
+    generation = folder / "generation_config.json"
+    if generation.is_file():
+        check_ids(read_json(generation), generation)
     if not has_tokenizer(folder):
         raise LoadError(
             f"{folder} has no tokenizer (tokenizer.json or tokenizer.model)",
@@ -142,6 +145,8 @@ def _check_folder(folder: Path, params: LoadParams) -> dict[str, Any]:
                 "convert them to safetensors, or add --allow-pickle if you trust their source",
             )
         raise LoadError(f"{folder} has no weights (*.safetensors)", "is the download complete?")
+    if not params.allow_pickle:
+        check_no_pickles(folder, config)
     return config
 
 
@@ -155,8 +160,8 @@ def _no_config(folder: Path) -> LoadError:
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
         try:
-            base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        except (OSError, ValueError, AttributeError):
+            base = read_json(adapter).get("base_model_name_or_path")
+        except LoadError:
             base = None
         return LoadError(
             f"{folder} is a LoRA adapter, not a whole model",
@@ -166,47 +171,6 @@ def _no_config(folder: Path) -> LoadError:
     if gguf:
         return _not_a_folder(gguf[0])
     return LoadError(f"{folder} has no config.json", "give the folder that transformers saved")
-
-
-def safetensors_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file: tensor name → dtype, shape, data_offsets, parameters.
-
-    Raises:
-        LoadError: the file is cut short or is no safetensors file.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= size - 8:
-                raise ValueError
-            header = json.loads(file.read(length))
-        tensors = {name: value for name, value in header.items() if name != "__metadata__"}
-        end = max(
-            (operator.index(value["data_offsets"][1]) for value in tensors.values()), default=0
-        )
-        for value in tensors.values():
-            shape = [operator.index(length) for length in value["shape"]]
-            if min(shape, default=0) < 0:
-                raise ValueError
-            value["parameters"] = math.prod(shape)
-    except OSError as error:
-        raise LoadError(
-            f"{path} cannot be read: {error.strerror}", "check its permissions"
-        ) from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise LoadError(
-            f"{path} is not a safetensors file, or its header is cut short", "download it again"
-        ) from error
-    if 8 + length + end > size:
-        raise LoadError(
-            f"{path} is cut short: {size:,} bytes of {8 + length + end:,}", "download it again"
-        )
-    return tensors
-
-
-def _count_parameters(path: Path) -> int:
-    return sum(tensor["parameters"] for tensor in safetensors_header(path).values())
 
 
 def _from_hub(params: LoadParams, progress: Progress, download: bool) -> Path:
@@ -310,7 +274,7 @@ def fetch_headers(
                 "or its weights cannot be read",
                 "is it a GGUF file or an adapter? give the original model",
             ) from error
-        config = json.loads(Path(path).read_text(encoding="utf-8"))
+        config = read_json(Path(path))
     tensors = {
         name: (str(tensor.dtype), tuple(tensor.shape))
         for file in found.files_metadata.values()
@@ -367,10 +331,9 @@ def _is_complete(folder: Path, params: LoadParams) -> bool:
     indexes = list(folder.glob("*.safetensors.index.json"))
     for index in indexes:
         try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError):
-            return False
-        if not all((folder / shard).is_file() for shard in shards):
+            if not all((folder / shard).is_file() for shard in indexed_files(index)):
+                return False
+        except LoadError:
             return False
     if indexes or any(folder.glob("*.safetensors")):
         return True

@@ -28,6 +28,7 @@ from decodecli.engine.forward import Forward
 from decodecli.engine.load_errors import out_of_memory
 from decodecli.engine.loading import LanguageModel
 from decodecli.engine.supported import Unknown
+from decodecli.engine.time_limit import token_ids, tokenized
 from decodecli.errors import DecodeError, PromptError
 from decodecli.records import Run, RunHeader, RunSummary, Step, perplexity
 from decodecli.sampling.chain import Chain
@@ -57,7 +58,7 @@ def encode(
     Raises:
         PromptError: the text is empty and the model has no BOS token (or `bos` is False); a system
             message that the template does not take.
-        LoadError: `chat` and no template, or one that does not work.
+        LoadError: `chat` and no template, or one that does not work; the tokenizer fails on the text.
     """
     try:
         for part in (text, chat.system if chat and chat.system else ""):
@@ -67,8 +68,9 @@ def encode(
             f"the prompt is not Unicode text (a lone surrogate at {error.start})", "leave it out"
         ) from None
     if chat is not None:
-        return encode_chat(lm.tokenizer, lm.info.name, text, chat)
-    ids: list[int] = lm.tokenizer(text, add_special_tokens=bos is not False)["input_ids"]
+        name, template = lm.info.name, chat
+        return tokenized(name, text, lambda: encode_chat(lm.tokenizer, name, text, template))
+    ids = token_ids(lm, text, special=bos is not False)
     if bos and lm.bos_id is not None and ids[:1] != [lm.bos_id]:
         ids = [lm.bos_id, *ids]
     typed = lm.tokenizer.bos_token

@@ -25,15 +25,15 @@ from decodecli.engine.checkpoint import (
     fetch_headers,
     find_checkpoint,
     is_hub_name,
-    safetensors_header,
 )
+from decodecli.engine.model_files import blamed_on, first_line, safetensors_header, weight_files
 from decodecli.errors import LoadError, UsageError
 from decodecli.settings import BUILTIN, LoadParams
 
 SCHEMES = ("float32", "bfloat16", "int8", "nf4")
 USUAL_CONTEXT = 4096
 GIB = 2**30
-WRITTEN_OUT = ("llama", "mistral", "qwen2", "qwen3", "gpt2")  # as in `engine.direct`
+WRITTEN_OUT = ("llama", "mistral", "qwen2", "qwen3", "gpt2")  # as in `engine.supported`
 PYTORCH = GIB // 2  # bytes: the libraries and a CUDA context
 _GROUP = Path("/sys/fs/cgroup")
 _GROUPS = (  # of version 2 and of version 1: the limit, what is used, the cached files among it
@@ -70,7 +70,7 @@ class Headers:
             LoadError: there are no safetensors files, or one is cut short.
         """
         found: dict[str, tuple[str, tuple[int, ...]]] = {}
-        for file in names.weight_files(checkpoint.folder):
+        for file in weight_files(checkpoint.folder):
             for name, tensor in safetensors_header(file).items():
                 found[name] = (str(tensor["dtype"]), tuple(tensor["shape"]))
         return cls(checkpoint.name, checkpoint.config, found)
@@ -145,6 +145,11 @@ def estimate(headers: Headers, memory: Memory, context: int | None = None) -> Fi
         UsageError: the model has fewer positions.
         LoadError: its configuration cannot be understood.
     """
+    with blamed_on(f"config.json of {headers.name}"):
+        return _estimate(headers, memory, context)
+
+
+def _estimate(headers: Headers, memory: Memory, context: int | None) -> Fit:
     config = _text_config(headers)
     longest = _longest(config)
     if context is not None and longest is not None and context > longest:
@@ -340,9 +345,8 @@ def _text_config(headers: Headers) -> Any:
         config = AutoConfig.for_model(headers.config.get("model_type"), **values)
         return config.get_text_config()
     except Exception as error:  # each kind of configuration has its own
-        line = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise LoadError(
-            f"config.json of {headers.name} cannot be understood: {line}",
+            f"config.json of {headers.name} cannot be understood: {first_line(error)}",
             "a newer transformers may know it: pip install -U transformers",
         ) from error
 

@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 from decodecli.engine.direct import DirectStep, plan
+from decodecli.engine.load_errors import out_of_memory
+from decodecli.engine.model_files import first_line
 from decodecli.engine.supported import Unknown
+from decodecli.errors import DecodeError
 
 # Where transformers' models hand back their cache, and the argument that takes it.
 _CACHES = {"past_key_values": "past_key_values", "cache_params": "cache_params", "state": "state"}
@@ -118,7 +121,15 @@ class Forward:
         self._cache = {}
 
     def _run(self, ids: Tensor) -> Tensor:
-        output = self.model(input_ids=ids, **self._cache, **self._fixed)
+        try:
+            output = self.model(input_ids=ids, **self._cache, **self._fixed)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise DecodeError(
+                f"the model cannot run this prompt: {first_line(error)}",
+                "does its config.json belong to its weights? --debug shows where it failed",
+            ) from error
         for name, argument in _CACHES.items():
             cache = getattr(output, name, None)
             if cache is not None:

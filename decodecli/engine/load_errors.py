@@ -11,6 +11,7 @@ import torch
 
 from decodecli.engine import fit
 from decodecli.engine.checkpoint import Checkpoint
+from decodecli.engine.model_files import first_line
 from decodecli.errors import DecodecliError, LoadError
 
 # How a checkpoint may be quantized → what to install for it.
@@ -51,12 +52,12 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def explained(checkpoint: Checkpoint, device: str, held: str) -> Iterator[None]:
-    """Turn what loading libraries raise into one line."""
+    """Turn what loading libraries raise, Rust panics too, into one line."""
     try:
         yield
-    except DecodecliError:
+    except (DecodecliError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:
         if out_of_memory(error):
             raise LoadError(
                 f"{checkpoint.name} in {held} does not fit into the memory of {device}",
@@ -93,9 +94,3 @@ def _missing_package(checkpoint: Checkpoint, method: str, error: ImportError) ->
         f"{checkpoint.name} is quantized with {method}, which needs a package that is not installed",
         f"pip install {package}",
     )
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its kind when it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

@@ -20,7 +20,8 @@ from decodecli.engine.checkpoint import Checkpoint, Progress, find_checkpoint
 from decodecli.engine.detokenize import piece_of
 from decodecli.engine.fit import Headers, has_bitsandbytes, weight_bytes
 from decodecli.engine.forward import input_device
-from decodecli.engine.load_errors import advice, explained, first_line
+from decodecli.engine.load_errors import advice, explained
+from decodecli.engine.model_files import blamed_on, first_line
 from decodecli.engine.threads import choose_threads
 from decodecli.errors import LoadError, UsageError
 from decodecli.noise import library_noise
@@ -177,7 +178,7 @@ def _load(
     with _quiet(verbose), explained(checkpoint, place, held):
         network, told = _load_model(params, checkpoint, place, number, quantization)
         tokenizer = _load_tokenizer(params, checkpoint)
-    built = LanguageModel.wrap(network, tokenizer, params.model)
+        built = LanguageModel.wrap(network, tokenizer, params.model)
     info = replace(
         built.info,
         revision=checkpoint.revision,
@@ -266,7 +267,7 @@ def choose_dtype(wanted: str, quantize: str, checkpoint: Checkpoint) -> str:
         stored = text.get("dtype") or text.get("torch_dtype")
     if checkpoint.parameters < BILLION and quantize == "none":
         return "float32"
-    return stored if stored in _FLOATS else "float32"
+    return stored if isinstance(stored, str) and stored in _FLOATS else "float32"
 
 
 def _check_limits(params: LoadParams) -> None:
@@ -319,6 +320,7 @@ def _from_pretrained(
         "local_files_only": True,
         "use_safetensors": None if params.allow_pickle else True,
         "trust_remote_code": params.trust_remote_code,
+        "return_dict": True,  # whatever config.json says
     }
     if quantize in quantizing.SCHEMES:
         arguments["quantization_config"] = quantizing.scheme_settings(quantize, dtype)
@@ -365,7 +367,7 @@ def _check_architecture(checkpoint: Checkpoint, params: LoadParams) -> None:
 
     if params.trust_remote_code and checkpoint.config.get("auto_map"):
         return
-    kind = checkpoint.config.get("model_type")
+    kind = str(checkpoint.config.get("model_type"))
     try:
         config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
     except Exception as error:  # each library has its own for a configuration it cannot take
@@ -392,7 +394,7 @@ def _check_architecture(checkpoint: Checkpoint, params: LoadParams) -> None:
             "decodecli runs decoder-only (causal) models",
         )
     causal = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-    named = checkpoint.config.get("architectures") or []
+    named = list(map(str, config.architectures or []))
     wrong = named and not causal.intersection(named)
     if wrong or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise LoadError(
@@ -404,24 +406,20 @@ def _check_architecture(checkpoint: Checkpoint, params: LoadParams) -> None:
 def _load_tokenizer(params: LoadParams, checkpoint: Checkpoint) -> Any:
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(
-            checkpoint.folder,
-            local_files_only=True,
-            trust_remote_code=params.trust_remote_code,
-            clean_up_tokenization_spaces=False,
-        )
-    except ImportError as error:
-        raise LoadError(
-            f"the tokenizer of {checkpoint.name} needs a package that is not installed: "
-            + str(error).strip().splitlines()[0],
-            "pip install sentencepiece protobuf",
-        ) from error
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise LoadError(
-            f"the tokenizer of {checkpoint.name} cannot be loaded: " + first_line(error),
-            "copy the tokenizer files of the original model into the folder",
-        ) from error
+    with blamed_on(f"the tokenizer of {checkpoint.name}"):
+        try:
+            return AutoTokenizer.from_pretrained(
+                checkpoint.folder,
+                local_files_only=True,
+                trust_remote_code=params.trust_remote_code,
+                clean_up_tokenization_spaces=False,
+            )
+        except ImportError as error:
+            raise LoadError(
+                f"the tokenizer of {checkpoint.name} needs a package that is not installed: "
+                + first_line(error),
+                "pip install sentencepiece protobuf",
+            ) from error
 
 
 @contextlib.contextmanager

@@ -26,8 +26,9 @@ from decodecli.engine.cache_files import (
     read_metadata,
     write_entry,
 )
-from decodecli.engine.checkpoint import Checkpoint, safetensors_header
+from decodecli.engine.checkpoint import Checkpoint
 from decodecli.engine.fit import packs
+from decodecli.engine.model_files import safetensors_header
 from decodecli.errors import LoadError
 
 FORMAT = 1  # of what is in a file; another number is another entry

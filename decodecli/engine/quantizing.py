@@ -92,7 +92,7 @@ def _size(path: Path) -> str:
 def _without_weights(checkpoint: Checkpoint, dtype: str) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, return_dict=True)
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, dtype=_TYPES[dtype])
 

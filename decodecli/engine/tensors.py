@@ -6,7 +6,6 @@ a checkpoint of any size takes a few megabytes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from decodecli.engine.checkpoint import Checkpoint, safetensors_header
+from decodecli.engine.checkpoint import Checkpoint
+from decodecli.engine.model_files import safetensors_header, weight_files
 from decodecli.errors import LoadError
 
 Floats32 = NDArray[np.float32]
@@ -249,37 +249,6 @@ class _Stored:
             f"{self.name} has no tensor with a known name for {kind} embeddings",
             f"{known}; known are {_some(INPUT if kind == 'input' else OUTPUT)}",
         )
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that hold a model: those of its index, or its one file, or all.
-
-    Raises:
-        LoadError: there are none, or the index is unreadable or names one that is not there.
-    """
-    indexes = sorted(folder.glob("*.safetensors.index.json"))
-    if indexes:
-        names = _indexed(indexes[0])
-    elif (folder / "model.safetensors").is_file():
-        names = ["model.safetensors"]
-    else:
-        names = sorted(path.name for path in folder.glob("*.safetensors"))
-    if not names:
-        raise LoadError(
-            f"{folder} has no weights in safetensors", "convert them: embed reads no others"
-        )
-    for name in names:
-        if not (folder / name).is_file():
-            raise LoadError(f"{folder} lacks {name}", "is the download complete?")
-    return [folder / name for name in names]
-
-
-def _indexed(index: Path) -> list[str]:
-    try:
-        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return sorted({str(name) for name in found})
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise LoadError(f"{index} is no index of weights", "download it again") from error
 
 
 def matches(name: str, suffix: str) -> bool:

@@ -398,8 +398,8 @@ def test_a_hub_name_needs_the_tokenizers_files_alone(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("tokenizer.json", "{", "cannot be loaded"),
-        ("tokenizer.json", '{"model": 3}', "cannot be loaded"),
+        ("tokenizer.json", "{", "cannot be used"),
+        ("tokenizer.json", '{"model": 3}', "cannot be used"),
         ("tokenizer_config.json", "[", "cannot be read"),
         ("tokenizer_config.json", "[]", "not a JSON object"),
         ("special_tokens_map.json", b"\xff", "cannot be read"),

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from decodecli.engine.checkpoint import find_checkpoint, safetensors_header
+from decodecli.engine.checkpoint import find_checkpoint
+from decodecli.engine.model_files import safetensors_header
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.settings import LoadParams
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import decodecli
-from decodecli.engine import direct, fit, load_errors, quantized_cache
+from decodecli.engine import direct, fit, load_errors, quantized_cache, supported
 from decodecli.engine.checkpoint import find_checkpoint
 from decodecli.errors import LoadError, UsageError
 from decodecli.settings import LoadParams
@@ -98,7 +98,7 @@ def test_the_cache_is_told_as_the_engine_keeps_it_where_it_runs_the_steps(archit
 def test_every_architecture_that_is_written_out_is_known():
     import transformers
 
-    known = (*direct._LLAMAS, "GPT2LMHeadModel")
+    known = (*supported.LLAMAS, "GPT2LMHeadModel")
     types = {getattr(transformers, name).config_class.model_type for name in known}
     assert types == set(fit.WRITTEN_OUT)
 

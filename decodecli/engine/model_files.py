@@ -1,0 +1,213 @@
+"""Reading the files of a model's folder, which may be broken or hostile: every failure is a line.
+
+No torch and no transformers: `models fit`, `tokenize` and the cache of quantized weights read through
+here too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import operator
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from decodecli.errors import DecodecliError, LoadError
+
+LARGEST_JSON = 2**28  # bytes; the largest tokenizer.json and index are a tenth of it
+_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1}
+_MOST_PARAMETERS = 2**53  # of one tensor, more than there is memory in the world
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its kind when it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def blamed_on(
+    what: str, hint: str = "copy the original model's files into the folder"
+) -> Iterator[None]:
+    """The boundary around libraries that read a model's files: whatever they raise says that `what`
+    cannot be used. Errors of our own, which say it better, pass.
+
+    Rust panics (pyo3's PanicException) are no Exceptions, so what is let through is listed instead.
+
+    Raises:
+        LoadError: in place of what was raised.
+    """
+    try:
+        yield
+    except (DecodecliError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except RecursionError as error:
+        raise LoadError(f"{what} cannot be used: it is nested too deep", hint) from error
+    except BaseException as error:
+        raise LoadError(f"{what} cannot be used: {first_line(error)}", hint) from error
+
+
+def check_regular(folder: Path) -> None:
+    """Refuse a folder with a pipe, socket or device in it, on which a library that reads would hang.
+
+    Raises:
+        LoadError: there is one, or the folder cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as found:
+            for entry in found:
+                mode = stat.S_IFREG  # a link to nothing is as good as not there
+                with contextlib.suppress(FileNotFoundError):
+                    mode = entry.stat().st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    raise LoadError(
+                        f"{folder / entry.name} is not a regular file", "remove it from the folder"
+                    )
+    except OSError as error:
+        raise LoadError(
+            f"{folder} cannot be read: {error.strerror}", "check its permissions"
+        ) from error
+
+
+def read_json(path: Path, hint: str = "copy the original model's file") -> dict[str, Any]:
+    """The JSON object in a file of a model.
+
+    Raises:
+        LoadError: it is no regular file, too large, nested too deep, no JSON or no object.
+    """
+    if path.exists() and not path.is_file():
+        raise LoadError(f"{path} is not a regular file", hint)
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise LoadError(f"{path} is larger than {LARGEST_JSON:,} bytes", hint)
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise LoadError(f"{path} is nested too deep", hint) from error
+    except OSError as error:
+        raise LoadError(f"{path} cannot be read: {error.strerror}", hint) from error
+    except ValueError as error:
+        raise LoadError(f"{path} cannot be read: {first_line(error)}", hint) from error
+    if not isinstance(found, dict):
+        raise LoadError(f"{path} is not a JSON object", hint)
+    return found
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file: tensor name → dtype, shape, data_offsets, parameters.
+
+    Raises:
+        LoadError: the file is cut short or is no safetensors file.
+    """
+    if path.exists() and not path.is_file():
+        raise LoadError(f"{path} is not a regular file", "download it again")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(size - 8, LARGEST_JSON):
+                raise ValueError
+            header = json.loads(file.read(length))
+        tensors = {name: value for name, value in header.items() if name != "__metadata__"}
+        end = 0
+        for value in tensors.values():
+            low, high = map(operator.index, value["data_offsets"])
+            value["parameters"] = _product(value["shape"])
+            needed = value["parameters"] * _BYTES.get(value["dtype"], 0) or high - low
+            if not 0 <= low <= high or high - low != needed:
+                raise ValueError
+            end = max(end, high)
+    except OSError as error:
+        raise LoadError(
+            f"{path} cannot be read: {error.strerror}", "check its permissions"
+        ) from error
+    except (
+        *(ValueError, KeyError, TypeError, IndexError, AttributeError),
+        *(OverflowError, RecursionError),
+    ) as error:
+        raise LoadError(
+            f"{path} is not a safetensors file, or its header is cut short", "download it again"
+        ) from error
+    if 8 + length + end > size:
+        raise LoadError(
+            f"{path} is cut short: {size:,} bytes of {8 + length + end:,}", "download it again"
+        )
+    return tensors
+
+
+def _product(shape: list[Any]) -> int:
+    """How many numbers a tensor of this shape has.
+
+    Raises:
+        ValueError, TypeError: it is no shape, or larger than any memory.
+    """
+    count = 1
+    for length in map(operator.index, shape):
+        if length < 0:
+            raise ValueError
+        count *= length
+        if count > _MOST_PARAMETERS:
+            raise ValueError
+    return count
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that hold a model: those of its index, or its one file, or all.
+
+    Raises:
+        LoadError: there are none, or the index is unreadable or names one that is not there.
+    """
+    indexes = sorted(folder.glob("*.safetensors.index.json"))
+    if indexes:
+        names = indexed_files(indexes[0])
+    elif (folder / "model.safetensors").is_file():
+        names = ["model.safetensors"]
+    else:
+        names = sorted(path.name for path in folder.glob("*.safetensors"))
+    if not names:
+        raise LoadError(
+            f"{folder} has no weights in safetensors", "convert them: embed reads no others"
+        )
+    for name in names:
+        if not (folder / name).is_file():
+            raise LoadError(f"{folder} lacks {name}", "is the download complete?")
+    return [folder / name for name in names]
+
+
+def indexed_files(index: Path) -> list[str]:
+    """The names of the files that an index of weights lists.
+
+    Raises:
+        LoadError: it is no index, or names something that is no name.
+    """
+    listed = read_json(index, "download it again").get("weight_map")
+    names: list[Any] = list(listed.values()) if isinstance(listed, dict) else [None]
+    if not all(isinstance(name, str) and name and "\0" not in name for name in names):
+        raise LoadError(f"{index} is no index of weights", "download it again")
+    return sorted(set(names))
+
+
+def check_no_pickles(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse a folder whose own files lead transformers or peft to pickled weights.
+
+    Raises:
+        LoadError: an index, config.json or an adapter names weights that are no safetensors.
+    """
+    found = [
+        (index.name, indexed_files(index)) for index in folder.glob("*.safetensors.index.json")
+    ]
+    named = config.get("transformers_weights")
+    if named is not None and not str(named).endswith(".safetensors.index.json"):
+        found.append(("config.json", [str(named)]))
+    if (folder / "adapter_config.json").is_file() and (folder / "adapter_model.bin").exists():
+        found.append(("adapter_config.json", ["adapter_model.bin"]))
+    for source, names in found:
+        for name in names:
+            if not name.endswith(".safetensors"):
+                raise LoadError(
+                    f"{source} of {folder} leads to {name[:80]}, pickled weights, which can run code "
+                    "when they are loaded",
+                    "convert them to safetensors, or add --allow-pickle if you trust their source",
+                )
