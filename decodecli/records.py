@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any, overload
 
@@ -117,6 +117,11 @@ class RunHeader:
     order: tuple[str, ...]
     seed: int
 
+    @property
+    def greedy(self) -> bool:
+        """Whether the most probable token was taken every time, whatever the seed."""
+        return "greedy" in self.order or self.params.get("temperature") == 0
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: `{"type": "run", "schema": 1, ...}`."""
         return {"type": "run", "schema": SCHEMA, **asdict(self)}
@@ -215,6 +220,10 @@ class Step(Displayed):
         }
 
 
+# Of a table with a row a step.
+STEP_COLUMNS = tuple(item.name for item in fields(Step) if item.name != "candidates")
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """How a run ended. `mean_logprob` and `perplexity` are of the chosen tokens under the model at
@@ -276,8 +285,7 @@ class Run(Displayed):
 
     def flat(self) -> list[dict[str, Any]]:
         """One record a step, without the candidates."""
-        rows = [step.as_dict() for step in self.steps]
-        return [{k: v for k, v in row.items() if k not in ("type", "candidates")} for row in rows]
+        return [{name: getattr(step, name) for name in STEP_COLUMNS} for step in self.steps]
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """The trace's records in order, as they stand in a JSONL file."""

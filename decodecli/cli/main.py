@@ -14,6 +14,7 @@ from decodecli.cli.inspect_logits import inspect_logits
 from decodecli.cli.models import app as models
 from decodecli.cli.options import Version
 from decodecli.cli.presets import presets
+from decodecli.cli.replay import replay
 from decodecli.cli.softmax import softmax
 from decodecli.cli.sweep import sweep
 from decodecli.cli.tokenize import tokenize
@@ -44,7 +45,7 @@ def decodecli(version: Version = None) -> None:
 
 
 for _command in (
-    *(generate, inspect_logits, sweep, compare, softmax, tokenize, embed),
+    *(generate, replay, inspect_logits, sweep, compare, softmax, tokenize, embed),
     *(presets, info, bench),
 ):
     app.command(cls=Command)(_command)

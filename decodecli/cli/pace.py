@@ -50,20 +50,20 @@ class Pace:
             self._keys.close()
 
     def wait(self, interrupted: Callable[[], bool] = lambda: False) -> bool:
-        """Wait as asked, or until `interrupted`; False when a person wants the run to end."""
+        """Wait as asked; whether to go on, which an interrupt and the key q deny."""
         due = time.monotonic() + self._delay
         while not interrupted():
             left = due - time.monotonic()
             if left <= 0 and not self._pausing:
-                break
+                return True
             key = self._key(_POLL if self._pausing else min(left, _POLL))
             if key == b"q":
                 return False
             if key == b"c" or key is None:
                 self._pausing = False
             elif self._pausing and key in (b" ", b"\r", b"\n"):
-                break
-        return True
+                return True
+        return False
 
     def _key(self, seconds: float) -> bytes | None:
         """The next key, empty when none is pressed in time; None once the terminal is gone."""
@@ -109,6 +109,8 @@ class _Keys:
                 if signal.getsignal(number) is signal.SIG_DFL:
                     self._handlers[number] = signal.signal(number, handler)
         self._raw()
+        with contextlib.suppress(self._termios.error):  # what was typed while the model was loaded
+            self._termios.tcflush(self._number, self._termios.TCIFLUSH)
 
     def read(self, seconds: float) -> bytes | None:
         """A key; empty when none comes in time, None once the terminal is gone."""
@@ -133,7 +135,7 @@ class _Keys:
         mode = [*self._before[:6], list(self._before[6])]
         mode[3] &= ~(termios.ICANON | termios.ECHO)
         mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
-        self._set(mode, drop_keys=True)
+        self._set(mode)
 
     def _set(self, mode: list[Any], *, drop_keys: bool = False) -> None:
         """Without waiting for a terminal that hangs; never from the background, where the system would

@@ -193,7 +193,9 @@ def _run(
             try:
                 for step in decoding:
                     sinks.step(step)
-                    if not decoding.over and not pace.wait(lambda: decoding.interrupted):  # noqa: B023
+                    if decoding.over or sinks.folded:
+                        continue
+                    if not pace.wait(lambda: decoding.interrupted):  # noqa: B023
                         ended = True
                         break
             finally:
@@ -203,8 +205,8 @@ def _run(
             shown.tell(notice)
         if output.verbose and decoding.how:
             shown.tell(f"the steps were run {decoding.how}")
-        if ended:  # by a key
-            return
+        if ended or (params.greedy and sinks.show_only and logits is None):
+            return  # by a key, or the other samples would be the same
 
 
 class Notices:

@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from decodecli.cli import streams
 from decodecli.cli.color import console
 from decodecli.config import OutputParams
+from decodecli.csv_text import csv_text
 from decodecli.errors import DecodecliError
-from decodecli.records import RunHeader, RunSummary, Step, step_json_line, to_json_line
+from decodecli.records import (
+    STEP_COLUMNS,
+    RunHeader,
+    RunSummary,
+    Step,
+    step_json_line,
+    to_json_line,
+)
 from decodecli.views.jsonl import TraceFile
+from decodecli.views.visible import safe_text
 
 if TYPE_CHECKING:
     from decodecli.views.drawing import Drawing
@@ -66,7 +75,15 @@ class _Screen:
     """A `TerminalView` on stdout, or on stderr beside the text: there a failure to write ends the
     view, not the run. On a terminal it is drawn beside the run, elsewhere step by step."""
 
-    def __init__(self, stream: Any, tables: str, byte_level: bool, *, text: bool) -> None:
+    def __init__(
+        self,
+        stream: Any,
+        tables: str,
+        byte_level: bool | None,
+        chosen: Callable[[int], bool],
+        *,
+        text: bool,
+    ) -> None:
         from decodecli.views.drawing import Drawing
         from decodecli.views.terminal import TerminalView
 
@@ -77,6 +94,7 @@ class _Screen:
             live=text,
             show_text=text,
             byte_level=byte_level,
+            chosen=chosen,
         )
         self._view: Drawing | TerminalView | None = view
         if streams.is_terminal(stream):
@@ -147,16 +165,57 @@ class _TextPicture:
         pass
 
 
+class _Csv:
+    """A row a step: the numbers of the chosen token, as `Run.to_pandas` has them, after `run` (from 0, as
+    everything in a trace) and `seed`."""
+
+    def __init__(self) -> None:
+        self._run = -1
+        self._seed = 0
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        self._run, self._seed = self._run + 1, header.seed
+        if not self._run:
+            self._write(["run", "seed", *STEP_COLUMNS])
+
+    def step(self, step: Step) -> None:
+        self._write([self._run, self._seed, *(getattr(step, name) for name in STEP_COLUMNS)])
+
+    def finish(self, summary: RunSummary) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _write(self, row: list[Any]) -> None:
+        text = csv_text([row])
+        streams.write_stdout(safe_text(text) if streams.is_terminal(sys.stdout) else text)
+
+
+_SCREENS = (_Screen, _HeaderLine)
+
+
 class Sinks:
-    """Everything that a run's records go to, decided once from the options and the streams."""
+    """Everything that a run's records go to, decided once from the options and the streams.
+
+    Args:
+        record: the file that `--trace` names.
+        byte_level: how tokens are spelt, as for `TerminalView`.
+        plot: the file for a picture of the text.
+        chosen: which steps are shown, by index.
+    """
 
     def __init__(
         self,
         output: OutputParams,
         record: TraceFile | None,
-        byte_level: bool,
+        byte_level: bool | None,
         plot: str | None = None,
+        chosen: Callable[[int], bool] = lambda index: True,
     ) -> None:
+        self._chosen = chosen
+        self._first: RunSummary | None = None  # of the samples
+        self.folded = False  # whether this run is greedy like those before, and not shown again
         self._all: list[Sink] = []
         if record is not None:
             self._all.append(_Records(record.write, record.close))
@@ -164,31 +223,56 @@ class Sinks:
             self._all.append(_TextPicture(plot))
         at_terminal = streams.is_terminal(sys.stdout)
         asked = output.tables in ("full", "line")
-        if output.format != "text":
+        if output.format == "jsonl":
             self._all.append(_Records(lambda line: streams.write_stdout(f"{line}\n")))
+        elif output.format == "csv":
+            self._all.append(_Csv())
         elif (at_terminal and not output.quiet) or (
             asked and (at_terminal or streams.in_one_place())
         ):
-            self._all.append(_Screen(sys.stdout, output.tables or "full", byte_level, text=True))
+            tables = output.tables or "full"
+            self._all.append(_Screen(sys.stdout, tables, byte_level, chosen, text=True))
             return
         else:
             self._all.append(_Safe() if at_terminal else _Text())
         if asked:
-            self._all.append(_Screen(sys.stderr, str(output.tables), byte_level, text=False))
+            self._all.append(
+                _Screen(sys.stderr, str(output.tables), byte_level, chosen, text=False)
+            )
         elif not output.quiet:
             self._all.append(_HeaderLine())
 
+    @property
+    def show_only(self) -> bool:
+        """Whether all that is wanted of a run is to be seen on a screen."""
+        return all(isinstance(sink, _SCREENS) for sink in self._all)
+
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
-        for sink in self._all:
+        """Begin a run. Of greedy samples, screens show the first."""
+        self.folded = header.greedy and sample[0] > 1
+        for sink in self._taking:
             sink.start(header, sample)
 
-    def step(self, step: Step) -> None:
-        for sink in self._all:
-            sink.step(step)
+    @property
+    def _taking(self) -> list[Sink]:
+        return [s for s in self._all if not (self.folded and isinstance(s, _SCREENS))]
 
-    def finish(self, summary: RunSummary) -> None:
+    def step(self, step: Step) -> None:
+        chosen = self._chosen(step.index)
+        for sink in self._taking:
+            if chosen or isinstance(sink, _Screen):  # whose summary is of all steps
+                sink.step(step)
+
+    def finish(self, summary: RunSummary, *, recorded: bool = True) -> None:
+        """End a run. A summary that is not `recorded` goes to no trace."""
         problem: BaseException | None = None
-        for sink in self._all:
+        if not self.folded:
+            self._first = summary
+        elif self._first is not None and recorded and summary.token_ids != self._first.token_ids:
+            streams.tell("Note: greedy samples differ, though they should not; see the trace")
+        for sink in self._taking:
+            if not recorded and isinstance(sink, _Records):
+                continue
             try:
                 sink.finish(summary)
             except (OSError, DecodecliError) as error:  # the other sinks still get their ending
@@ -205,6 +289,4 @@ class _Safe(_Text):
     """The bare text on a terminal: nothing in it can steer the screen."""
 
     def step(self, step: Step) -> None:
-        from decodecli.views.visible import safe_text
-
         streams.write_stdout(safe_text(step.text))

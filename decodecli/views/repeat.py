@@ -24,8 +24,9 @@ _ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "'": "\\'", "\\": "\\\\"}
 def repeat_command(header: RunHeader) -> str:
     """A shell line that asks for the same run again.
 
-    It names what differs from the defaults or was asked for anywhere, and always the seed. A prompt
-    that is very long, or that no argument can hold, is left to a file, with a note behind `#`.
+    It names what differs from the defaults or was asked for anywhere, and the seed unless the run is
+    greedy. A prompt that is very long, or that no argument can hold, is left to a file, with a note
+    behind `#`.
     """
     words = ["decodecli generate"]
     note = ""
@@ -38,7 +39,7 @@ def repeat_command(header: RunHeader) -> str:
         words.append(quoted(prompt))
     words += _model_words(header)
     words += _decoding_words(header)
-    words.append(f"--seed {header.seed}")
+    words += [] if header.greedy else [f"--seed {header.seed}"]
     if not in_file and prompt.startswith("-"):
         words.append(f"-- {quoted(prompt)}")
     return " ".join(words) + note

@@ -28,8 +28,12 @@ def header_lines(
     parts += [(DOT, one_line(model.dtype)), (DOT, one_line(model.device))]
     if model.quantize != "none":
         parts.append((DOT, one_line(model.quantize)))
-    parts.append((DOT, f"seed {header.seed}"))
-    if sample is not None:
+    if header.greedy and sample is not None:  # one stands for all
+        first = header.seed - sample[0] + 1
+        parts.append((DOT, f"seeds {first} to {first + sample[1] - 1}: the same"))
+    else:
+        parts.append((DOT, f"seed {header.seed}"))
+    if not header.greedy and sample is not None:
         parts.append((DOT, f"sample {sample[0]} of {sample[1]}"))
     if header.params.get("chat"):
         system = header.params.get("system")
@@ -66,6 +70,8 @@ def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: S
 
 def _pace(summary: RunSummary) -> str:
     tokens = f"{count(summary.new_tokens)} token{'' if summary.new_tokens == 1 else 's'}"
+    if not summary.seconds:  # nobody measured
+        return tokens
     took = summary.seconds.get("prefill", 0.0) + summary.seconds.get("decode", 0.0)
     pace = f"{tokens} in {took:.2f} s" if took < 100 else f"{tokens} in {took:.0f} s"
     rate = summary.tokens_per_second
@@ -110,9 +116,9 @@ class Facts:
             self._unsure = nlargest(3, [*self._unsure, entry])
 
     def least_sure(self, style: Style) -> list[str]:
-        """`17 ␣garden (H 4.91, p 0.6%)`: the three steps of the greatest entropy, at temperature 1."""
+        """`#17 ␣garden (H 4.91, p 0.6%)`: the three steps of the greatest entropy, at temperature 1."""
         return [
-            f"{1 - minus} {clip(style.token(token), 20)} "
+            f"#{1 - minus} {clip(style.token(token), 20)} "
             f"(H {numbers.entropy(entropy)}, p {percent(probability)})"
             for entropy, minus, token, probability in self._unsure
         ]

@@ -73,7 +73,7 @@ class Style:
             self,
             vocab_size=header.model.vocab_size,
             tempered=_tempered_heading(header),
-            greedy="greedy" in header.order or header.params.get("temperature") == 0,
+            greedy=header.greedy,
             filtered=bool(_FILTERS.difference(("greedy",)).intersection(header.order)),
         )
 
@@ -154,12 +154,12 @@ def _plan(style: Style, rank: int) -> tuple[Layout, str]:
 
 
 def _title(step: Step, columns: Layout, style: Style) -> str:
-    """` 1  ␣Tokyo     rank 1 · kept 41 of 4,096 · H 1.02 → 1.90`, cut to what fits."""
+    """` #1  ␣Tokyo     rank 1 · kept 41 of 4,096 · H 1.02 → 1.90`, cut to what fits."""
     entropy = f"H {numbers.entropy(step.entropy)} → {numbers.entropy(step.final_entropy)}"
     kept = f"kept {count(step.kept)}"
     of = f" of {count(style.vocab_size)}" if style.vocab_size else ""
     rank = f"rank {count(step.rank)} · "
-    index = f"{step.index + 1:>2}"
+    index = f"#{step.index + 1}".rjust(3)
     room = style.width - len(index) - 3 - 6
     facts = f"{rank}{kept}{of} · {entropy}"
     for shorter in (f"{rank}{kept} · {entropy}", f"{rank}{entropy}", entropy, ""):
@@ -278,8 +278,8 @@ class LineLayout:
 
 def line_layout(style: Style) -> LineLayout:
     """What fits: how many tokens were kept gives way before the third runner-up does."""
-    index, entropy, kept = 3, 9, 7 + len(count(style.vocab_size))
-    free = style.width - index - 2 - 1 - numbers.CELL - entropy
+    index, entropy, kept = 4, 9, 7 + len(count(style.vocab_size))
+    free = style.width - index - 1 - 1 - numbers.CELL - entropy
     final = not style.greedy and (style.filtered or bool(style.tempered)) and free >= 17
     free -= 1 + numbers.CELL if final else 0
     shows_kept = style.filtered and free - kept >= 36
@@ -292,7 +292,7 @@ def line_layout(style: Style) -> LineLayout:
 def line_headings(style: Style) -> str:
     """The headings above the lines of `step_line`."""
     columns = line_layout(style)
-    text = f"{'#':>{columns.index}}  {'token'.ljust(columns.token)}{_heading('T=1')}"
+    text = f"{'step':>{columns.index}} {'token'.ljust(columns.token)}{_heading('T=1')}"
     text += _heading("final") if columns.final else ""
     if columns.others:
         others = "others, final %" if columns.final else "others, T=1 %"
@@ -318,7 +318,7 @@ def step_line(step: Step, style: Style) -> str:
         f"  kept {count(step.kept)}" if columns.kept else ""
     )
     return (
-        f"{theme.paint(theme.bold, str(step.index + 1).rjust(columns.index))}  "
+        f"{theme.paint(theme.bold, f'#{step.index + 1}'.rjust(columns.index))} "
         f"{theme.paint(theme.accent, chosen)} "
         f"{theme.paint(theme.text[level(probability)], percent_cell(probability))}"
         f"{final}{middle}{theme.paint(theme.dim, tail)}\n"

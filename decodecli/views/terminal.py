@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -53,6 +53,8 @@ class TerminalView:
         live: keep the running text in sight at the bottom, where the terminal can.
         show_text: whether prompt and generated text are shown at all; False when they go elsewhere.
         byte_level: whether tokens are spelt in GPT-2's byte alphabet; None guesses from the tokens.
+        chosen: which steps are drawn, by index. The others only count for the summary, and below tables
+            their text stands with the rest; without tables a `…` stands for it.
 
     Tokens of the running text are coloured by their probability at temperature 1: how much of a
     surprise each was to the model, whatever the sampler did.
@@ -66,7 +68,9 @@ class TerminalView:
         live: bool = True,
         show_text: bool = True,
         byte_level: bool | None = None,
+        chosen: Callable[[int], bool] = lambda index: True,
     ) -> None:
+        self._chosen = chosen
         self._console = console
         self._tables = tables
         self._show_text = show_text
@@ -84,6 +88,7 @@ class TerminalView:
         self._levels = bytearray()
         self._running = RunningText(_REGION_ROWS - 1)
         self._line_start = True
+        self._leaving_out = False  # whether the step before was not drawn
 
     def start(self, header: RunHeader, *, sample: tuple[int, int] | None = None) -> None:
         """Print the header and the prompt. `sample` is (which, of how many), from 1."""
@@ -121,6 +126,7 @@ class TerminalView:
     def _drawing(self, step: Step, style: Style) -> str:
         """What is printed of a step for good."""
         self._facts.add(step)
+        is_chosen = self._chosen(step.index)
         surprise = level(math.exp(step.logprob))
         code = style.theme.text[surprise]
         text = self._safe(step.text)
@@ -130,6 +136,11 @@ class TerminalView:
                 self._levels.append(surprise)
             if self._live:
                 self._running.add(text, code)
+        if not is_chosen:
+            leaves_out, self._leaving_out = not self._leaving_out, True
+            plain = self._show_text and self._tables == "none" and leaves_out
+            return style.theme.paint(style.theme.dim, "…") if plain else ""
+        self._leaving_out = False
         if self._tables == "full":
             return step_table(step, style)
         if self._tables == "line":

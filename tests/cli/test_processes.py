@@ -27,7 +27,7 @@ def steps_in(trace: Path) -> int:
 class Terminal:
     """A child in a session of its own whose controlling terminal is 80 columns wide."""
 
-    def __init__(self, arguments: list[str], env: dict[str, str], columns: int = 80) -> None:
+    def __init__(self, command: list[str], env: dict[str, str], columns: int = 80) -> None:
         import fcntl
         import struct
         import termios
@@ -39,8 +39,7 @@ class Terminal:
             try:
                 size = struct.pack("HHHH", 40, columns, 0, 0)
                 fcntl.ioctl(0, termios.TIOCSWINSZ, size)
-                command = [sys.executable, "-m", "decodecli", *arguments]
-                os.execve(sys.executable, command, env)
+                os.execve(command[0], command, env)
             finally:
                 os._exit(127)
 
@@ -80,9 +79,13 @@ class Terminal:
 def terminal(environment):
     opened = []
 
-    def open_one(*arguments: str | Path, columns: int = 80) -> Terminal:
+    def open_one(
+        *arguments: str | Path,
+        columns: int = 80,
+        program: tuple[str, ...] = (sys.executable, "-m", "decodecli"),
+    ) -> Terminal:
         env = {name: value for name, value in environment.items() if name != "COLUMNS"}
-        opened.append(Terminal([str(word) for word in arguments], env, columns))
+        opened.append(Terminal([*program, *map(str, arguments)], env, columns))
         return opened[-1]
 
     yield open_one
@@ -287,3 +290,106 @@ def test_the_program_and_the_module_tell_their_version(shell):
     result = shell("decodecli --version").succeeded()
     assert result.out == f"decodecli {__version__}\n"
     assert result.err == ""
+
+
+def modes(terminal) -> list:
+    import termios
+
+    return termios.tcgetattr(terminal.master)
+
+
+def raw(terminal) -> bool:
+    import termios
+
+    return not modes(terminal)[3] & termios.ICANON
+
+
+@pytest.fixture
+def paused(terminal, scripted, in_order, tmp_path):
+    """`generate --pause`, its terminal in the hands of the program, after its first token."""
+
+    def start(*options: str) -> Terminal:
+        words = ("generate", "Hi", "-m", scripted(), *in_order, "-n", "6", "--tables", "line")
+        trace = tmp_path / "run.jsonl"
+        opened = terminal(*words, "--trace", str(trace), "--pause", *options)
+        opened.before = modes(opened)
+        opened.read(lambda: raw(opened) and steps_in(trace) == 1)
+        return opened
+
+    return start
+
+
+def test_pause_shows_a_token_a_key_and_gives_the_terminal_back(paused, tmp_path):
+    screen, trace = paused(), tmp_path / "run.jsonl"
+    assert "next token" in screen.screen.decode()
+    for count, key in ((2, b" "), (3, b"\r")):
+        screen.type(b"x" + key)
+        screen.read(lambda count=count: steps_in(trace) == count)
+    screen.type(b"c")
+    assert screen.wait() == 0
+    assert steps_in(trace) == 6
+    assert modes(screen) == screen.before
+
+
+def test_q_ends_a_run_that_pauses(paused, read_trace, tmp_path):
+    screen = paused("--num-samples", "2")
+    screen.type(b"q")
+    assert screen.wait() == 0
+    _, step, summary = read_trace(tmp_path / "run.jsonl")
+    assert (summary["finish_reason"], summary["text"]) == ("interrupted", step["text"])
+    assert modes(screen) == screen.before
+
+
+def test_ctrl_c_while_it_pauses_gives_the_terminal_back(paused):
+    screen = paused()
+    screen.type(b"\x03")
+    assert screen.wait() == 130
+    assert modes(screen) == screen.before
+
+
+def test_ctrl_z_gives_the_terminal_to_the_shell_until_the_run_goes_on(
+    terminal, scripted, in_order, tmp_path
+):
+    trace = tmp_path / "run.jsonl"
+    words = ("generate", "Hi", "-m", scripted(), *in_order, "-n", "6", "--trace", trace, "--pause")
+    line = shlex.join(map(str, (sys.executable, "-m", "decodecli", *words)))
+    screen = terminal(program=("/bin/bash", "--norc", "--noediting", "-i"))
+    screen.type(line.encode() + b"\n")
+    screen.read(lambda: raw(screen) and steps_in(trace) == 1)
+    screen.type(b"\x1a")
+    screen.read(lambda: b"Stopped" in screen.screen)
+    assert not raw(screen)
+    screen.type(b"fg\n")
+    screen.read(lambda: raw(screen))
+    screen.type(b" ")
+    screen.read(lambda: steps_in(trace) == 2)
+    screen.type(b"c")
+    screen.read(lambda: not raw(screen))
+    screen.type(b"exit\n")
+    assert screen.wait() == 0
+    assert steps_in(trace) == 6
+
+
+def test_delay_slows_a_run_down_and_an_interrupt_does_not_wait(
+    terminal, scripted, in_order, tmp_path
+):
+    trace = tmp_path / "run.jsonl"
+    words = ("generate", "Hi", "-m", scripted(), *in_order, "-n", "6", "--trace", str(trace))
+    screen = terminal(*words, "--delay", "1000")
+    screen.read(lambda: steps_in(trace) == 1)
+    began = time.monotonic()
+    os.kill(screen.child, signal.SIGINT)
+    assert screen.wait() == 130
+    assert time.monotonic() - began < 20
+    assert steps_in(trace) == 1
+
+
+def test_pause_without_a_terminal_is_refused(shell, scripted):
+    model = shlex.quote(str(scripted()))
+    result = shell(f'setsid -w "$PYTHON" -m decodecli generate Hi -m {model} --pause')
+    result.refused(2, "--pause", "terminal")
+
+
+@pytest.mark.parametrize("delay", ["-1", "nan", "inf", "x"])
+def test_a_delay_that_cannot_be_is_refused(shell, delay):
+    shell(f"DECODECLI_DELAY={delay} decodecli generate Hi").refused(2, "delay")

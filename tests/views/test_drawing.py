@@ -61,7 +61,7 @@ def until(condition, seconds: float = 10) -> None:
 
 
 def numbers(terminal: Terminal) -> list[int]:
-    return [int(found) for found in re.findall(r"(?m)^ +(\d+)  ␣Tokyo .*rank", terminal.text)]
+    return [int(found) for found in re.findall(r"(?m)^ +#(\d+)  ␣Tokyo .*rank", terminal.text)]
 
 
 def test_the_screen_is_in_the_end_what_it_is_step_by_step(terminal: Slow) -> None:

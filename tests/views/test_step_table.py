@@ -56,7 +56,7 @@ def lines(text: str) -> list[str]:
 
 def test_a_table_at_80_columns() -> None:
     assert lines(step_table(SURE, at(80))) == [
-        "  1  ␣Tokyo                 rank 1 · kept 2 of 512 · H 0.10 → 0.17",
+        "  #1  ␣Tokyo                rank 1 · kept 2 of 512 · H 0.10 → 0.17",
         "    #  token             id   logit    T=1   T=1.4     cum   final",
         " ▸  1  ␣Tokyo           100   14.21  98.4%   90.4%   90.4%   95.9%  ███████████▌",
         "    2  ␣a               137    9.80   1.2%    3.9%   94.3%    4.1%  ▌",
@@ -68,7 +68,7 @@ def test_a_table_at_80_columns() -> None:
 
 def test_at_60_columns_id_and_logit_give_way() -> None:
     assert lines(step_table(SURE, at(60))) == [
-        "  1  ␣Tokyo  rank 1 · kept 2 of 512 · H 0.10 → 0.17",
+        "  #1  ␣Tokyo  rank 1 · kept 2 of 512 · H 0.10 → 0.17",
         "    #  token         T=1   T=1.4     cum   final",
         " ▸  1  ␣Tokyo      98.4%   90.4%   90.4%   95.9%  █████████▋",
         "    2  ␣a           1.2%    3.9%   94.3%    4.1%  ▍",
@@ -81,7 +81,7 @@ def test_at_60_columns_id_and_logit_give_way() -> None:
 def test_at_200_columns_bars_grow() -> None:
     table = lines(step_table(SURE, at(200)))
     assert table[:2] == [
-        "  1  ␣Tokyo                           rank 1 · kept 2 of 512 · H 0.10 → 0.17",
+        "  #1  ␣Tokyo                          rank 1 · kept 2 of 512 · H 0.10 → 0.17",
         "    #  token                       id   logit    T=1   T=1.4     cum   final",
     ]
     row = " ▸  1  ␣Tokyo                     100   14.21  98.4%   90.4%   90.4%   95.9%  "
@@ -148,8 +148,8 @@ def test_a_line_at_80_columns() -> None:
     step = made_up.step(made_up.TOKYO)
     style = Style(width=80).of_run(made_up.header())
     assert lines(line_headings(style) + step_line(step, style)) == [
-        "  #  token        T=1   final  │ others, final %            │ entropy, kept",
-        "  1  ␣Tokyo     95.7%   74.4%  │ ␣a 3.2  ␣the 2.8  ␣one 2.1 │ H 2.01  kept 2,226",
+        "step token        T=1   final  │ others, final %            │ entropy, kept",
+        "  #1 ␣Tokyo     95.7%   74.4%  │ ␣a 3.2  ␣the 2.8  ␣one 2.1 │ H 2.01  kept 2,226",
     ]
 
 
@@ -157,8 +157,8 @@ def test_a_line_at_60_columns_keeps_the_runners_up() -> None:
     step = made_up.step(made_up.TOKYO)
     style = Style(width=60).of_run(made_up.header())
     assert lines(line_headings(style) + step_line(step, style)) == [
-        "  #  token       T=1   final  │ others, final %     │ nats",
-        "  1  ␣Tokyo    95.7%   74.4%  │ ␣a 3.2  ␣the 2.8    │ H 2.01",
+        "step token       T=1   final  │ others, final %     │ nats",
+        "  #1 ␣Tokyo    95.7%   74.4%  │ ␣a 3.2  ␣the 2.8    │ H 2.01",
     ]
 
 

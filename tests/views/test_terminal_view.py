@@ -72,7 +72,7 @@ def test_a_run_reads_from_header_to_repeat() -> None:
         "builtin 8.4M · float32 · cpu · seed 42 · temperature 1.4 → top_p 0.9",
         "",
         "The capital of Japan is",
-        "  1  ␣Tokyo                   rank 1 · kept 1 of 2 · H 0.09 → 0.00",
+        "  #1  ␣Tokyo                  rank 1 · kept 1 of 2 · H 0.09 → 0.00",
         "    #  token             id   logit    T=1   T=1.4     cum   final",
         " ▸  1  ␣Tokyo           100    9.00  98.2%   94.6%   94.6%  100.0%  ████████████",
         "    2  ␣a               137    5.00   1.8%    5.4%  100.0%     ·    top_p",
@@ -81,7 +81,7 @@ def test_a_run_reads_from_header_to_repeat() -> None:
         "",
         " 1 token in 0.11 s (9.1/s) · stopped at length · mean logprob −0.02",
         "   perplexity 1.0 · mean H 0.09",
-        " least sure (T=1) at 1 ␣Tokyo (H 0.09, p 98.2%)",
+        " least sure (T=1) at #1 ␣Tokyo (H 0.09, p 98.2%)",
         ' repeat: decodecli generate "The capital of Japan is" -n 1 -t 1.4 --top-p 0.9 --',
         "seed 42",
     ]
@@ -92,7 +92,7 @@ def test_a_run_reads_from_header_to_repeat() -> None:
 def test_each_step_stands_once_and_the_text_once(tables: str, width: int, height: int) -> None:
     steps = some_steps(30)
     terminal = shown(steps, width=width, height=height, tables=tables)
-    titles = re.findall(r"(?m)^ {1,2}(\d+)  \S+ .*(?:H \d)", terminal.text)
+    titles = re.findall(r"(?m)^ {1,2}#(\d+) {1,2}\S+ .*(?:H \d)", terminal.text)
     assert titles == [str(number) for number in range(1, 31)]
     assert " ".join(terminal.text.split()).count("Tokyo. It is the largest") == 3
     assert rules(terminal) == 1
@@ -137,7 +137,7 @@ def test_no_text_makes_the_screen_repeat_or_lose_a_line(
         for index, segment in enumerate(segments)
     ]
     terminal = shown(steps, width=width, height=height, tables=tables)
-    titles = re.findall(r"(?m)^ +(\d+)  x .*H \d", terminal.text)
+    titles = re.findall(r"(?m)^ +#(\d+) {1,2}x [^(\n]*H \d", terminal.text)
     if width >= 40:
         assert titles == [str(number) for number in range(1, len(steps) + 1)]
     assert rules(terminal) == 1
@@ -310,7 +310,7 @@ def test_the_summary_names_where_the_model_was_least_sure() -> None:
     play(TerminalView(console_on(terminal)), steps)
     least = sorted(steps, key=lambda step: -step.entropy)[:3]
     line = next(line for line in terminal.text.split("\n") if "least sure" in line)
-    assert re.findall(r"(\d+) \S+ \(H", line) == [str(step.index + 1) for step in least]
+    assert re.findall(r"#(\d+) \S+ \(H", line) == [str(step.index + 1) for step in least]
 
 
 def test_a_run_without_tokens_still_ends_well() -> None:
