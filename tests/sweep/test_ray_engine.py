@@ -49,8 +49,11 @@ def here(lm) -> list[tuple[int, ...]]:
 @pytest.fixture(scope="module")
 def cluster():
     """A cluster of one machine with one core, to which a test can add others."""
+    from ray._private.utils import get_ray_address_file
     from ray.cluster_utils import Cluster
 
+    # Ray writes the address below its usual folder, whatever `temp_dir` is.
+    os.makedirs(os.path.dirname(get_ray_address_file(None)), exist_ok=True)
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: paths of sockets are
     found = Cluster(initialize_head=True, head_node_args={**ONE_CORE, "temp_dir": folder})
     yield found
