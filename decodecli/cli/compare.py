@@ -10,6 +10,7 @@ import typer
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
+from decodecli.sweep_reports import METRICS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +55,18 @@ Columns = Annotated[
     o.option("--columns", panel=o.OUTPUT, default="auto: settings where they differ",
     help="What stands side by side.", **o.choices(*COLUMNS)),
 ]  # fmt: skip
+Plot = Annotated[
+    str | None,
+    o.option("--plot", panel=o.OUTPUT, default=None, metavar="FILE",
+    help="Draw one number to a .png, .svg or .pdf instead of showing texts."),
+]  # fmt: skip
+METRIC_NAMES = tuple(name.replace("_", "-").removesuffix("-4") for name in METRICS)
+MetricName = Annotated[
+    str | None,
+    o.option("--metric", panel=o.OUTPUT, default="mean-logprob",
+    help=f"The number that --plot draws: {', '.join(METRIC_NAMES)}.",
+    **o.choices(*METRIC_NAMES) | {"metavar": "NAME"}),
+]  # fmt: skip
 
 
 def compare(
@@ -63,6 +76,8 @@ def compare(
     seed: Seed = None,
     limit: Limit = None,
     columns: Columns = None,
+    plot: Plot = None,
+    metric: MetricName = None,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
     color: o.Color = None,
     debug: o.Debug = None,
@@ -82,11 +97,14 @@ def compare(
 
       decodecli compare runs --columns prompts --seed 0
 
+      decodecli compare runs --plot bleu.png --metric self-bleu
+
       decodecli compare runs --format json | jq '.blocks[0].cells[] | [.label, .parts_at]'
     """
     import os
     from pathlib import Path
 
+    from decodecli.errors import UsageError
     from decodecli.settings import check_choice, check_positive
 
     form, side = format or "text", columns or "auto"
@@ -95,9 +113,16 @@ def compare(
     most = MOST_SHOWN if limit is None else check_positive("limit", limit, "0 shows all", lowest=0)
     place = Path(os.path.expanduser(folder))
     wanted = wanted_values([*(at or ()), *([f"seed={seed}"] if seed is not None else [])])
+    if plot is not None:
+        from decodecli.cli.compare_plot import plot_cells
+
+        plot_cells(place, prompt or (), wanted, plot, metric)
+        return
+    if metric is not None:
+        raise UsageError("--metric goes with --plot", "add --plot FILE.png")
     chosen = chosen_cells(place, prompt or (), wanted, most)
     if not chosen.records:
-        raise _nothing_found(place, chosen, prompt or (), wanted)
+        raise nothing_found(place, chosen, prompt or (), wanted)
     chosen.tell()
     show_texts(chosen, "" if side == "auto" else side, form)
 
@@ -257,7 +282,7 @@ def _cells(place: Path) -> Iterator[CellRecord]:
     yield from as_asked(grid, read_records(place, grid))
 
 
-def _nothing_found(
+def nothing_found(
     place: Path, chosen: Chosen, prompts: Sequence[str], wanted: dict[str, set[Any]]
 ) -> Exception:
     """What to say where no cell fits: why those that do failed, or the values that there are."""

@@ -67,14 +67,11 @@ def draw(
     )
 
 
-def check_suffix(path: str) -> str:
+def check_suffix(path: str, hint: str = "or give - to draw in the terminal") -> str:
     """The format that a file name asks for; raises `UsageError` for an unknown one."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise UsageError(
-            f"--plot {path}: the file name must end in .png, .svg or .pdf",
-            "or give - to draw in the terminal",
-        )
+        raise UsageError(f"--plot {path}: the file name must end in .png, .svg or .pdf", hint)
     return suffix
 
 

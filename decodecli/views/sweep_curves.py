@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from decodecli.sweep_reports import Estimate, SweepSummary
 from decodecli.views import numbers
+from decodecli.views.line_labels import label_end, spread_labels
 from decodecli.views.plot_canvas import DASHES, INK, MARKS, QUIET, TOKENS, Sheet, sequential
 from decodecli.views.plot_data import log_ticks, tick_name
 from decodecli.views.sweep_common import common_facts, readable
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAMED = 8  # lines with an interval and a name each; more are told by a scale of colours
+MOST_LABELS = 12  # names that one panel has room for
 MOST_LINES, MOST_PANELS = 60, 12
 _BANDS = 13  # points of a line from which on intervals are bands
 _CLOSE = 0.16  # of the axis; neighbours that are nearer may need a second row for their names
 _TICKS = 10  # values from which on the axis has round numbers instead
-_NAME = 28  # cells
+_NAME, _SHORT_NAME = 28, 16  # cells of a panel's name; of a curve's
 _GAP = 0.09  # inches from a number under the axis to the next, at the least
 _ACROSS = 4  # panels side by side
 WIDE = 20  # times the least perplexity, from which on its axis is logarithmic
@@ -95,6 +97,16 @@ class Shown:
 
     def of_panel(self, group: str | None, panel: dict[str, Any]) -> list[Line]:
         return [line for line in self.lines if line.group == group and line.panel == panel]
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether intervals are told and drawn: nothing is known of a single seed's spread."""
+        return len(self.summary.seeds) > 1
+
+    @property
+    def single_runs(self) -> bool:
+        """Whether every point is one run, whose noise a line would make look like a course."""
+        return all(setting.cells == 1 for setting in self.summary.settings)
 
     def estimates(self, metric: str, panel: Panel) -> list[Estimate]:
         """All that a panel has of a metric."""
@@ -242,11 +254,11 @@ class Looks:
     def of(cls, shown: Shown) -> Looks:
         values, many = shown.values, len(shown.values)
         ordered = shown.placed.line is not None and numeric(values)
-        if ordered and many > 1:
-            colours = sequential(many)
-        else:
-            colours = [TOKENS[k % len(TOKENS)] for k in range(many)]
-        joined = numeric(shown.summary.axes.get(shown.placed.across or "", ()))
+        by_order = (ordered and many > 1) or many > len(TOKENS)
+        colours = sequential(many) if by_order else list(TOKENS[:many])
+        joined = not shown.single_runs and numeric(
+            shown.summary.axes.get(shown.placed.across or "", ())
+        )
         places = {frozen({"": value}): place for place, value in enumerate(values)}
         return cls(tuple(colours), values, ordered and many > NAMED, joined, places)
 
@@ -264,6 +276,11 @@ class Looks:
         return look | {"linestyle": dashes, "marker": MARKS[place % len(MARKS)], "markersize": 4.5}
 
     @property
+    def labelled(self) -> bool:
+        """Whether each line's name stands at its end."""
+        return not self.scale and 1 < len(self.values) <= MOST_LABELS
+
+    @property
     def many_names(self) -> bool:
         return len(self.values) > len(DASHES)
 
@@ -274,6 +291,8 @@ class Page:
 
     name: str
     rows: tuple[tuple[tuple[Metric, Panel] | None, ...], ...]
+    title: str = ""
+    size: tuple[float, float] | None = None  # inches of each place
 
 
 def pages(shown: Shown) -> list[Page]:
@@ -301,17 +320,44 @@ def pages(shown: Shown) -> list[Page]:
     return found
 
 
+def metric_page(shown: Shown, metric: Metric) -> Page:
+    """One number, large: a place for each panel."""
+    panels = shown.panels[:MOST_PANELS]
+    wide = min(len(panels), 1 if len(panels) == 1 else 2 if len(panels) < 5 else 3)
+    places: list[tuple[Metric, Panel] | None] = [(metric, panel) for panel in panels]
+    places += [None] * (-len(places) % wide)
+    rows = tuple(tuple(places[k : k + wide]) for k in range(0, len(places), wide))
+    title = (
+        f"{metric.title[:1].upper()}{metric.title[1:]} over {one_line(shown.placed.across or '')}"
+    )
+    return Page(metric.name, rows, title, (6.6, 4.2) if len(panels) == 1 else (3.6, 2.9))
+
+
 def page_figure(shown: Shown, page: Page) -> Figure:
     """A page of `pages`."""
     across, looks = Across(shown.summary, shown.placed), Looks.of(shown)
     rows, columns = len(page.rows), len(page.rows[0])
-    names = 1.3 if len(shown.values) > 1 else 0.0
     several = len(shown.panels) > 1
-    each = (5.0, 3.4) if rows * columns == 1 else (2.7, 2.0)
+    each = page.size or ((5.0, 3.4) if rows * columns == 1 else (2.7, 2.0))
+    names, beside = 0.0, 1.3 if len(shown.values) > 1 and not looks.labelled else 0.0
+    if looks.labelled:
+        names = 0.08 * min(max(len(value_name(value)) for value in shown.values), _SHORT_NAME) + 0.1
+    known = any(
+        estimate.low is not None
+        for row in page.rows
+        for place in row
+        if place is not None
+        for estimate in shown.estimates(place[0].name, place[1])
+    )
+    told = ["95 % intervals"] if known and shown.has_intervals and not looks.scale else []
+    if len(shown.values) > 1:
+        told.append(
+            f"a {'curve' if looks.joined else 'colour'} for each {one_line(shown.placed.line or '')}"
+        )
     sheet = Sheet(
-        (0.3 + names + max(each[0] * columns, 4.0), 0.9 + each[1] * rows),
-        f"The sweep's numbers over {one_line(across.axis)}",
-        subtitle(shown, shown.panels, "95 % intervals"),
+        (0.3 + beside + max((each[0] + names) * columns, 4.0), 0.9 + each[1] * rows),
+        page.title or f"The sweep's numbers over {one_line(across.axis)}",
+        subtitle(shown, shown.panels, *told),
         shown.texts,
         shown.note,
     )
@@ -330,11 +376,11 @@ def page_figure(shown: Shown, page: Page) -> Figure:
             if not found:
                 axes.set_visible(False)
             estimates = [*estimates, *found] if several else found
-            _curves(shown, metric, panel, axes, across, looks)
+            _curves(sheet, shown, metric, panel, axes, across, looks)
             vertical(axes, metric, estimates)  # of a row's last panel: of all
             title = panel_name(*panel) if panel not in headed else ""
             headed += [panel] if found else []
-            title = title if several else metric.title
+            title = title if several else "" if page.title else metric.title
             axes.set_title(sheet.spell(title), fontsize=9, loc="left", color=INK)
         seen = [axes for axes in row if axes.get_visible()]
         if several and places[0] is not None and seen:
@@ -342,10 +388,13 @@ def page_figure(shown: Shown, page: Page) -> Figure:
             seen[0].tick_params(labelleft=True)
     _label_across(sheet, grid, across)
     drawn = [axes for axes in grid.flat if axes.get_visible()]
-    right = [axes for axes in grid[:, -1] if axes.get_visible()]
-    legend(sheet, (right or drawn)[0], shown, looks)
+    if not looks.labelled:
+        right = [axes for axes in grid[:, -1] if axes.get_visible()]
+        legend(sheet, (right or drawn)[0], shown, looks)
     sheet.freeze()
     across.ticks(sheet, drawn[0])
+    for axes in drawn:
+        spread_labels(axes)
     return sheet.figure
 
 
@@ -377,6 +426,7 @@ def drawn_lines(found: Sequence[Line]) -> list[Line]:
 
 
 def _curves(
+    sheet: Sheet,
     shown: Shown,
     metric: Metric,
     panel: Panel,
@@ -398,9 +448,14 @@ def _curves(
         ys = [estimate.value for _, estimate in points]
         look = looks.of_line(line) | {"transform": _aside(axes, looks, line, across)}
         axes.plot(xs, ys, **look)
-        if not looks.scale:
+        if looks.scale:
+            continue
+        if shown.has_intervals:
             estimates = [estimate for _, estimate in points]
             intervals(axes, xs, estimates, look["color"], look["transform"])
+        if looks.labelled:
+            name = sheet.spell(clip(value_name(line.value), _SHORT_NAME))
+            label_end(axes, xs[-1], ys[-1], name, look["color"])
 
 
 def _aside(axes: Axes, looks: Looks, line: Line, across: Across) -> Any:

@@ -19,7 +19,7 @@ from rich.cells import cell_len
 from decodecli.sweep_reports import METRICS, Estimate, SettingSummary, SweepSummary
 from decodecli.views import numbers
 from decodecli.views.table import Style
-from decodecli.views.visible import clip, encodable, one_line
+from decodecli.views.visible import clip, encodable, model_title, one_line
 
 _LONGEST = 32  # cells of a value's name
 _LOG_SPAN = 4.0  # values that lie nearer together are read as well on a linear axis
@@ -131,7 +131,7 @@ def facts(summary: SweepSummary) -> list[str]:
     """What the sweep was, in a few words each."""
     many = len({frozen(setting.setting) for setting in summary.settings})
     found = [
-        one_line(summary.name),
+        model_title(summary.name),
         f"{numbers.count(many)} setting{'' if many == 1 else 's'}",
         f"{numbers.count(summary.prompts)} prompt{'' if summary.prompts == 1 else 's'}",
         seeds_name(summary.seeds),

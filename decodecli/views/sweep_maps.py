@@ -242,6 +242,7 @@ def plane_figure(shown: Shown) -> Figure:
     kept = panels[:_MOST_PLANES]
     wide, high = (4.8, 3.6) if len(kept) == 1 else (3.6, 2.9)
     names = 1.3 if len(shown.values) > 1 else 0.0
+    faint = f"faint: 95 % intervals, from {FEWEST} observations on" if shown.has_intervals else ""
     sheet = Sheet(
         (0.4 + names + wide * len(kept), 0.9 + high * len(metrics)),
         "Quality and diversity",
@@ -249,7 +250,7 @@ def plane_figure(shown: Shown) -> Figure:
             shown, panels, f"labelled by {one_line(shown.placed.across or '')}", most=len(kept)
         ),
         shown.texts,
-        f"{shown.note and shown.note + ' · '}faint: 95 % intervals, from {FEWEST} observations on",
+        " · ".join(note for note in (shown.note, faint) if note),
     )
     grid = sheet.figure.subplots(len(metrics), len(kept), sharex=True, sharey="row", squeeze=False)
     for metric, row in zip(metrics, grid, strict=True):
@@ -304,7 +305,8 @@ def _plane(
         look = looks.of_line(line) | {"linewidth": 0.9, "marker": "o", "markersize": 4.5}
         if not looks.scale:
             look["marker"] = looks.of_line(line)["marker"]
-            _crosses(axes, spots, metric, against, look["color"])
+            if shown.has_intervals:
+                _crosses(axes, spots, metric, against, look["color"])
         else:
             look["markersize"] = 2.5
         axes.plot([x for x, _, _ in spots], [y for _, y, _ in spots], **look)

@@ -17,8 +17,16 @@ from decodecli.errors import UsageError, WriteError
 from decodecli.sweep_reports import Estimate, SweepSummary
 from decodecli.views import plots
 from decodecli.views.plot_canvas import MARKS, TOKENS, Sheet
-from decodecli.views.sweep_curves import Across, Shown, intervals, page_figure, pages, panel_name
-from decodecli.views.sweep_data import facts, layout
+from decodecli.views.sweep_curves import (
+    Across,
+    Shown,
+    intervals,
+    metric_page,
+    page_figure,
+    pages,
+    panel_name,
+)
+from decodecli.views.sweep_data import METRIC, facts, layout, shown_metrics
 from decodecli.views.sweep_maps import has_map, has_plane, map_figure, map_metrics, plane_figure
 from decodecli.views.visible import one_line
 
@@ -77,6 +85,31 @@ def pictures(summary: SweepSummary) -> Iterator[tuple[str, Callable[[], Figure]]
             yield _map_name(panel_name(*panel), place), partial(map_figure, shown, panel)
     if has_plane(shown):
         yield "quality-diversity", partial(plane_figure, shown)
+
+
+def draw_metric(summary: SweepSummary, path: Path | str, name: str) -> None:
+    """One number of `METRICS` over the first axis, large: a panel for each task or prompt.
+
+    Raises:
+        UsageError: an unknown suffix, or matplotlib is missing; nothing varies; no cell has the number.
+        WriteError: the file cannot be written.
+    """
+    check_matplotlib()
+    shown = Shown.of(summary)
+    if shown.placed.across is None:
+        raise UsageError(
+            "nothing varies in these cells", "sweep an option over several values first"
+        )
+    metric = METRIC[name]
+    if metric not in shown_metrics(summary):
+        had = ", ".join(metric_option(metric.name) for metric in shown_metrics(summary))
+        raise UsageError(f"these cells have no {metric.heading}", f"they have {had}")
+    plots.save_figure(str(path), lambda: page_figure(shown, metric_page(shown, metric)))
+
+
+def metric_option(name: str) -> str:
+    """A number of `METRICS` as an option names it: `self-bleu`."""
+    return name.replace("_", "-").removesuffix("-4")
 
 
 def _map_name(panel: str, place: int) -> str:

@@ -33,7 +33,7 @@ from decodecli.views.sweep_data import (
     value_name,
 )
 from decodecli.views.theme import LEVELS, css, level
-from decodecli.views.visible import clip, one_line, safe_text
+from decodecli.views.visible import clip, model_title, one_line, safe_text
 
 CELLS = 400  # texts, shared among the settings
 ROWS = 1000  # of the table
@@ -67,7 +67,7 @@ def report_html(
     shown = chosen(summary, _noted(records, prompts), most)
     summary = readable(summary)
     parts = [
-        f"<h1>Sweep of {_text(one_line(summary.name))}</h1>",
+        f"<h1>Sweep of {_text(model_title(summary.name))}</h1>",
         f"<p class=quiet>{_text(' · '.join(facts(summary)[1:]))}</p>",
         *_asked(summary, prompts),
         _section("Numbers", *_table(summary)),
@@ -76,7 +76,7 @@ def report_html(
         _section("What was asked", f"<pre>{_text(toml)}</pre>") if toml else "",
     ]
     return _PAGE.format(
-        title=_text(f"Sweep of {one_line(summary.name)}"),
+        title=_text(f"Sweep of {model_title(summary.name)}"),
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src '{_hash(_SCRIPT)}'",
         style=_STYLE,

@@ -35,7 +35,7 @@ from decodecli.views.sweep_data import (
     value_name,
 )
 from decodecli.views.table import Style
-from decodecli.views.visible import clip, encodable, one_line, pad
+from decodecli.views.visible import clip, encodable, model_title, one_line, pad
 
 # The columns in the order in which they find room; the last ones give way first. An interval is a
 # column of its own behind its number.
@@ -352,7 +352,7 @@ def summary_markdown(summary: SweepSummary) -> str:
         ]
         rows.append([*map(_markdown, names), count(setting.cells), *found])
     parts = [
-        f"# Sweep of {_markdown(summary.name)}",
+        f"# Sweep of {_markdown(model_title(summary.name))}",
         _markdown(" · ".join(facts(summary)[1:])),
         *_common(summary),
         "\n".join("| " + " | ".join(row) + " |" for row in rows),

@@ -73,6 +73,23 @@ def test_columns_may_be_prompts_each_in_front_of_its_text(cli, runs):
     assert [cell["label"] for cell in block["cells"]] == ["p0", "p1"]
 
 
+def test_one_number_of_the_chosen_cells_is_drawn(cli, runs, here):
+    words = ("compare", "runs", "--plot", "bleu.svg", "--metric", "self-bleu", "--prompt", "p1")
+    result = cli(*words).succeeded()
+    assert result.out == ""
+    assert "self-bleu of 12 cells drawn to bleu.svg" in result.err
+    assert "Self-BLEU-4 over temperature" in (here / "bleu.svg").read_text()
+    (here / "cells.jsonl").write_bytes((runs / "runs.jsonl").read_bytes())
+    cli("compare", "cells.jsonl", "--plot", "one.png").succeeded()
+    assert (here / "one.png").stat().st_size > 5000
+    cli(*words[:4], "--metric", "bleu").refused(2, "--metric", "self-bleu")
+    cli("compare", "runs", "--plot", "x.gif").refused(2, ".png")
+    cli("compare", "runs", "--metric", "zipf").refused(2, "--plot")
+    cli("compare", "runs", "--plot", "x.png", "--seed", "0", "--metric", "self-bleu").refused(
+        2, "no self"
+    )
+
+
 def test_greedy_over_several_seeds_is_shown_once(cli, runs):
     for columns in ("auto", "seeds", "settings"):
         words = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from decodecli.errors import UsageError, WriteError
 from decodecli.sweep_reports import METRICS, Estimate
 from decodecli.views import plots
 from decodecli.views.sweep_curves import NAMED, Shown, page_figure, pages
+from decodecli.views.sweep_data import value_name
 from decodecli.views.sweep_maps import _crossed, has_map, map_figure, map_metrics, plane_figure
 from decodecli.views.sweep_plots import draw_readme, draw_sweep, pictures, readme_figure
 
@@ -368,3 +370,59 @@ def test_intervals_of_two_observations_do_not_span_the_plane():
 )
 def test_a_line_through_a_name_is_seen(one, other, wanted):
     assert _crossed((0, 0, 1, 1), one, other) == wanted
+
+
+def of_one_seed(**changes):
+    one = summary({"temperature": (0.2, 0.7, 1.0, 1.4), "top_p": (0.5, 0.9)})
+    settings = tuple(replace(setting, cells=1) for setting in one.settings)
+    return replace(one, settings=settings, seeds=(3,), **changes)
+
+
+def test_of_one_seed_no_interval_is_claimed_or_drawn_and_no_line_joins_single_runs():
+    for picture, make in pictures(of_one_seed()):
+        figure = make()
+        said = " ".join(text.get_text() for text in figure.texts)
+        assert "interval" not in said, picture
+        for axes in figure.axes:
+            assert not [c for c in axes.collections if type(c).__name__ == "LineCollection"], (
+                picture
+            )
+            assert {line.get_linestyle() for line in data_lines(axes)} <= {"None"}, picture
+
+
+def test_lines_are_named_at_their_ends_in_colours_of_their_own():
+    letters = tuple((letter,) for letter in "abcdefghi")
+    for axis, values in (("top_p", (0.5, 0.9, 1.0)), ("stop", letters)):
+        _, axes = curves(Shown.of(summary({"temperature": (0.2, 0.7, 1.4), axis: values})))
+        one = axes["accuracy", None]
+        assert one.get_legend() is None
+        assert len({line.get_color() for line in data_lines(one)}) == len(values)
+        assert {text.get_text() for text in one.texts} == {value_name(value) for value in values}
+        right = max(line.get_xdata()[-1] for line in data_lines(one))
+        assert all(text.xy[0] == right for text in one.texts)
+
+
+def test_a_model_in_a_folder_is_named_without_its_path():
+    _, make = next(pictures(of_one_seed(name="/home/me/models/tiny")))
+    said = " ".join(text.get_text() for text in make().texts)
+    assert "tiny" in said
+    assert "/home" not in said
+
+
+@pytest.mark.parametrize("metric", ["self_bleu_4", "accuracy"])
+def test_one_number_is_drawn_large(metric, tmp_path):
+    from decodecli.views.sweep_plots import draw_metric
+
+    for sweep in (SWEEPS["two"], SWEEPS["tasks"]):
+        draw_metric(sweep, tmp_path / "one.svg", metric)
+        text = (tmp_path / "one.svg").read_text()
+        assert "over temperature" in text
+
+
+def test_a_number_that_the_cells_lack_is_told(tmp_path):
+    from decodecli.views.sweep_plots import draw_metric
+
+    with pytest.raises(UsageError, match="no accuracy"):
+        draw_metric(summary(without=("accuracy",)), tmp_path / "x.png", "accuracy")
+    with pytest.raises(UsageError, match="nothing varies"):
+        draw_metric(summary({"temperature": (1.0,)}), tmp_path / "x.png", "accuracy")
