@@ -73,13 +73,14 @@ def compare_lines(
     if not records:
         return ["no cell is finished"]
     found = [_plain(line, style) for line in constant_lines(common(records), style.width, varying)]
-    prompt = None
-    for block in folded(blocks(records, columns)):
+    prompt, shown = None, folded(blocks(records, columns))
+    for block in shown:
         again, prompt = block.prompt == prompt, block.prompt
         found += [*([""] if found else []), *_block_lines(block, again, style)]
         if model is not None:
             found.append(_repeat_line(block, model, style))
-    return spelt([*found, "", *_legend(style)], style)
+    marked = any(block.prompt is not None and len(block.records) > 1 for block in shown)
+    return spelt([*found, "", *_legend(style, marked)], style)
 
 
 def common(records: Sequence[CellRecord]) -> dict[str, Any]:
@@ -312,11 +313,11 @@ def _text_rows(block: Block, record: CellRecord, width: int, style: Style) -> li
     return flow.rows(max(width, 1), theme.reset)
 
 
-def _legend(style: Style) -> list[str]:
+def _legend(style: Style, marked: bool) -> list[str]:
     """What the colours and the mark mean."""
     theme = style.theme
     mark = theme.paint(theme.accent, MARK) + " the first token unlike the first text's"
-    lines = [mark if cell_len(_ESCAPE.sub("", mark)) <= style.width else ""]
+    lines = [mark] if marked else []
     lines += legend_lines(style)
     return [line for line in lines if line and cell_len(_ESCAPE.sub("", line)) <= style.width]
 
