@@ -17,7 +17,9 @@ import secrets
 import shutil
 import threading
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ _ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _STALE = 24 * 3600.0  # seconds after which a half-written file belongs to nobody
 _PIECE = 2**21  # bytes asked of the disk at once: for more, Linux fetches none of it
+_SUMMED = 2**24  # bytes that a core takes at once for the checksum
 _RESERVE = 256 * 2**20  # bytes of the disk that are left alone
 
 
@@ -137,7 +140,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What an entry says of itself.
+    """What an entry says of itself; under "checksum" that of the whole file.
 
     Raises:
         LoadError: the file is cut short or is no safetensors file.
@@ -147,10 +150,28 @@ def read_metadata(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         metadata = json.loads(file.read(length)).get("__metadata__", {})
-    found = json.loads(metadata.get("decodecli", ""))
+    found = json.loads(metadata.get("decodecli", "")) if isinstance(metadata, dict) else None
     if not isinstance(found, dict):
         raise ValueError("not of this cache")
-    return found
+    return {**found, "checksum": metadata.get("checksum")}
+
+
+def checksum(metadata: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> str:
+    """Of what an entry says of itself, and of its tensors' names, types, shapes and bytes.
+
+    The bytes by CRC-32, in pieces, on all cores: 1 GiB/s each, where SHA-256 takes 0.6 and BLAKE2 0.3.
+    It is against damage and edits, not against somebody who makes a new checksum for them.
+    """
+    said = {key: value for key, value in metadata.items() if key != "checksum"}
+    kinds = {name: [tensor.dtype, list(tensor.shape)] for name, tensor in tensors.items()}
+    pieces = [
+        tensor.data[start : start + _SUMMED]
+        for _, tensor in sorted(tensors.items())
+        for start in range(0, tensor.data.nbytes, _SUMMED)
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as cores:
+        sums = list(cores.map(zlib.crc32, pieces))
+    return hashlib.sha256(json.dumps([said, kinds, sums], sort_keys=True).encode()).hexdigest()
 
 
 def write_entry(
@@ -198,7 +219,12 @@ def _item(tensor: StoredTensor) -> int:
 
 def _header(metadata: Mapping[str, Any], ordered: Iterable[tuple[str, StoredTensor]]) -> bytes:
     """The length of the header, and the header with spaces up to the next cache line."""
-    table: dict[str, Any] = {"__metadata__": {"decodecli": json.dumps(metadata)}}
+    ordered = list(ordered)
+    table: dict[str, Any] = {
+        "__metadata__": {
+            "decodecli": json.dumps(metadata), "checksum": checksum(metadata, dict(ordered))
+        }
+    }  # fmt: skip
     end = 0
     for name, tensor in ordered:
         start, end = end, end + tensor.data.nbytes

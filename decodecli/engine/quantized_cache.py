@@ -9,7 +9,6 @@ are shared between processes.
 from __future__ import annotations
 
 import importlib.metadata
-import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from decodecli.engine.cache_files import (
     StoredTensor,
     cache_folder,
+    checksum,
     entry_path,
     identity,
     read_metadata,
@@ -31,7 +31,7 @@ from decodecli.engine.fit import packs
 from decodecli.engine.model_files import safetensors_header
 from decodecli.errors import LoadError
 
-FORMAT = 1  # of what is in a file; another number is another entry
+FORMAT = 2  # of what is in a file; another number is another entry
 _PACKAGES = ("torch", "transformers", "bitsandbytes")
 _NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -113,7 +113,11 @@ def restore(path: Path, empty: nn.Module, device: str) -> nn.Module:
         OSError, RuntimeError: something else went wrong, and the file may be good.
     """
     metadata, headers = _described(path)
-    tensors = _mapped(path, headers, torch.device(device))
+    stored = _mapped(path, headers)
+    found = {name: _stored(tensor) for name, tensor in stored.items()}
+    if checksum(metadata, found) != metadata["checksum"]:
+        raise Unusable("its bytes are not those that were written")
+    tensors = {name: tensor.to(device) for name, tensor in stored.items()}  # on a CPU the same ones
     try:
         _put_together(empty, tensors, metadata["plan"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -133,11 +137,8 @@ def _described(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         headers = safetensors_header(path)
         if metadata["format"] != FORMAT:
             raise Unusable("of another version")
-        for name, header in headers.items():
-            low, high = header["data_offsets"]
-            size = _TYPES[header["dtype"]].itemsize
-            if low < 0 or high - low != header["parameters"] * size:
-                raise Unusable(f"{name} is not of its shape")
+        if any(header["dtype"] not in _TYPES for header in headers.values()):
+            raise Unusable("a tensor of an unknown type")
     except LoadError as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from None
@@ -147,22 +148,21 @@ def _described(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return metadata, headers
 
 
-def _mapped(path: Path, headers: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
-    """Every tensor of the file, its pages mapped privately. On a CPU each page is touched once, so
-    that the first forward pass does not wait for the disk."""
+def _mapped(path: Path, headers: dict[str, Any]) -> dict[str, Tensor]:
+    """Every tensor of the file, its pages mapped privately."""
     size = os.path.getsize(path)
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
     storage: Any = torch.UntypedStorage.from_file(str(path), False, size)
     everything = torch.empty(0, dtype=torch.uint8).set_(storage)
-    if device.type == "cpu":
-        everything[:: mmap.PAGESIZE].max()
     found = {}
     for name, header in headers.items():
         low, high = header["data_offsets"]
         raw = everything[start + low : start + high]
-        tensor = raw.view(_TYPES[header["dtype"]]).reshape(header["shape"])
-        found[name] = tensor if device.type == "cpu" else tensor.to(device)
+        try:
+            found[name] = raw.view(_TYPES[header["dtype"]]).reshape(header["shape"])
+        except RuntimeError as error:  # not at a place where such numbers may lie
+            raise Unusable(str(error)) from error
     return found
 
 

@@ -120,7 +120,7 @@ def test_a_value_that_cannot_be_is_refused_at_once(run, copied, command, file, k
 
 def assert_told(result) -> None:
     assert result.code in (0, 1, 2), result.code
-    for word in ("Traceback", "bug in decodecli", "unexpected", "panicked"):
+    for word in ("Traceback", "bug in decodecli", "Error: unexpected", "panicked"):
         assert word not in result.err, result.err
     if result.code:
         assert result.err.count("Error: ") == 1, result.err

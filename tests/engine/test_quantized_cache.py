@@ -225,10 +225,61 @@ def test_a_tensor_that_is_not_of_its_shape_is_made_again(packable):
     expected = logits_of(load(packable))
     (path,) = cached()
     path.write_bytes(path.read_bytes().replace(b'"shape": [128]', b'"shape": [127]', 1))
-    with pytest.raises(quantized_cache.Unusable, match="not of its shape"):
+    with pytest.raises(quantized_cache.Unusable):
         quantized_cache._described(path)
     assert torch.equal(logits_of(load(packable)), expected)
     quantized_cache._described(path)
+
+
+@pytest.fixture(scope="module")
+def entry(packable, tmp_path_factory):
+    """A file of the cache, and the model without weights that it fills."""
+    checkpoint = find_checkpoint(LoadParams(str(packable)))
+    path = tmp_path_factory.mktemp("entry") / "entry.safetensors"
+    quantized_cache.store(load(packable).model, path, checkpoint, "nf4", "bfloat16")
+    return path, quantizing._without_weights(checkpoint, "bfloat16")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0, 1, exclude_max=True), st.sampled_from((1, 64, 128, 255)))
+def test_a_byte_changed_anywhere_is_noticed(entry, share, change):
+    path, empty = entry
+    data = bytearray(path.read_bytes())
+    changed = path.with_name("changed.safetensors")
+    data[int(len(data) * share)] ^= change
+    changed.write_bytes(data)
+    try:
+        with pytest.raises(quantized_cache.Unusable):
+            quantized_cache.restore(changed, empty, "cpu")
+    finally:
+        changed.unlink()
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (r"\"blocksize\": 64", r"\"blocksize\": 0 "),  # bitsandbytes would divide by it
+        (r"\"blocksize\": 64", r"\"blocksize\": -1"),
+        (r"\"shape\": [", r"\"shape\": [9"),
+        (r"\"threshold\"", r"\"thresholt\""),
+        (r"\"dtype\": \"BF16\"", r"\"dtype\": \"F64\" "),
+        ('"checksum": "', '"checksun": "'),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["nf4", "int8"])
+def test_edited_metadata_is_noticed_before_bitsandbytes_sees_it(packable, was, now, scheme):
+    expected = logits_of(load(packable, scheme))
+    (path,) = cached()
+    data = path.read_bytes()
+    if was.encode() not in data:
+        pytest.skip("this scheme does not have it")
+    edited = data.replace(was.encode(), now.encode(), 1)
+    if len(now) != len(was):  # the header's length with it
+        length = int.from_bytes(data[:8], "little") + len(now) - len(was)
+        edited = length.to_bytes(8, "little") + edited[8:]
+    path.write_bytes(edited)
+    assert torch.equal(logits_of(load(packable, scheme)), expected)
+    assert path.read_bytes() == data, "it is made again"
 
 
 def test_an_entry_of_another_model_under_this_name_is_not_used(packable, tmp_path):
@@ -254,7 +305,7 @@ def test_whatever_the_bytes_depend_on_makes_another_entry(copied, monkeypatch):
     keys.add(key_of(copied, device="cuda:0"))
     assert key_of(copied, device="cuda:1") in keys
     with monkeypatch.context() as patch:
-        patch.setattr(quantized_cache, "FORMAT", 2)
+        patch.setattr(quantized_cache, "FORMAT", 3)
         keys.add(key_of(copied))
     for package in ("torch", "transformers", "bitsandbytes"):
         real = quantized_cache.importlib.metadata.version
@@ -416,7 +467,9 @@ def test_an_entry_is_a_valid_safetensors_file_with_aligned_tensors(shapes, tmp_p
     for name, tensor in given.items():
         assert found[name].dtype == tensor.dtype
         assert torch.equal(found[name], tensor)
-    assert cache_files.read_metadata(path) == {"about": {"é": 1}}
+    metadata = cache_files.read_metadata(path)
+    assert metadata.pop("checksum")
+    assert metadata == {"about": {"é": 1}}
     start = 8 + int.from_bytes(path.read_bytes()[:8], "little")
     for name, header in cache_files.safetensors_header(path).items():
         at = start + header["data_offsets"][0]
