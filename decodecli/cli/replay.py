@@ -52,7 +52,7 @@ def replay(
     delay: o.Delay = None,
     pause: o.Pause = None,
     format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
-    quiet: o.Quiet = None,
+    quiet: o.QuietText = None,
     color: o.Color = None,
     debug: o.Debug = None,
     config: o.Config = None,
