@@ -197,7 +197,7 @@ def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stre
         sinks = Sinks(output, None, tokenizer_kind(lm.tokenizer) == "byte_level")
         try:
             start = prefill(lm, prompt)
-            running._run(start, params, effective, output, sinks, running.Notices(True))
+            running._run(start, params, effective, output, sinks, streams.Notices(True))
         finally:
             sinks.close()
 

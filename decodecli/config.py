@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import math
 import os
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from decodecli.settings import (
     check_positive,
     flag_name,
 )
+from decodecli.text_files import parse_toml, read_file
 
 ENVIRONMENT = "DECODECLI_"
 LAYERS = ("flag", "env", "grid", "config", "preset", "user", "default")
@@ -213,7 +213,7 @@ def resolve(
     user = read_toml(user_file, user_file.name, trusted=True) if user_file.is_file() else {}
     first = [("flag", given), ("env", from_env)]
     config_name = _first(first, "config")
-    config = read_toml(_existing(config_name), str(config_name)) if config_name else {}
+    config = read_toml(config_name, f"--config {config_name}") if config_name else {}
     if expressions:
         first = [(source, _with_one_seed(layer)) for source, layer in first]
     files = [*first, ("grid", dict(grid or {})), ("config", config)]
@@ -333,7 +333,7 @@ def check_trust(keys: Iterable[str], name: str) -> None:
 
 
 def read_toml(
-    path: Path, name: str, also: tuple[str, ...] = (), *, trusted: bool = False
+    path: str | Path, name: str, also: tuple[str, ...] = (), *, trusted: bool = False
 ) -> dict[str, Any]:
     """A flat TOML file of options, checked for unknown keys and kinds.
 
@@ -344,15 +344,7 @@ def read_toml(
         UsageError: it cannot be read, is no TOML, has an unknown key (the nearest is named), or one of
             `TRUST`.
     """
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}", "check the path") from error
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
-        why = "it is nested too deep" if isinstance(error, RecursionError) else error
-        raise UsageError(
-            f"{name} is not valid TOML: {why}", "write lines like top_p = 0.9"
-        ) from None
+    found = parse_toml(read_file(path, name), name, "write lines like top_p = 0.9")
     if not trusted:
         check_trust(found, name)
     values: dict[str, Any] = {}
@@ -400,14 +392,6 @@ def nearest(name: str, known: Any) -> str | None:
     """The known name that is most like this one, None where none is."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return found[0] if found else None
-
-
-def _existing(name: Any) -> Path:
-    path = Path(os.path.expanduser(str(name)))
-    if not os.path.isfile(path):  # unlike Path's, never raises
-        what = "it is no file" if os.path.exists(path) else "there is no such file"
-        raise UsageError(f"--config {name}: {what}", "give a TOML file")
-    return path
 
 
 def user_config_path() -> Path:

@@ -7,6 +7,7 @@ the score: Boltzmann's softmax(−E / T)). Every problem is one `UsageError`.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from decodecli.csv_text import without_apostrophe
 from decodecli.errors import UsageError
 from decodecli.reports import DistributionReport
 from decodecli.settings import WITH_HISTORY, SamplingParams, stage_order
+from decodecli.text_files import parse_json
 
 KINDS = ("logit", "probability", "energy")
 _TOLERANCE = 1e-4  # how far typed probabilities may be from summing to 1
@@ -161,12 +163,7 @@ def pairs_from_text(text: str, where: str, kind: str) -> Pairs:
 
 
 def _from_json(text: str, where: str, kind: str) -> Pairs:
-    import json
-
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{where} is not valid JSON: {error}", 'like {"day": 5.0}') from None
+    found = parse_json(text, where, 'like {"day": 5.0}')
     if isinstance(found, dict):
         return [(name, _number(name, value)) for name, value in found.items()]
     pairs: Pairs = []
@@ -187,18 +184,23 @@ def _from_csv(text: str, where: str, kind: str) -> Pairs:
     import csv
     import io
 
-    rows = csv.DictReader(io.StringIO(text))
-    columns = [name.strip() for name in rows.fieldnames or []]
+    try:
+        rows = csv.DictReader(io.StringIO(text))
+        columns = [name.strip() for name in rows.fieldnames or []]
+        rows.fieldnames = columns
+        lines = list(rows)
+    except csv.Error as error:  # a field of 128 KiB
+        raise UsageError(f"{where} is not a table: {error}", "give CSV, or JSON") from None
     if not columns:
         return []
-    rows.fieldnames = columns
     missing = [name for name in ("token", kind) if name not in columns]
     if missing:
+        has = ", ".join(columns)
         raise UsageError(
-            f"{where} has no column {' and no column '.join(missing)} (it has: {', '.join(columns)})",
+            f"{where} has no column {' and no column '.join(missing)} (it has: {has[:60]})",
             f"the first line names the columns: token,{kind}",
         )
-    named = [(without_apostrophe(row["token"] or ""), row[kind]) for row in rows]
+    named = [(without_apostrophe(row["token"] or ""), row[kind]) for row in lines]
     return [(token, _number(token, value)) for token, value in named]
 
 
@@ -207,5 +209,6 @@ def _number(name: str, value: Any) -> float:
         if isinstance(value, bool):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError):
-        raise UsageError(f"{name}={value} is not a number", "give TOKEN=NUMBER") from None
+    except (TypeError, ValueError, OverflowError):
+        shown = f"{name[:40]}={reprlib.repr(value)}"  # of any length and depth
+        raise UsageError(f"{shown} is not a number", "give TOKEN=NUMBER") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from decodecli.engine.checkpoint import Checkpoint
 from decodecli.engine.time_limit import tokenized
 from decodecli.errors import LoadError, PromptError, UsageError
+from decodecli.text_files import parse_toml
 
 _SIGNS = {"+": 1, "-": -1, "−": -1}
 # Scripts that are written without spaces between words, by the first word of their letters' names.
@@ -123,10 +123,7 @@ def read_groups(text: str, where: str) -> dict[str, list[str]]:
     Raises:
         UsageError: it is no TOML, something else than lists of strings, or a group is empty.
     """
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{where} is not valid TOML: {error}", _GROUPS_HINT) from None
+    found = parse_toml(text, where, _GROUPS_HINT)
     if not found:
         raise UsageError(f"{where} has no groups", _GROUPS_HINT)
     for name, words in found.items():

@@ -87,5 +87,5 @@ def generate(
     output = effective.output()
     check_chat_and_bos(output.chat_params, output.bos)
     effective.sampling(), effective.load()  # refuse bad values before reading anything
-    text, is_default = streams.read_prompt(prompt, file)
+    text, is_default = streams.read_prompt(prompt, file, streams.Notices(output.quiet).tell)
     run_command(text, is_default, effective, plot)

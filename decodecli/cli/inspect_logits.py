@@ -204,6 +204,7 @@ def inspect_logits(
         plot=plot,
         plot_kind=plot_kind,
     )
-    text, is_default = streams.read_prompt(prompt[0] if prompt else None, file)
-    texts = [text, *(streams.read_prompt(other, None)[0] for other in (prompt or ())[1:])]
+    tell = streams.Notices(effective.output().quiet).tell
+    text, is_default = streams.read_prompt(prompt[0] if prompt else None, file, tell)
+    texts = [text, *(streams.read_prompt(other, None, tell)[0] for other in (prompt or ())[1:])]
     inspecting.run(asked, texts, is_default, from_file=file is not None)

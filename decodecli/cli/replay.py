@@ -74,8 +74,8 @@ def replay(
       decodecli replay - --format csv < run.jsonl > run.csv
     """
     from decodecli.cli.pace import KEYS, Pace
-    from decodecli.cli.running import Notices
     from decodecli.cli.sinks import Sinks
+    from decodecli.cli.streams import Notices
     from decodecli.config import resolve
     from decodecli.settings import check_choice
     from decodecli.trace import TraceReader

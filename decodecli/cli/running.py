@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def run_command(text: str, is_default: bool, effective: Effective, plot: str | N
 
         check_text_plot(plot)
     params = _with_seed(effective.sampling(), output.num_samples)
-    shown = Notices(output.quiet)
+    shown = streams.Notices(output.quiet)
     for notice in effective.notices:
         shown.tell(notice)
     for stop in params.stop:
@@ -128,7 +128,7 @@ def _load_and_run(
     output: OutputParams,
     record: TraceFile | None,
     logits: LogitsFile | None,
-    shown: Notices,
+    shown: streams.Notices,
     pace: Pace,
     plot: str | None = None,
 ) -> None:
@@ -157,7 +157,7 @@ def _run(
     effective: Effective,
     output: OutputParams,
     sinks: Sinks,
-    shown: Notices,
+    shown: streams.Notices,
     logits: LogitsFile | None = None,
     pace: Pace | None = None,
 ) -> None:
@@ -207,21 +207,6 @@ def _run(
             shown.tell(f"the steps were run {decoding.how}")
         if ended or (params.greedy and sinks.show_only and logits is None):
             return  # by a key, or the other samples would be the same
-
-
-class Notices:
-    """What a person should know, on stderr, unless `quiet`."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-
-    def tell(self, message: str) -> None:
-        if not self.quiet:
-            streams.tell(f"Note: {message}")
-
-    def tell_all(self, messages: Sequence[str]) -> None:
-        for message in messages:
-            self.tell(message)
 
 
 def _chat_notice(lm: Any) -> tuple[str, ...]:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import select
+import shlex
 import stat
 import sys
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from decodecli import signals
 from decodecli.errors import DecodecliError, PromptError, UsageError, WriteError
+from decodecli.text_files import (
+    MAX_DATA_BYTES,
+    MAX_PROMPT_BYTES,
+    check_size,
+    read_file,
+    read_stream,
+)
 
 
 def tell_error(error: Exception) -> int:
@@ -35,6 +44,21 @@ def tell(message: str, hint: str = "") -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(_wrapped(printable(text), _columns(sys.stderr)) + "\n")
         sys.stderr.flush()
+
+
+class Notices:
+    """What a person should know, on stderr, unless `quiet`."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def tell(self, message: str) -> None:
+        if not self.quiet:
+            tell(f"Note: {message}")
+
+    def tell_all(self, messages: Sequence[str]) -> None:
+        for message in messages:
+            self.tell(message)
 
 
 _INDENT = " " * len("Error: ")
@@ -195,63 +219,69 @@ def takes_nothing(stream: Any) -> bool:
         return False
 
 
-def read_prompt(argument: str | None, file: str | None) -> tuple[str, bool]:
+def read_prompt(
+    argument: str | None, file: str | None, notify: Callable[[str], None]
+) -> tuple[str, bool]:
     """The prompt, and whether it is the built-in one for want of any other.
 
     The argument, or the file, or standard input when there is neither and stdin is not a terminal
-    (`-` asks for it). With an argument or a file stdin is not touched.
+    (`-` asks for it). With an argument or a file stdin is not touched. Windows line ends of a file or
+    of standard input are read as newlines.
+
+    Args:
+        notify: takes what a person should know of it.
 
     Raises:
-        UsageError: an argument and a file; a file that is not there.
-        PromptError: bytes that are not UTF-8.
+        UsageError: an argument and a file; a file that is not there, or is none.
+        PromptError: bytes that are not UTF-8, or more than `MAX_PROMPT_BYTES` of them.
     """
     from decodecli.settings import BUILTIN_PROMPT
 
     if argument is not None and file is not None:
         raise UsageError("a prompt and --file were both given", "give one of them")
     if file is not None:
-        return _without_newline(_decoded(_read_file(file), file)), False
+        data = read_file(file, f"--file {file}", MAX_PROMPT_BYTES)
+        return _with_newlines(_decoded(data, file), file, notify), False
     if argument is not None and argument != "-":
-        return _decoded(os.fsencode(argument), "the prompt"), False
+        data = os.fsencode(argument)
+        check_size(len(data), "the prompt")
+        note_file(argument, notify)
+        return _decoded(data, "the prompt"), False
     if argument is None and (sys.stdin is None or is_terminal(sys.stdin)):
         return BUILTIN_PROMPT, True
-    data = _read_stdin()
+    data = _read_stdin(MAX_PROMPT_BYTES)
     if not data and argument is None:
         return BUILTIN_PROMPT, True
-    return _without_newline(_decoded(data, "standard input")), False
+    return _with_newlines(_decoded(data, "standard input"), "standard input", notify), False
+
+
+def note_file(argument: str, notify: Callable[[str], None]) -> None:
+    """Say that a prompt is the name of a file, where it is: the file's text may be meant."""
+    if os.path.isfile(argument):
+        notify(f"there is a file of that name; did you mean --file {shlex.quote(argument)}?")
 
 
 def read_data(file: str | None) -> tuple[str, str]:
-    """Text from a file, or from standard input, and what to call it in a message.
+    """Text from a file, or from standard input, and what to call it in a message; line ends are left as
+    they are.
 
     Raises:
-        UsageError: there is neither, or the file is not there.
+        UsageError: there is neither, or the file is not there, or is none.
+        PromptError: bytes that are not UTF-8, or more than `MAX_DATA_BYTES` of them.
     """
-    if file not in (None, "-"):
-        return _decoded(_read_file(file or ""), file or ""), file or ""
+    if file is not None and file != "-":
+        return _decoded(read_file(file, f"--file {file}"), file), file
     if file is None and (sys.stdin is None or is_terminal(sys.stdin)):
         raise UsageError("there are no numbers", "give TOKEN=LOGIT …, --file FILE, or a pipe")
-    return _decoded(_read_stdin(), "standard input"), "standard input"
+    return _decoded(_read_stdin(MAX_DATA_BYTES), "standard input"), "standard input"
 
 
-def _read_stdin() -> bytes:
+def _read_stdin(limit: int) -> bytes:
     try:
-        buffer = getattr(sys.stdin, "buffer", None)
-        return buffer.read() if buffer is not None else sys.stdin.read().encode()
+        stream = getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode())
+        return read_stream(stream, "standard input", limit)
     except (OSError, ValueError, AttributeError):
         return b""  # closed
-
-
-def _read_file(name: str) -> bytes:
-    path = Path(os.path.expanduser(name))
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"--file {name}: there is no such file", "check the path") from None
-    except OSError as error:
-        raise UsageError(
-            f"--file {name} cannot be read: {error.strerror}", "give a text file in UTF-8"
-        ) from error
 
 
 def _decoded(data: bytes, where: str) -> str:
@@ -264,5 +294,9 @@ def _decoded(data: bytes, where: str) -> str:
         ) from None
 
 
-def _without_newline(text: str) -> str:
-    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+def _with_newlines(text: str, where: str, notify: Callable[[str], None]) -> str:
+    """The text without one newline at its end, and with newlines for Windows line ends."""
+    text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+    if "\r\n" in text:
+        notify(f"{where} has Windows line ends, which are read as newlines")
+    return text.replace("\r\n", "\n")

@@ -157,9 +157,12 @@ def _folder(how: SweepParams, output: OutputParams) -> Path | None:
 def _prompts(typed: Typed, grid_file: GridFile | None, notices: list[str]) -> Sequence[Prompt]:
     """Those typed and named; else those of the grid; else, as `generate`, standard input or ours."""
     notices += _numbers_as_prompts(typed)
-    words = [streams.read_prompt("-", None)[0] if w == "-" else w for w in typed.prompts]
+    for word in typed.prompts:
+        streams.note_file(word, notices.append)
+    tell = notices.append
+    words = [streams.read_prompt("-", None, tell)[0] if w == "-" else w for w in typed.prompts]
     if typed.file is not None:
-        words.append(streams.read_prompt(None, typed.file)[0])
+        words.append(streams.read_prompt(None, typed.file, tell)[0])
     if typed.prompt_file == "-":
         if words:
             raise UsageError("prompts and --prompts - were both given", "pipe them all in")
@@ -168,7 +171,7 @@ def _prompts(typed: Typed, grid_file: GridFile | None, notices: list[str]) -> Se
         return gather_prompts(words, typed.prompt_file)
     if grid_file is not None and grid_file.prompts:
         return grid_file.prompts
-    text, is_default = streams.read_prompt(None, None)
+    text, is_default = streams.read_prompt(None, None, tell)
     if is_default:
         notices.append(f"no prompt was given; continuing {text!r}")
     return gather_prompts([text])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
 from decodecli.cli.color import console
-from decodecli.cli.running import Notices, loading_line
+from decodecli.cli.running import loading_line
 from decodecli.cli.sweep_dry_run import show_plan
 from decodecli.cli.sweep_plan import Plan, Typed, planned
 from decodecli.cli.sweep_results import write_numbers, write_results
@@ -37,7 +37,7 @@ _TELLING = 500  # tokens from which on a rate says something
 def sweep_command(typed: Typed) -> None:
     """Everything that `sweep` does."""
     plan = planned(typed)
-    shown = Notices(plan.output.quiet)
+    shown = streams.Notices(plan.output.quiet)
     asked = Asked(plan.grid, plan.options, _facts_before(plan), plan.how.exact, plan.how.traces)
     found = None if plan.folder is None else look_into(plan.folder, asked, typed.extend)
     shown.tell_all(plan.notices)
@@ -55,7 +55,7 @@ def sweep_command(typed: Typed) -> None:
             _begin(plan, asked, shown)
 
 
-def _begin(plan: Plan, asked: Asked, shown: Notices) -> None:
+def _begin(plan: Plan, asked: Asked, shown: streams.Notices) -> None:
     """Load first: a model that cannot be loaded leaves no folder."""
     assert plan.folder is not None
     check_writable(plan.folder)
@@ -67,7 +67,7 @@ def _begin(plan: Plan, asked: Asked, shown: Notices) -> None:
         _run(plan, store, lm, shown)
 
 
-def _go_on(plan: Plan, asked: Asked, shown: Notices, extend: bool) -> None:
+def _go_on(plan: Plan, asked: Asked, shown: streams.Notices, extend: bool) -> None:
     """Look first: where all cells are done no model is needed."""
     assert plan.folder is not None
     with open_store(plan.folder, asked, extend) as store:
@@ -109,7 +109,7 @@ def _rate_key(plan: Plan, asked: Asked) -> str:
     return " ".join(str(word).replace(" ", "_") for word in words)
 
 
-def _loaded(plan: Plan, shown: Notices) -> LanguageModel | None:
+def _loaded(plan: Plan, shown: streams.Notices) -> LanguageModel | None:
     """The model; None where a cluster loads it."""
     if plan.how.engine == "ray":
         return None
@@ -164,7 +164,7 @@ class _Passing:
         return found
 
 
-def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: Notices) -> None:
+def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: streams.Notices) -> None:
     """Run the cells that are not done; what ends it early, if anything does, finds every finished cell
     kept, and says how to go on."""
     if lm is not None:
@@ -203,7 +203,7 @@ def _clear_line() -> None:
             sys.stderr.flush()
 
 
-def _tell_end(plan: Plan, kept: _Kept, failed: int, shown: Notices) -> None:
+def _tell_end(plan: Plan, kept: _Kept, failed: int, shown: streams.Notices) -> None:
     """What there is of a sweep that ends early, and how to go on."""
     of = f"{kept.done - failed:,} of {len(plan.grid):,} cells are"
     if isinstance(kept, Store):
@@ -237,7 +237,7 @@ class _Running:
     failed: the cells that ended in an error. drawn: tokens; those of a copied cell are not counted.
     """
 
-    def __init__(self, plan: Plan, kept: _Kept, shown: Notices) -> None:
+    def __init__(self, plan: Plan, kept: _Kept, shown: streams.Notices) -> None:
         self._plan, self._kept, self._shown = plan, kept, shown
         self._lines = plan.output.format == "jsonl"
         self._over = streams.is_terminal(sys.stdout)  # lines would run into the progress

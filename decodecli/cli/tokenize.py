@@ -167,7 +167,12 @@ def tokenize(
     elif asked.ids is not None:
         tokenizing.decode(asked, asked.ids)
     else:
-        words, is_default = streams.read_prompt(text, file)
-        if is_default and not effective.output().quiet:
-            streams.tell(f"Note: no text was given; reading {words!r}")
-        tokenizing.encode(asked, words, messages=bool(file and file.endswith(".json")))
+        notices = streams.Notices(effective.output().quiet)
+        messages = bool(chat and file and file.endswith(".json"))
+        if messages and text is None:
+            words, is_default = streams.read_data(file)[0], False
+        else:
+            words, is_default = streams.read_prompt(text, file, notices.tell)
+        if is_default:
+            notices.tell(f"no text was given; reading {words!r}")
+        tokenizing.encode(asked, words, messages=messages)

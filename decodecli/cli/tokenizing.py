@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from decodecli.cli.tokenize import FORMATS
 from decodecli.config import Effective
 from decodecli.errors import UsageError
 from decodecli.settings import check_choice
+from decodecli.text_files import parse_json
 
 if TYPE_CHECKING:
     from decodecli.analysis.tokenizer import Tokenizer
@@ -160,13 +160,7 @@ def _messages(text: str) -> list[dict[str, Any]]:
     Raises:
         UsageError: it is none.
     """
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        why = "it is nested too deep" if isinstance(error, RecursionError) else error
-        raise UsageError(
-            f"--file is not valid JSON: {why}", 'like [{"role": "user", "content": "Hello"}]'
-        ) from None
+    found = parse_json(text, "--file", 'like [{"role": "user", "content": "Hello"}]')
     whole = isinstance(found, list) and all(
         isinstance(message, dict) and "role" in message for message in found
     )

@@ -41,6 +41,7 @@ from decodecli.settings import (
     check_positive,
     ignored_under_greedy,
 )
+from decodecli.text_files import check_size
 
 DEFAULT_CANDIDATES = 10
 _STATISTICS = tuple(field.name for field in fields(StepStatistics))
@@ -60,6 +61,7 @@ def encode(
             message that the template does not take.
         LoadError: `chat` and no template, or one that does not work; the tokenizer fails on the text.
     """
+    check_size(len(text), "the prompt")
     try:
         for part in (text, chat.system if chat and chat.system else ""):
             part.encode()

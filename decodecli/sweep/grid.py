@@ -453,7 +453,7 @@ def _grid_path(name: str | Path) -> Path:
     if text in names:
         return configs_folder() / "sweeps" / f"{text}.toml"
     path = Path(os.path.expanduser(text))
-    if os.path.isfile(path):  # unlike Path's, never raises
+    if os.path.exists(path) and not os.path.isdir(path):
         return path
     if path.suffix == ".toml" or os.sep in text:
         what = "it is no file" if os.path.exists(path) else "there is no such file"

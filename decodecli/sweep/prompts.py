@@ -12,7 +12,6 @@ of its own, since the same prompt twice gives the same cells twice.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 from decodecli.config import nearest
 from decodecli.errors import PromptError, UsageError
 from decodecli.sweep.cells import Prompt
+from decodecli.text_files import read_file
 
 Expected = tuple[str, ...] | re.Pattern[str] | None
 _TABLES = (".csv", ".tsv", ".xlsx", ".ods", ".parquet")
@@ -109,15 +109,7 @@ def _refuse_repeated_texts(entries: Iterable[Given]) -> None:
 
 
 def _read(path: str | Path) -> list[Given]:
-    file = Path(os.path.expanduser(path))
-    try:
-        data = file.read_bytes()
-    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
-        why = getattr(error, "strerror", None) or error
-        raise UsageError(
-            f"the prompt file {path} cannot be read: {why}", "give a text or JSONL file"
-        ) from None
-    return _parsed(data, file.name)
+    return _parsed(read_file(path, f"the prompt file {path}"), Path(path).name)
 
 
 def _parsed(data: bytes, name: str) -> list[Given]:

@@ -61,7 +61,7 @@ def test_a_dash_reads_a_terminal_too(ask, as_stream):
         ("one", "one"),
         ("one\n\n", "one\n"),
         ("one\r\n", "one"),
-        ("one\r\n\r\n", "one\r\n"),
+        ("one\r\n\r\n", "one\n"),
         ("one\ntwo\n", "one\ntwo"),
         ("  one \n", "  one "),
         ("one\r", "one\r"),

@@ -202,7 +202,7 @@ def test_another_encoding_gets_what_it_can_say(cli):
         (["", "--no-bos"], 1, "empty"),
         (["x", "--file", "y"], 2, "both"),
         (["--file", "missing.txt"], 2, "missing.txt"),
-        (["--file", "."], 2, "cannot be read"),
+        (["--file", "."], 2, "folder"),
         (["x", "--format", "xml"], 2, "--format"),
         (["--ids", "1,x"], 2, "must be numbers"),
         (["--ids", ""], 2, "empty"),

@@ -136,8 +136,12 @@ def test_a_file_without_prompts_is_refused(data):
 
 
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path):
-    for path in (tmp_path / "none.txt", tmp_path, "a\0b"):
-        with pytest.raises(UsageError, match="cannot be read"):
+    for path, why in (
+        (tmp_path / "none.txt", "no such file"),
+        (tmp_path, "folder"),
+        ("a\0b", "read"),
+    ):
+        with pytest.raises(UsageError, match=f"the prompt file.*{why}"):
             read_prompts(path)
 
 
