@@ -393,3 +393,20 @@ def test_pause_without_a_terminal_is_refused(shell, scripted):
 @pytest.mark.parametrize("delay", ["-1", "nan", "inf", "x"])
 def test_a_delay_that_cannot_be_is_refused(shell, delay):
     shell(f"DECODECLI_DELAY={delay} decodecli generate Hi").refused(2, "delay")
+
+
+def test_a_replay_from_standard_input_takes_its_keys_from_the_terminal(
+    terminal, cli, scripted, tmp_path
+):
+    trace, typed = tmp_path / "run.jsonl", tmp_path / "seen.csv"
+    cli("generate", "Hi", "-m", scripted(), "-n", "4", "--seed", "1", "--trace", trace).succeeded()
+    line = f"{sys.executable} -m decodecli replay - --pause --format csv <{trace} >{typed}"
+    screen = terminal("-c", line, program=("/bin/sh",))
+    lines = lambda: typed.read_text().count("\n") if typed.exists() else 0  # noqa: E731
+    for count in (2, 3):
+        screen.read(lambda count=count: lines() == count)
+        screen.type(b" ")
+    screen.read(lambda: lines() == 4)
+    screen.type(b"q")
+    assert screen.wait() == 0
+    assert lines() == 4

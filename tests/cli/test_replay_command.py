@@ -138,3 +138,35 @@ def test_a_closed_pipe_ends_it_quietly(shell, recorded):
     _, trace = recorded()
     result = shell(f"decodecli replay {shlex.quote(str(trace))} --quiet --delay 0.01 | head -c 1")
     assert (result.code, result.err) == (0, "")
+
+
+def test_greedy_samples_are_shown_once_and_written_each(cli, scripted, in_order, tmp_path):
+    trace = tmp_path / "run.jsonl"
+    words = (
+        "generate",
+        "Hi",
+        "-m",
+        scripted(),
+        *in_order,
+        "-n",
+        "3",
+        "--seed",
+        "4",
+        "--tables",
+        "line",
+    )
+    samples = ("--num-samples", "3")
+    alone = cli(*words, terminal=True).succeeded().out
+    shown = cli(*words, *samples, terminal=True).succeeded()
+    assert "seeds 4 to 6: the same" in shown.out.replace("\n  ", " ")
+    assert "--seed" not in shown.out
+    assert shown.out.count("least sure") == 1
+    assert lasting(shown.out).count("│ H") == lasting(alone).count("│ H") == 3
+    piped = cli(*words, *samples, "--trace", trace).succeeded()
+    assert piped.out == " Tokyo and the\n" * 3
+    assert piped.err.count("│ H") == 3
+    again = cli("replay", trace, "--tables", "line").succeeded()
+    assert (again.out, again.err) == (piped.out, piped.err)
+    headers = [record["seed"] for record in cli("replay", trace, "--format", "jsonl").records
+               if record["type"] == "run"]  # fmt: skip
+    assert headers == [4, 5, 6]
