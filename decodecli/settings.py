@@ -216,6 +216,14 @@ _INTEGERS: dict[str, tuple[int, str]] = {
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
+def memory_size(size: int) -> str:
+    """Bytes as people read them: `14.96 GiB`, `11.8 MiB`, `3.4 KiB`, `512 B`."""
+    for name, digits in (("GiB", 2), ("MiB", 1), ("KiB", 1)):
+        if abs(size) >= _UNITS[name.upper()]:
+            return f"{size / _UNITS[name.upper()]:.{digits}f} {name}"
+    return f"{size} B"
+
+
 def memory_limits(text: str) -> dict[int | str, int]:
     """Bytes for each device, from `0=10GiB,cpu=30GiB`: GPUs by their number, and `cpu`.
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from decodecli.errors import DecodecliError, UsageError
-from decodecli.settings import LoadParams, SamplingParams, memory_limits
+from decodecli.settings import LoadParams, SamplingParams, memory_limits, memory_size
 
 # What each value may be, by the contract and transformers' own limits.
 RANGES = {
@@ -255,3 +255,12 @@ def test_memory_limits_go_with_devices_that_they_name(device, text):
 def test_threads_are_a_positive_integer(value):
     with pytest.raises(UsageError, match="--threads"):
         LoadParams(threads=value)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(0, "0 B"), (1023, "1023 B"), (3482, "3.4 KiB"), (12_333_488, "11.8 MiB"), (2**30, "1.00 GiB"),
+     (16_063_127_552, "14.96 GiB"), (-(2**20), "-1.0 MiB")],
+)  # fmt: skip
+def test_memory_is_told_in_a_unit_that_suits_it(size, said):
+    assert memory_size(size) == said

@@ -9,14 +9,14 @@ import typer
 from decodecli.cli import options as o
 from decodecli.cli import streams
 from decodecli.cli.usage import Command, Group
+from decodecli.settings import memory_size
 
 if TYPE_CHECKING:
     from decodecli.engine.cache_files import CacheEntry
     from decodecli.engine.fit import Fit, SchemeFit
 
 FORMATS = ("text", "json")
-GIB = 2**30
-_WIDTHS = (9, 10, 9, 9, 10)
+_PARTS = ("weights", "KV cache", "working", "total", "headroom")
 
 Name = Annotated[
     str,
@@ -77,7 +77,7 @@ def models(
         return
     lines = ["builtin", *_facts(facts), f"  {'card':<18}{folder / 'MODEL_CARD.md'}"]
     lines += ["", "in the local hub cache"]
-    lines += [f"  {row['name']:<44} {row['bytes'] / 2**30:6.2f} GiB" for row in cached]
+    lines += [f"  {row['name']:<44} {memory_size(row['bytes']):>10}" for row in cached]
     lines += [] if cached else ["  none; name a hub model with -m owner/name to download it"]
     streams.write_stdout(streams.printable("\n".join(lines)) + "\n")
 
@@ -186,24 +186,21 @@ def _fit_as_dict(found: Fit) -> dict[str, Any]:
 
 def _fit_lines(found: Fit) -> list[str]:
     memory = found.memory
+    free = f"{memory_size(memory.free)} of {memory_size(memory.total)} free"
     longest = f" of {found.longest:,}" if found.longest else ""
     lines = [
         f"{found.name} · {found.parameters:,} parameters · {found.context:,}{longest} positions",
-        f"{memory.device} · {memory.name} · {_gib(memory.free)} of {_gib(memory.total)} GiB free",
+        f"{memory.device} · {memory.name} · {free}",
         "",
-        f"{'GiB':<10}{'weights':>9}{'KV cache':>10}{'working':>9}{'total':>9}{'headroom':>10}",
+        f"{'':<10}" + "".join(f"{name:>12}" for name in _PARTS),
     ]
     return [*lines, *map(_scheme_line, found.schemes), "", "assumed: " + "; ".join(found.assumed)]
 
 
 def _scheme_line(scheme: SchemeFit) -> str:
     sizes = (scheme.weights, scheme.kv_cache, scheme.working, scheme.total, scheme.headroom)
-    columns = "".join(f"{_gib(size):>{width}}" for size, width in zip(sizes, _WIDTHS, strict=True))
+    columns = "".join(f"{memory_size(size):>12}" for size in sizes)
     return f"{scheme.scheme:<10}{columns}  {'fits' if scheme.fits else 'too large'}"
-
-
-def _gib(size: int) -> str:
-    return f"{size / GIB:.2f}"
 
 
 def cache(
@@ -243,9 +240,9 @@ def cache(
     if folder is None:
         lines = ["the cache is turned off by DECODECLI_CACHE"]
     elif clear:
-        lines = [f"{len(found)} removed, {_gib(total)} GiB, from {folder}"]
+        lines = [f"{len(found)} removed, {memory_size(total)}, from {folder}"]
     else:
-        lines = [f"{len(found)} kept, {_gib(total)} GiB, in {folder}", *map(_entry_line, found)]
+        lines = [f"{len(found)} kept, {memory_size(total)}, in {folder}", *map(_entry_line, found)]
     streams.write_stdout(streams.printable("\n".join(lines)) + "\n")
 
 
@@ -263,7 +260,7 @@ def _entry_line(entry: CacheEntry) -> str:
         what += f" · {about.get('device')}"
     else:
         what = f"{entry.path.name} · unfinished or unreadable"
-    return f"  {_gib(entry.bytes):>7} GiB  {made}  {what}"
+    return f"  {memory_size(entry.bytes):>10}  {made}  {what}"
 
 
 app = typer.Typer(cls=Group, rich_markup_mode="rich", invoke_without_command=True)

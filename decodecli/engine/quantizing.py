@@ -16,6 +16,7 @@ from decodecli.engine import quantized_cache
 from decodecli.engine.checkpoint import Checkpoint
 from decodecli.engine.load_errors import out_of_memory
 from decodecli.errors import LoadError
+from decodecli.settings import memory_size
 
 SCHEMES = ("nf4", "fp4", "int8")
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -80,13 +81,9 @@ def keep(network: nn.Module, checkpoint: Checkpoint, scheme: str, dtype: str, de
         why = getattr(error, "strerror", None) or str(error)
         return f"the quantized weights could not be kept for the next start: {why}"
     return (
-        f"the quantized weights are kept for the next start ({_size(path)}); "
+        f"the quantized weights are kept for the next start ({memory_size(path.stat().st_size)}); "
         "decodecli models cache shows and clears them"
     )
-
-
-def _size(path: Path) -> str:
-    return f"{path.stat().st_size / 2**30:.2f} GiB"
 
 
 def _without_weights(checkpoint: Checkpoint, dtype: str) -> Any:

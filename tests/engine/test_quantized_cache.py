@@ -236,7 +236,9 @@ def entry(packable, tmp_path_factory):
     """A file of the cache, and the model without weights that it fills."""
     checkpoint = find_checkpoint(LoadParams(str(packable)))
     path = tmp_path_factory.mktemp("entry") / "entry.safetensors"
-    quantized_cache.store(load(packable).model, path, checkpoint, "nf4", "bfloat16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DECODECLI_CACHE", "off")  # the fixture that sets it is younger than this one
+        quantized_cache.store(load(packable).model, path, checkpoint, "nf4", "bfloat16")
     return path, quantizing._without_weights(checkpoint, "bfloat16")
 
 
