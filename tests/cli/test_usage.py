@@ -9,7 +9,7 @@ import sys
 import pytest
 
 COMMANDS = (
-    *("generate", "inspect-logits", "sweep", "compare", "softmax", "tokenize", "embed"),
+    *("generate", "replay", "inspect-logits", "sweep", "compare", "softmax", "tokenize", "embed"),
     *("presets", "info", "bench", "models", "models fit", "models cache"),
 )
 
@@ -29,7 +29,7 @@ WRONG = [
     ("generate Hi --model", ("--model needs a value", "NAME_OR_PATH")),
     ("generate Hi --greedy=yes", ("--greedy takes no value", "alone")),
     ("generate The capital of Japan is", ("capital of Japan is", "quotes", "'The capital of Ja")),
-    ("inspect-logits Two words", ("decodecli inspect-logits 'Two words'",)),
+    ("tokenize Two words", ("decodecli tokenize 'Two words'",)),
     ("tokenize my text", ("text in quotes: decodecli tokenize 'my text'",)),
     ("generate Hi --temprature 1", ("unknown option: --temprature", "did you mean --temperature?")),
     ("generate Hi --temp 1", ("--temp", "did you mean --temperature?")),
@@ -37,7 +37,7 @@ WRONG = [
     ("generate -5 degrees", ("unknown option: -5", "comes after --")),
     ("generat Hi", ("unknown command: generat", "decodecli generate?")),
     ("models fti x", ("unknown command: fti", "decodecli models fit?")),
-    ("Hello", ("unknown command: Hello", "generate, inspect-logits")),
+    ("Hello", ("unknown command: Hello", "generate, replay, inspect-logits")),
     ("'Once upon a time'", ("decodecli generate 'Once upon a time'",)),
     ("--temperature 1 generate", ("after the command: decodecli generate --temperature",)),
     ("--", ("no command was given", "--help")),
