@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import struct
@@ -195,6 +196,41 @@ def test_a_chat_template_that_loops_for_ever_ends_after_some_seconds(
     assert result.code == 1
     assert "chat template" in result.err
     assert_told(result)
+
+
+class Harmful:
+    """What a pickle may hold: code that runs when it is loaded."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self):
+        return Path.touch, (self.witness,)
+
+
+@pytest.mark.parametrize(
+    "lead",
+    [
+        (
+            "model.safetensors.index.json",
+            ("weight_map",),
+            '{"lm_head.weight": "pytorch_model.bin"}',
+        ),
+        ("config.json", ("transformers_weights",), '"pytorch_model.bin"'),
+        ("adapter_config.json", ("peft_type",), '"LORA"'),
+    ],
+)
+def test_no_file_of_the_folder_leads_to_a_pickle(run, copied, tmp_path, lead):
+    folder = copied()
+    file, keys, text = lead
+    write_value(folder / file, keys, text)
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    for name in ("pytorch_model.bin", "adapter_model.bin"):
+        (folder / name).write_bytes(pickle.dumps(Harmful(tmp_path / "ran")))
+    result = run("generate", folder)
+    assert result.code == 1
+    assert "--allow-pickle" in result.err
+    assert not (tmp_path / "ran").exists()
 
 
 def with_tokenizer(folder: Path, **parts: object) -> Path:
