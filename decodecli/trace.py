@@ -129,9 +129,15 @@ def record_from_dict(found: dict[str, Any]) -> Record:
         SamplingParams(**{name: v for name, v in header.params.items() if name in known})
     except UsageError as error:
         raise ValueError(f"params: {error.message.removeprefix('--')}") from None
-    samples, bos = header.params.get("num_samples", 1), header.params.get("bos")
-    if type(samples) is not int or samples < 1 or bos not in (None, True, False):
-        raise ValueError("params: num_samples or bos is out of range")
+    params = header.params
+    samples = params.get("num_samples", 1)
+    for name, fits in (
+        ("num_samples", type(samples) is int and samples > 0),
+        ("bos", params.get("bos") in (None, True, False)),
+        ("system", isinstance(params.get("system"), str | None)),
+    ):
+        if not fits:
+            raise ValueError(f"params: {name} is out of range")
     return header
 
 

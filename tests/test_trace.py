@@ -112,7 +112,13 @@ def test_numbers_that_are_not_finite_are_refused(bad):
 
 
 def test_parameters_out_of_range_are_refused():
-    for params in ({"temperature": "hot"}, {"stop": 3}, {"num_samples": 0}, {"bos": "yes"}):
+    for params in (
+        {"temperature": "hot"},
+        {"stop": 3},
+        {"num_samples": 0},
+        {"bos": "yes"},
+        {"system": 5},
+    ):
         with pytest.raises(DecodecliError, match="params"):
             read(line_of(replace(HEADER, params=params)))
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import shlex
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import decodecli
+from decodecli.records import to_json_line
 
 RUN = ("generate", "Where?", "-n", "6", "--seed", "5", "--top-p", "0.9", "--num-samples", "2")
 WORDS = (" Tokyo", " and", "=1+1", "\r", ",", "é", " 東京")
@@ -132,6 +138,41 @@ def test_a_damaged_line_ends_it_with_its_number(cli, recorded):
     assert result.code == 1
     assert "line 4" in result.err
     assert result.raw.endswith(b"\n")
+
+
+JSON_VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+JSON_VALUES |= st.sampled_from([[], {}, [[1]], {"a": 1}, 10**400, 1e300, "\x1b[2J", "\ud800"])
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(
+    value=JSON_VALUES,
+    line=st.integers(0, 8),
+    data=st.data(),
+    tables=st.sampled_from(["full", "line"]),
+)
+def test_no_value_in_any_field_ends_in_a_bug(cli, record_lines, value, line, data, tables):
+    records = [json.loads(text) for text in record_lines]
+    records[0]["params"] |= {"chat": True, "system": "x"}
+    at = records[line % len(records)]
+    while True:  # a field, or one inside it
+        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(at[key], dict | list) or not at[key] or data.draw(st.booleans()):
+            break
+        at = at[key]
+    at[key] = value
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    result = cli("replay", "-", "--tables", tables, stdin=text.encode(), terminal=True)
+    assert result.code in (0, 1)
+    assert "unexpected" not in result.err
+    assert "\x1b[2J" not in result.raw.decode() + result.err
+
+
+@pytest.fixture(scope="module")
+def record_lines() -> list[str]:
+    run = decodecli.generate("builtin", "Hi", temperature=0.7, top_p=0.9, seed=1, max_new_tokens=3)
+    return [to_json_line(record) for record in run.as_dicts()]
 
 
 def test_a_closed_pipe_ends_it_quietly(shell, recorded):
