@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from benchmarks.plan import Plan
     from benchmarks.report import Report
-    from decodecli.engine.loading import LanguageModel
+    from decodecli.models.loading import LanguageModel
     from decodecli.settings import SamplingParams
 
 FORMATS = ("text", "json", "markdown")
@@ -182,11 +182,11 @@ def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stre
     from contextlib import redirect_stdout
     from dataclasses import fields
 
-    from decodecli.cli import running
+    from decodecli.cli import run as running
     from decodecli.cli.sinks import Sinks
     from decodecli.config import Effective, OutputParams
-    from decodecli.engine.decode import prefill
-    from decodecli.engine.detokenize import tokenizer_kind
+    from decodecli.decoding.decode import prefill
+    from decodecli.models.detokenize import tokenizer_kind
     from decodecli.settings import LoadParams
 
     values = {field.name: field.default for field in fields(LoadParams)}

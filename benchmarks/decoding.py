@@ -17,11 +17,11 @@ from benchmarks.report import Row, Target, at_least, at_most, compared
 from benchmarks.subjects import FILTERED_WORDS, FILTERS, PLAIN, Subject, traced, untraced
 from decodecli.analysis.speed import transformers_generate
 from decodecli.analysis.timing import Samples, alternate
-from decodecli.noise import library_noise
+from decodecli.library_logging import quiet_libraries
 from decodecli.settings import SamplingParams
 
 if TYPE_CHECKING:
-    from decodecli.engine.loading import LanguageModel
+    from decodecli.models.loading import LanguageModel
 
 GENERATE = "generate, nothing kept"
 SCORES = "generate, scores and logits kept"
@@ -69,8 +69,8 @@ def _against(
     repeat: int,
 ) -> Iterator[Row]:
     ours = traced(subject, params)
-    ours(subject.speed.long)  # not inside `library_noise`: an error of ours is one
-    with library_noise(allowed=False):
+    ours(subject.speed.long)  # not inside `quiet_libraries`: an error of ours is one
+    with quiet_libraries(allowed=False):
         broken = {name: problem for name, peer in peers.items() if (problem := _try(subject, peer))}
         sides: dict[str, Callable[[int], None]] = {OURS: ours}
         sides |= {name: peer for name, peer in peers.items() if name not in broken}

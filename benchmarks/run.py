@@ -39,7 +39,7 @@ class Bench:
 
     def __init__(self, plan: Plan, drawn: Drawn, progress: Progress = lambda _: None) -> None:
         from benchmarks.machine import describe
-        from decodecli.engine.loading import choose_device
+        from decodecli.models.loading import choose_device
 
         self.plan, self.drawn, self.progress = plan, drawn, progress
         self.device = choose_device(plan.device)
@@ -190,7 +190,7 @@ def _whatever_comes(section: str, label: str, rows: Callable[[], Iterator[Row]])
     except DecodecliError as error:
         yield Row(section, label, "this section", skipped=f"it failed: {error.message}")
     except Exception as error:  # a library's own; an interrupt still ends the run
-        from decodecli.engine.model_files import first_line
+        from decodecli.models.model_files import first_line
 
         yield Row(section, label, "this section", skipped=f"it failed: {first_line(error)}")
 

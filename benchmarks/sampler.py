@@ -58,9 +58,9 @@ def ours(rows: Sequence[Tensor], steps: int) -> Callable[[], list[int]]:
     """A run of our decode loop with 10 candidates in which the forward pass costs nothing, so that
     what is left is the stages, the draw and the records; it returns the tokens."""
     from benchmarks.shapes import made_up_tokenizer
-    from decodecli.engine.decode import Decoding, Prefix
-    from decodecli.engine.loading import LanguageModel
-    from decodecli.records import ModelInfo
+    from decodecli.decoding.decode import Decoding, Prefix
+    from decodecli.models.loading import LanguageModel
+    from decodecli.records.run import ModelInfo
 
     vocabulary = rows[0].shape[-1]
     tokenizer = made_up_tokenizer(vocabulary)

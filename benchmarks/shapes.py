@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from decodecli.bytes_in_text import ALPHABET
+from decodecli.byte_level import ALPHABET
 from decodecli.errors import DecodeError, UsageError
 
 BUILTIN = "builtin"

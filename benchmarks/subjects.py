@@ -17,7 +17,7 @@ from decodecli.errors import LoadError
 from decodecli.settings import LoadParams, SamplingParams
 
 if TYPE_CHECKING:
-    from decodecli.engine.loading import LanguageModel
+    from decodecli.models.loading import LanguageModel
 
 PROMPT_TOKENS = 1  # the prompt is no part of any figure, and 4-bit layers are slow at it
 FILTERS = speed.SAMPLING

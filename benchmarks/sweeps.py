@@ -12,7 +12,7 @@ from benchmarks.report import Row, at_least
 from benchmarks.subjects import FILTERED_WORDS, FILTERS, Subject
 from decodecli.analysis.timing import Stopwatch, alternate
 from decodecli.errors import DecodeError
-from decodecli.noise import library_noise
+from decodecli.library_logging import quiet_libraries
 
 CELLS = 16
 _TOKENS = 64
@@ -24,8 +24,8 @@ def cell_rows(subject: Subject, repeat: int, quick: bool) -> Iterator[Row]:
     cell in this process. Both sides count the prompt: ours runs it once."""
     import torch
 
-    from decodecli.engine.batch import Batch, Job
-    from decodecli.engine.decode import prefill
+    from decodecli.decoding.batch import Batch, Job
+    from decodecli.decoding.decode import prefill
 
     lm, tokens = subject.lm, 4 if quick else _TOKENS
     ids = list(range(10, 26))
@@ -59,7 +59,7 @@ def cell_rows(subject: Subject, repeat: int, quick: bool) -> Iterator[Row]:
     def rate(seconds: float) -> float:
         return CELLS * tokens / seconds
 
-    with library_noise(allowed=False):
+    with quiet_libraries(allowed=False):
         found = alternate(
             {
                 "ours": lambda: rate(watch.seconds(ours)),

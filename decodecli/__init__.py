@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from decodecli.api import softmax as softmax
     from decodecli.api import sweep as sweep
     from decodecli.api import tokenize as tokenize
-    from decodecli.engine.loading import LanguageModel as LanguageModel
-    from decodecli.engine.loading import load as load
     from decodecli.errors import DecodecliError as DecodecliError
-    from decodecli.records import Candidate as Candidate
-    from decodecli.records import Run as Run
-    from decodecli.records import RunHeader as RunHeader
-    from decodecli.records import RunSummary as RunSummary
-    from decodecli.records import Step as Step
+    from decodecli.models.loading import LanguageModel as LanguageModel
+    from decodecli.models.loading import load as load
+    from decodecli.records.run import Candidate as Candidate
+    from decodecli.records.run import Run as Run
+    from decodecli.records.run import RunHeader as RunHeader
+    from decodecli.records.run import RunSummary as RunSummary
+    from decodecli.records.run import Step as Step
     from decodecli.settings import LoadParams as LoadParams
     from decodecli.settings import SamplingParams as SamplingParams
 
@@ -41,17 +41,17 @@ __version__ = "0.1.0"
 
 _HOMES = {
     **dict.fromkeys(
-        ("decode", "embed", "generate", "next_token", "softmax", "tokenize"), "decodecli.api"
+        ("decode", "embed", "generate", "next_token", "softmax", "sweep", "tokenize"),
+        "decodecli.api",
     ),
-    "sweep": "decodecli",  # the package of that name, which can be called
-    "LanguageModel": "decodecli.engine.loading",
-    "load": "decodecli.engine.loading",
+    "LanguageModel": "decodecli.models.loading",
+    "load": "decodecli.models.loading",
     "DecodecliError": "decodecli.errors",
-    "Candidate": "decodecli.records",
-    "Run": "decodecli.records",
-    "RunHeader": "decodecli.records",
-    "RunSummary": "decodecli.records",
-    "Step": "decodecli.records",
+    "Candidate": "decodecli.records.run",
+    "Run": "decodecli.records.run",
+    "RunHeader": "decodecli.records.run",
+    "RunSummary": "decodecli.records.run",
+    "Step": "decodecli.records.run",
     "LoadParams": "decodecli.settings",
     "SamplingParams": "decodecli.settings",
 }
@@ -62,10 +62,7 @@ __all__ = ["__version__", *_HOMES]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'decodecli' has no attribute {name!r}")
-    home = _HOMES[name]
-    if home == __name__:
-        return importlib.import_module(f"{home}.{name}")
-    value = getattr(importlib.import_module(home), name)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

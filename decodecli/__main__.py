@@ -10,7 +10,7 @@ def main() -> None:
     # Spinning barriers cost a small model most of its speed beside another busy process; this must
     # be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from decodecli.cli.main import app
+    from decodecli.cli.app import app
 
     app(prog_name="decodecli")
 

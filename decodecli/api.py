@@ -17,12 +17,12 @@ from decodecli.errors import UsageError
 from decodecli.settings import LoadParams, SamplingParams
 
 if TYPE_CHECKING:
-    from decodecli.embed_reports import EmbedReport
-    from decodecli.engine.loading import LanguageModel
-    from decodecli.records import Run, Step
-    from decodecli.reports import DistributionReport
-    from decodecli.sweep_reports import SweepResult
-    from decodecli.token_reports import TokenReport
+    from decodecli.models.loading import LanguageModel
+    from decodecli.records.distribution import DistributionReport
+    from decodecli.records.embedding import EmbedReport
+    from decodecli.records.run import Run, Step
+    from decodecli.records.sweep import SweepResult
+    from decodecli.records.tokens import TokenReport
 
 _SAMPLING = tuple(field.name for field in fields(SamplingParams))
 _LOADING = tuple(field.name for field in fields(LoadParams))
@@ -42,7 +42,7 @@ def decode(
 
     Closing the iterator early frees what it holds.
     """
-    from decodecli.engine import decode as engine
+    from decodecli.decoding import decode as engine
 
     wanted = sampling(params, settings)
     return engine.decode(_loaded(model), prompt, wanted, candidates=candidates, bos=bos)
@@ -74,7 +74,7 @@ def generate(
         UsageError: an unknown keyword (the nearest is named), a value out of range.
         LoadError, PromptError, DecodeError: as `load` and decoding raise them.
     """
-    from decodecli.engine import decode as engine
+    from decodecli.decoding import decode as engine
 
     wanted = sampling(params, settings)
     return engine.generate(_loaded(model), prompt, wanted, candidates=candidates, bos=bos)
@@ -140,7 +140,7 @@ def softmax(
     Raises:
         UsageError: nothing to work on, a number that is none, an unknown keyword.
     """
-    from decodecli.analysis.given import softmax as answer
+    from decodecli.analysis.score_input import softmax as answer
 
     params = sampling(
         None, settings, without=(*_NO_FILTERS, "repetition_penalty", "no_repeat_ngram_size")
@@ -218,11 +218,11 @@ def sweep(
     Raises:
         UsageError, LoadError, PromptError, DecodeError: as `generate`.
     """
-    from decodecli.sweep.grid import plan
-    from decodecli.sweep.prompts import gather_prompts
-    from decodecli.sweep.run import run_cells
-    from decodecli.sweep.summary import summarise
-    from decodecli.sweep_reports import SweepResult
+    from decodecli.records.sweep import SweepResult
+    from decodecli.sweeps.grid import plan
+    from decodecli.sweeps.prompts import gather_prompts
+    from decodecli.sweeps.run import run_cells
+    from decodecli.sweeps.summary import summarise
 
     _check_names(settings, ("seed",), also=("bos",))
     values = {
@@ -291,6 +291,6 @@ def _several(temperature: float | Sequence[float]) -> tuple[float, ...]:
 def _loaded(model: LanguageModel | LoadParams | str | Path) -> LanguageModel:
     if not isinstance(model, str | Path | LoadParams):
         return model
-    from decodecli.engine.loading import load
+    from decodecli.models.loading import load
 
     return load(model)

@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
-from decodecli.engine.threads import usable_cores
+from decodecli.models.threads import usable_cores
 from decodecli.settings import LoadParams
-from decodecli.sweep.cells import Cell, Prompt
-from decodecli.sweep.grid import Grid, plan
-from decodecli.sweep.outcomes import Outcome
-from decodecli.sweep.ray_engine import run_on_ray
-from decodecli.sweep.ray_worker import Model, Options, load_model
+from decodecli.sweeps.cell_result import Outcome
+from decodecli.sweeps.cells import Cell, Prompt
+from decodecli.sweeps.grid import Grid, plan
+from decodecli.sweeps.ray.engine import run_on_ray
+from decodecli.sweeps.ray.worker import Model, Options, load_model
 
 LOAD = LoadParams(device="cpu", dtype="float32", threads=1)
 PROMPTS = ["The capital of Japan is", "Once upon a time,", "Long, long ago,", "One day, a cat"]
@@ -110,14 +110,14 @@ def measure(most: int, repeat: int, tokens: int) -> dict[int, list[float]]:
 
 def draw(rates: dict[int, list[float]], out: Path, tokens: int) -> None:
     """Medians with their range, what one worker times their number would be, and no Ray at all."""
-    from decodecli.views.plot_canvas import INK, QUIET, TARGET, TOKENS, Sheet
+    from decodecli.render.plots.canvas import INK, QUIET, TARGET, TOKENS, FigureLayout
 
     machine = describe()
     packages = {name: version.split("+")[0] for name, version in machine["versions"].items()}
     what = f"{len(grid(tokens))} cells of at most {tokens} tokens of the built-in model"
     where = f"{machine['cpu']}, {machine['cores']} cores, torch {packages.get('torch')}"
     title = "How a sweep's rate grows with Ray workers on one machine"
-    sheet = Sheet((6.4, 3.8), title, f"{what} · {where}")
+    sheet = FigureLayout((6.4, 3.8), title, f"{what} · {where}")
     axes = sheet.figure.add_subplot()
     workers = sorted(number for number in rates if number)
     middle = {number: statistics.median(values) for number, values in rates.items()}

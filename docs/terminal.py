@@ -55,7 +55,7 @@ def printed(words: Sequence[str], folder: Path | None = None) -> str:
         stream = io.TextIOWrapper(out, encoding="utf-8", newline="\n", write_through=True)
         stack.enter_context(redirect_stdout(stream))
         stack.enter_context(redirect_stderr(err))
-        from decodecli.cli.main import app
+        from decodecli.cli.app import app
 
         try:
             app(list(words), prog_name="decodecli")

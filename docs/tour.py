@@ -182,10 +182,10 @@ def _block_pattern(how: str | None, body: str) -> str:
 
 def _draw_readme(sweep: Path, picture: Path) -> None:
     """The README's picture, of the cells in a sweep's folder."""
-    from decodecli.sweep.grid import read_grid
-    from decodecli.sweep.store import read_records
-    from decodecli.sweep.summary import summarise
-    from decodecli.views.sweep_plots import draw_readme
+    from decodecli.render.plots.sweep import draw_readme
+    from decodecli.sweeps.grid import read_grid
+    from decodecli.sweeps.store import read_records
+    from decodecli.sweeps.summary import summarise
 
     grid = read_grid(sweep / "sweep.toml")
     axes = {"temperature": tuple(grid.values["temperature"])}

@@ -90,14 +90,14 @@ def tiny_network(architecture: str):
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)
 def tiny_lm(request):
-    from decodecli.engine.loading import LanguageModel
+    from decodecli.models.loading import LanguageModel
 
     return LanguageModel.wrap(tiny_network(request.param), builtin_tokenizer(), request.param)
 
 
 @pytest.fixture(scope="session")
 def llama_lm():
-    from decodecli.engine.loading import LanguageModel
+    from decodecli.models.loading import LanguageModel
 
     return LanguageModel.wrap(tiny_network("llama"), builtin_tokenizer(), "llama")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import decodecli
+from decodecli.records.sweep import SweepResult
 from decodecli.settings import SamplingParams
-from decodecli.sweep_reports import SweepResult
 
 pytest.importorskip("pandas", reason="pandas is not installed")
 GUIDE = Path(__file__).parents[1] / "docs" / "PYTHON.md"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from decodecli.errors import UsageError
-from decodecli.reports import DistributionReport, Entry, Spread
+from decodecli.records.distribution import DistributionReport, Entry, Spread
 from decodecli.sampling import plain_python
 from decodecli.settings import check_choice
 

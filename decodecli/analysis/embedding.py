@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from decodecli.analysis.words import Item, Vocabulary, items_from
-from decodecli.embed_reports import (
+from decodecli.analysis.word_vectors import Item, Vocabulary, items_from
+from decodecli.errors import LoadError, UsageError
+from decodecli.models.checkpoint import find_checkpoint
+from decodecli.models.embedding_weights import EmbeddingMatrices, StoredMatrix, find_embeddings
+from decodecli.records.embedding import (
     EmbedReport,
     MatrixInfo,
     Neighbour,
@@ -21,9 +24,6 @@ from decodecli.embed_reports import (
     Separation,
     WordVector,
 )
-from decodecli.engine.checkpoint import find_checkpoint
-from decodecli.engine.tensors import EmbeddingMatrices, StoredMatrix, find_embeddings
-from decodecli.errors import LoadError, UsageError
 from decodecli.settings import LoadParams
 
 Floats = NDArray[np.float64]

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from decodecli.analysis.distribution import check_temperatures, describe
-from decodecli.engine.decode import prefill
-from decodecli.engine.detokenize import Detokenizer
-from decodecli.engine.loading import LanguageModel
-from decodecli.engine.time_limit import token_ids
+from decodecli.decoding.decode import prefill
 from decodecli.errors import DecodeError, PromptError, UsageError
-from decodecli.reports import (
+from decodecli.models.detokenize import Detokenizer
+from decodecli.models.loading import LanguageModel
+from decodecli.models.time_limit import token_ids
+from decodecli.records.distribution import (
     ComparisonReport,
     Continuation,
     Difference,
@@ -201,7 +201,7 @@ def all_positions(
         PromptError: the text has no tokens.
         UsageError: a window longer than the context, or a stride longer than the window.
     """
-    from decodecli.engine.decode import encode
+    from decodecli.decoding.decode import encode
 
     ids = encode(lm, text, bos) if isinstance(text, str) else [int(token) for token in text]
     if not ids:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from decodecli.analysis.timing import Samples, Speed, Stopwatch, alternate
-from decodecli.engine.decode import decode, generate
-from decodecli.engine.loading import LanguageModel
+from decodecli.decoding.decode import decode, generate
+from decodecli.models.loading import LanguageModel
 from decodecli.settings import SamplingParams
 
 SAMPLING = SamplingParams(temperature=0.8, top_k=50, top_p=0.9, seed=0)

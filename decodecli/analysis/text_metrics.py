@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decodecli.analysis.intervals import mean
+from decodecli.analysis.confidence_intervals import mean
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -18,10 +18,10 @@ from itertools import accumulate
 from typing import Any
 
 from decodecli.analysis.tokenizer import Tokenizer, find_tokenizer
-from decodecli.bytes_in_text import ALPHABET
-from decodecli.engine.time_limit import tokenized
+from decodecli.byte_level import ALPHABET
 from decodecli.errors import PromptError, UsageError
-from decodecli.token_reports import Difference, TokenReport, TokenRow
+from decodecli.models.time_limit import tokenized
+from decodecli.records.tokens import Difference, TokenReport, TokenRow
 
 Span = tuple[int, int]
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from decodecli.builtin import model_path
-from decodecli.engine.chat import ROLES, ChatTemplate
-from decodecli.engine.checkpoint import Progress, fetch_snapshot, has_tokenizer
-from decodecli.engine.detokenize import piece_of, special_ids, tokenizer_kind
-from decodecli.engine.model_files import blamed_on, check_regular, first_line, read_json
 from decodecli.errors import LoadError, UsageError
-from decodecli.noise import library_noise
+from decodecli.library_logging import quiet_libraries
+from decodecli.models.chat_template import ROLES, ChatTemplate
+from decodecli.models.checkpoint import Progress, fetch_snapshot, has_tokenizer
+from decodecli.models.detokenize import piece_of, special_ids, tokenizer_kind
+from decodecli.models.model_files import blamed_on, check_regular, first_line, read_json
 from decodecli.settings import BUILTIN
 
 # Classes for which transformers reads tokenizer.json as it stands; the others rebuild it.
@@ -155,7 +155,7 @@ def find_tokenizer(
             template = _template(folder, settings)
         if _takes_file(folder, settings):
             return _from_file(name, folder, settings, template)
-        with library_noise(verbose):
+        with quiet_libraries(verbose):
             whole = _from_transformers(name, folder, trust_remote_code)
         return wrap(whole, name, template or getattr(whole, "chat_template", None))
 

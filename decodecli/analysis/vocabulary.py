@@ -11,7 +11,7 @@ from functools import lru_cache
 from decodecli.analysis.tokenization import kind_of, vocabulary_bytes
 from decodecli.analysis.tokenizer import Tokenizer
 from decodecli.errors import UsageError
-from decodecli.token_reports import VocabularyReport, VocabularyRow
+from decodecli.records.tokens import VocabularyReport, VocabularyRow
 
 # The first words of a letter's Unicode name → the script, where it is not simply the first word.
 _SCRIPTS = {

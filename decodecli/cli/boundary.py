@@ -43,7 +43,7 @@ def _make_lenient(stream: Any) -> None:
         return
     import codecs
 
-    from decodecli.views.visible import encodable
+    from decodecli.render.escaping import encodable
 
     def spelt(error: Any) -> tuple[str, int]:
         return encodable(error.object[error.start : error.end], "ascii"), error.end

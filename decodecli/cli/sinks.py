@@ -13,7 +13,7 @@ from decodecli.cli.color import console
 from decodecli.config import OutputParams
 from decodecli.csv_text import csv_text
 from decodecli.errors import DecodecliError
-from decodecli.records import (
+from decodecli.records.run import (
     STEP_COLUMNS,
     RunHeader,
     RunSummary,
@@ -21,12 +21,12 @@ from decodecli.records import (
     step_json_line,
     to_json_line,
 )
-from decodecli.views.jsonl import TraceFile
-from decodecli.views.visible import safe_text
+from decodecli.render.escaping import safe_text
+from decodecli.render.jsonl import TraceFile
 
 if TYPE_CHECKING:
-    from decodecli.views.drawing import Drawing
-    from decodecli.views.terminal import TerminalView
+    from decodecli.render.terminal.background_renderer import BackgroundRenderer
+    from decodecli.render.terminal.view import TerminalView
 
 
 class Sink(Protocol):
@@ -84,8 +84,8 @@ class _Screen:
         *,
         text: bool,
     ) -> None:
-        from decodecli.views.drawing import Drawing
-        from decodecli.views.terminal import TerminalView
+        from decodecli.render.terminal.background_renderer import BackgroundRenderer
+        from decodecli.render.terminal.view import TerminalView
 
         self._tolerant = stream is sys.stderr
         view = TerminalView(
@@ -96,9 +96,9 @@ class _Screen:
             byte_level=byte_level,
             chosen=chosen,
         )
-        self._view: Drawing | TerminalView | None = view
+        self._view: BackgroundRenderer | TerminalView | None = view
         if streams.is_terminal(stream):
-            self._view = Drawing(view)
+            self._view = BackgroundRenderer(view)
 
     def _draw(self, what: str, *args: Any, **kwargs: Any) -> None:
         if self._view is None:
@@ -127,8 +127,8 @@ class _HeaderLine(_Text):
     """What a run was, said on stderr where only the text goes to stdout."""
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
-        from decodecli.cli.reporting import style_of
-        from decodecli.views.summary import header_lines
+        from decodecli.cli.output import style_of
+        from decodecli.render.terminal.summary import header_lines
 
         style = style_of(sys.stderr)
         for line in header_lines(header, style, sample if sample[1] > 1 else None):
@@ -157,7 +157,7 @@ class _TextPicture:
         self._tokens.append((step.text, step.logprob, step.rank))
 
     def finish(self, summary: RunSummary) -> None:
-        from decodecli.views.text_picture import draw_page, run_text_page
+        from decodecli.render.plots.text import draw_page, run_text_page
 
         draw_page(run_text_page(self._header, self._tokens), self._file)
 

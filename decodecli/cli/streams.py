@@ -101,7 +101,7 @@ def _wrapped(text: str, width: int | None) -> str:
 
 def printable(text: str) -> str:
     """No character that could steer the terminal or hide, nothing that the stream cannot encode."""
-    from decodecli.views.visible import spelt_out
+    from decodecli.render.escaping import spelt_out
 
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     return spelt_out(text).encode(encoding, "replace").decode(encoding)

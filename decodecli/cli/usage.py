@@ -150,7 +150,7 @@ def _bad_value(value: str, param: Any, ctx: Any, typed: Sequence[str]) -> UsageE
 
 def _several(param: Any, option: str, values: str) -> str:
     """What to do with several values: many options of decoding are axes of a sweep."""
-    from decodecli.cli.sweep import DECODING
+    from decodecli.cli.commands.sweep import DECODING
 
     if param.name not in DECODING:
         return f"give --{param.name.replace('_', '-')} one value"
@@ -165,7 +165,7 @@ def _nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _short(text: str, width: int = 60) -> str:
-    from decodecli.views.visible import clip, spelt_out
+    from decodecli.render.escaping import clip, spelt_out
 
     return clip(spelt_out(text), width)
 

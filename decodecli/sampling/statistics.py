@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from decodecli.errors import DecodeError
-from decodecli.records import Candidate
+from decodecli.records.run import Candidate
 from decodecli.sampling.chain import Chain, Processed
 from decodecli.sampling.processors import divide_by_temperature
 

@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_samples, silhouette_score
 
 from decodecli.analysis.embedding import cosine, embed, plane, scan, silhouettes
-from decodecli.analysis.words import (
+from decodecli.analysis.word_vectors import (
     Vocabulary,
     items_from,
     join_signs,
@@ -23,9 +23,9 @@ from decodecli.analysis.words import (
     read_groups,
     written_with_spaces,
 )
-from decodecli.engine.checkpoint import Checkpoint, find_checkpoint
-from decodecli.engine.tensors import find_embeddings
 from decodecli.errors import LoadError, UsageError
+from decodecli.models.checkpoint import Checkpoint, find_checkpoint
+from decodecli.models.embedding_weights import find_embeddings
 from decodecli.settings import LoadParams
 
 WORDS = {"animals": ["cat", "dog"], "countries": ["Japan", "France"]}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import builtin_tokenizer, tiny_network
 
-from decodecli.analysis.given import softmax
+from decodecli.analysis.export import save_logits
 from decodecli.analysis.next_token import (
     all_positions,
     check_same_vocabulary,
@@ -20,11 +20,11 @@ from decodecli.analysis.next_token import (
     continuation_ids,
     next_token,
 )
-from decodecli.analysis.saving import save_logits
+from decodecli.analysis.score_input import softmax
 from decodecli.csv_text import without_apostrophe
-from decodecli.engine.decode import generate
-from decodecli.engine.loading import LanguageModel
+from decodecli.decoding.decode import generate
 from decodecli.errors import UsageError
+from decodecli.models.loading import LanguageModel
 from decodecli.sampling import reference as d
 from decodecli.settings import SamplingParams
 

@@ -296,7 +296,7 @@ def test_divergence_and_identity_are_what_comparing_all_pairs_gives(sequences):
 
 def test_the_numbers_need_neither_torch_nor_scipy():
     script = (
-        "import sys, decodecli.analysis.text_metrics, decodecli.sweep.summary;"
+        "import sys, decodecli.analysis.text_metrics, decodecli.sweeps.summary;"
         "print([m for m in ('torch', 'transformers', 'scipy', 'sacrebleu') if m in sys.modules])"
     )
     found = subprocess.run(

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from decodecli.records import Step, exp_or_zero
-from decodecli.views.table import Style, step_table
-from decodecli.views.terminal import TerminalView
-from decodecli.views.theme import Theme
-from decodecli.views.visible import visible
+from decodecli.records.run import Step, exp_or_zero
+from decodecli.render.escaping import visible
+from decodecli.render.terminal.step_table import Style, step_table
+from decodecli.render.terminal.view import TerminalView
+from decodecli.render.theme import Theme
 
 ROUNDS = 300
 

@@ -142,7 +142,7 @@ def cli(monkeypatch, tmp_path):
     stdout, stderr: a `Bytes` that acts up; terminal: whether stdout says it is one.
     app: another Typer program than decodecli.
     """
-    from decodecli.cli import main
+    from decodecli.cli import app as main
 
     class Untyped(io.BytesIO):
         def read(self, *_: Any) -> bytes:

@@ -120,7 +120,7 @@ def _env_can_ignore() -> bool:
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_keeps_a_sweeps_finished_cells(cli, tmp_path, monkeypatch, name, code):
-    from decodecli.sweep import run
+    from decodecli.sweeps import run
 
     real = run.run_cells
 

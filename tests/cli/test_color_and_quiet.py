@@ -14,7 +14,7 @@ def commands() -> dict:
     """Every command by its words, those of `models` too."""
     from typer.main import get_command
 
-    from decodecli.cli.main import app
+    from decodecli.cli.app import app
 
     found = dict(get_command(app).commands)
     for name, command in get_command(app).commands["models"].commands.items():

@@ -25,7 +25,7 @@ def commands() -> dict:
     """Every command by its name."""
     from typer.main import get_command
 
-    from decodecli.cli.main import app
+    from decodecli.cli.app import app
 
     return get_command(app).commands
 
@@ -191,7 +191,7 @@ def imported(*command: str) -> set[str]:
     [
         ("-c", "import decodecli"),
         ("-c", "import decodecli; decodecli.SamplingParams; decodecli.Step"),
-        ("-c", "import decodecli.cli.main"),
+        ("-c", "import decodecli.cli.app"),
         ("-m", "decodecli", "--help"),
         ("-m", "decodecli", "generate", "--help"),
         ("-m", "decodecli", "presets"),

@@ -188,7 +188,7 @@ def test_a_messages_file_nested_deep_is_refused(cli, copied, tmp_path):
 def test_a_chat_template_that_loops_for_ever_ends_after_some_seconds(
     run, copied, template, monkeypatch
 ):
-    monkeypatch.setattr("decodecli.engine.chat._SECONDS", 0.5)
+    monkeypatch.setattr("decodecli.models.chat_template._SECONDS", 0.5)
     folder = copied()
     write_value(folder / "tokenizer_config.json", ("chat_template",), json.dumps(template))
     (folder / "chat_template.jinja").unlink(missing_ok=True)

@@ -66,7 +66,7 @@ def test_a_fit_as_json_adds_up(cli, tiny_folder, strict):
 
 
 def test_what_cannot_fit_is_too_large(cli, tiny_folder, monkeypatch):
-    from decodecli.engine import fit
+    from decodecli.models import memory_estimate as fit
 
     monkeypatch.setattr(fit, "device_memory", lambda device: fit.Memory(device, "small", 10, 10))
     out = cli("models", "fit", tiny_folder, "--device", "cpu").succeeded().out
@@ -76,7 +76,7 @@ def test_what_cannot_fit_is_too_large(cli, tiny_folder, monkeypatch):
 def test_no_scheme_of_bitsandbytes_is_said_to_fit_on_mps(cli, tiny_folder, monkeypatch):
     import torch
 
-    from decodecli.engine import fit
+    from decodecli.models import memory_estimate as fit
 
     memory = fit.Memory("mps", "Metal", 2**40, 2**40)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
@@ -188,7 +188,7 @@ def kept(tiny_folder):
     """The quantized weights of a tiny model in the cache."""
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     import decodecli
-    from decodecli.engine.cache_files import entries
+    from decodecli.models.cache_files import entries
 
     decodecli.load(str(tiny_folder), device="cpu", quantize="nf4")
     (entry,) = entries()
@@ -222,7 +222,7 @@ def test_a_cache_that_is_turned_off_says_so(cli):
 
 
 def test_the_cache_is_listed_without_anything_heavy(shell):
-    script = "import sys; from decodecli.cli.main import app\n"
+    script = "import sys; from decodecli.cli.app import app\n"
     script += "try: app(['models', 'cache'])\nexcept SystemExit: pass\n"
     script += "print(sorted({'torch', 'transformers', 'bitsandbytes'} & set(sys.modules)))"
     assert "[]" in shell(f'"$PYTHON" -c "{script}"').succeeded().out

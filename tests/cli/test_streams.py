@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from decodecli.cli import running, streams
+from decodecli.cli import run as running
+from decodecli.cli import streams
 
 SEEDED = ("--seed", "7", "-n", "6")
 
@@ -355,10 +356,10 @@ def test_the_loading_line_names_the_library_that_comes_first(monkeypatch):
     line = running._LoadingLine("loading ./model", libraries=True)
     bare = running._LoadingLine("loading ./model", libraries=False)
     with monkeypatch.context() as patch:
-        patch.delitem(sys.modules, "decodecli.engine.loading", raising=False)
+        patch.delitem(sys.modules, "decodecli.models.loading", raising=False)
         assert str(line.__rich__()) == "loading PyTorch"
         assert str(bare.__rich__()) == "loading ./model"
-        patch.setitem(sys.modules, "decodecli.engine.loading", SimpleNamespace(load=None))
+        patch.setitem(sys.modules, "decodecli.models.loading", SimpleNamespace(load=None))
         patch.setitem(sys.modules, "transformers.modeling_utils", SimpleNamespace())
         assert str(line.__rich__()) == "loading Transformers"
         line.say("downloading model")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from decodecli.sweep import store as store_module
+from decodecli.sweeps import store as store_module
 
 TINY = ("-n", "4", "--no-plots")
 
@@ -286,7 +286,7 @@ def test_a_finished_sweep_loads_no_model_and_makes_its_summary_again(cli, here, 
     first = cli(*command).succeeded()
     (here / "out" / "summary.md").unlink()
     before = (here / "out" / "runs.jsonl").read_bytes()
-    monkeypatch.setattr("decodecli.cli.sweeping._loaded", None)
+    monkeypatch.setattr("decodecli.cli.commands.sweep_run._loaded", None)
     result = cli(*command).succeeded()
     assert "all 4 cells are done" in result.err
     assert result.out == first.out
@@ -376,7 +376,7 @@ def test_a_folder_of_another_model_is_refused_before_it_is_loaded(
     cli, here, tiny_folder, monkeypatch
 ):
     cli("sweep", "Once", "--seed", 0, *TINY, "--out", "out").succeeded()
-    monkeypatch.setattr("decodecli.cli.sweeping._loaded", None)
+    monkeypatch.setattr("decodecli.cli.commands.sweep_run._loaded", None)
     words = ("sweep", "Once", "--seed", 0, *TINY, "--out", "out", "-m", tiny_folder)
     cli(*words).refused(2, "model builtin")
 
@@ -429,7 +429,7 @@ def test_wrong_usage_starts_nothing_and_makes_no_folder(cli, here, words, said, 
     (here / "bad.jsonl").write_text('{"prompt": "Once"}\n{"promt": "Once"}\n')
     (here / "full").mkdir()
     (here / "full" / "thesis.tex").touch()
-    monkeypatch.setattr("decodecli.cli.sweeping._loaded", None)
+    monkeypatch.setattr("decodecli.cli.commands.sweep_run._loaded", None)
     given = words if "--prompts" in words else ("Once", *words)
     out = () if "--out" in words or "jsonl" in words else ("--out", "new")
     cli("sweep", *given, *out, "--quiet").refused(2, said)
@@ -536,7 +536,7 @@ def test_a_folder_without_permission_is_refused(cli, here):
 
 
 def test_the_first_ctrl_c_keeps_finished_cells_and_says_how_to_go_on(cli, here, monkeypatch):
-    from decodecli.sweep import run
+    from decodecli.sweeps import run
 
     real = run.run_cells
 
@@ -567,7 +567,7 @@ def test_the_first_ctrl_c_keeps_finished_cells_and_says_how_to_go_on(cli, here, 
 
 
 def test_what_a_terminal_shows_of_a_ctrl_c_is_taken_away(monkeypatch):
-    from decodecli.cli.sweeping import _clear_line
+    from decodecli.cli.commands.sweep_run import _clear_line
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -641,7 +641,8 @@ def test_the_ray_engine_is_told_the_same_and_its_cells_are_kept(cli, here, lm, m
     """A cluster is played by the engine of this machine."""
     import importlib.util
 
-    from decodecli.sweep import ray_engine, run
+    from decodecli.sweeps import run
+    from decodecli.sweeps.ray import engine as ray_engine
 
     told = {}
 
@@ -708,7 +709,7 @@ def test_a_dry_run_shows_prompts_and_what_is_the_same_in_all_cells(cli, here):
 
 
 def test_the_estimate_counts_greedy_cells_once_and_takes_the_nearest_rate(cli, here, monkeypatch):
-    from decodecli.sweep import rates
+    from decodecli.sweeps import throughput as rates
 
     monkeypatch.setattr(rates, "cache_folder", lambda: here / "cache" / "quantized")
     words = ("sweep", "Once", "-t", "0,1", "--seeds", "0..99", "-n", "10", "--dry-run")

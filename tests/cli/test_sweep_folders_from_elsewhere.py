@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decodecli.sweep.spelling import spelt
+from decodecli.sweeps.toml import spelt
 
 
 @pytest.fixture

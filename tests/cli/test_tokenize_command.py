@@ -260,7 +260,7 @@ def test_settings_of_files_and_the_environment_count(cli, folder, user_file, str
 def test_it_starts_at_once_and_loads_no_torch(environment):
     """Measured against Python with Typer and Rich, which every command needs, on the same machine."""
     code = (
-        "import sys\nfrom decodecli.cli.main import app\n"
+        "import sys\nfrom decodecli.cli.app import app\n"
         "try:\n    app(['tokenize', 'Hello'])\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'transformers', 'numpy', 'jinja2', 'huggingface_hub'} & set(sys.modules)\n"
         "print(sorted(heavy), file=sys.stderr)"

@@ -29,7 +29,7 @@ def page(tour) -> str:
 def test_every_command_has_options_that_there_are(tour, page):
     from typer.main import get_command
 
-    from decodecli.cli.main import app
+    from decodecli.cli.app import app
 
     commands = get_command(app).commands
     lines = tour.commands(page)

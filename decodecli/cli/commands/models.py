@@ -1,0 +1,271 @@
+"""`decodecli models`: the models at hand; whether one fits here; the cache of quantized weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from decodecli.cli import options as o
+from decodecli.cli import streams
+from decodecli.cli.usage import Command, Group
+from decodecli.settings import memory_size
+
+if TYPE_CHECKING:
+    from decodecli.models.cache_files import CacheEntry
+    from decodecli.models.memory_estimate import Fit, SchemeFit
+
+FORMATS = ("text", "json")
+_PARTS = ("weights", "KV cache", "working", "total", "headroom")
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME_OR_PATH",
+        show_default=False,
+        help="Hub name or local folder of a causal language model, or builtin.",
+    ),
+]
+Context = Annotated[
+    int | None,
+    o.option(
+        "--context",
+        panel=o.MODEL,
+        default="4096, or the model's own where that is less",
+        metavar="N",
+        help="Positions to keep keys and values for.",
+    ),
+]
+Clear = Annotated[
+    bool | None,
+    o.switch("--clear", panel=o.OUTPUT, help="Remove every file of the cache."),
+]
+
+
+def models(
+    context: typer.Context,
+    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
+    color: o.Color = None,
+    debug: o.Debug = None,
+) -> None:
+    """List the built-in model with its card's facts, and the models in the local hub cache.
+
+    [bold]Examples[/bold]
+
+      decodecli models
+
+      decodecli models --format json
+
+      decodecli models fit mistralai/Mistral-7B-v0.1
+
+      decodecli models cache
+    """
+    if context.invoked_subcommand is not None:
+        return
+    import json
+
+    from decodecli.builtin import card, model_path
+    from decodecli.settings import check_choice
+
+    chosen = format or "text"
+    check_choice("format", chosen, FORMATS)
+    facts, folder = card(), model_path()
+    cached = _cached()
+    if chosen == "json":
+        found = {"builtin": {**facts, "folder": str(folder)}, "cached": cached}
+        streams.write_stdout(json.dumps(found, ensure_ascii=False, indent=2) + "\n")
+        return
+    lines = ["builtin", *_facts(facts), f"  {'card':<18}{folder / 'MODEL_CARD.md'}"]
+    lines += ["", "in the local hub cache"]
+    lines += [f"  {row['name']:<44} {memory_size(row['bytes']):>10}" for row in cached]
+    lines += [] if cached else ["  none; name a hub model with -m owner/name to download it"]
+    streams.write_stdout(streams.printable("\n".join(lines)) + "\n")
+
+
+def _facts(facts: dict[str, Any]) -> list[str]:
+    """The card's plain facts, a line each."""
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, str | int | float) and name != "name":
+            shown = f"{value:,}" if isinstance(value, int) else str(value)
+            lines.append(f"  {name.replace('_', ' '):<18}{shown}")
+    return lines
+
+
+def _cached() -> list[dict[str, Any]]:
+    """Model repositories in the hub cache: name and size."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        found = scan_cache_dir().repos
+    except (CacheNotFound, OSError, ValueError):
+        return []
+    rows = [{"name": r.repo_id, "bytes": r.size_on_disk} for r in found if r.repo_type == "model"]
+    return sorted(rows, key=lambda row: str(row["name"]))
+
+
+def fit(
+    name: Name,
+    context: Context = None,
+    revision: o.Revision = None,
+    device: o.Device = None,
+    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
+    color: o.Color = None,
+    debug: o.Debug = None,
+) -> None:
+    """Say whether a model fits this GPU or this machine's memory, before it is downloaded or loaded.
+
+    Told from config.json and the headers of the weight files alone, in each number type and scheme:
+    weights, the cache of keys and values, the work of a step, and what would be left.
+
+    [bold]Examples[/bold]
+
+      decodecli models fit mistralai/Mistral-7B-v0.1
+
+      decodecli models fit ./my-model --context 32768 --device cpu
+
+      decodecli models fit builtin --format json
+    """
+    import json
+
+    from decodecli.config import resolve
+    from decodecli.settings import check_choice, check_positive
+
+    chosen = format or "text"
+    check_choice("format", chosen, FORMATS)
+    if context is not None:
+        check_positive("context", context, "it is how many positions to keep")
+    flags = {"model": name, "revision": revision, "device": device}
+    params = resolve(flags).load()
+    from decodecli.models import (
+        memory_estimate as fitting,
+    )  # now that everything asked for makes sense
+
+    headers = fitting.find_headers(params)
+    found = fitting.estimate(headers, fitting.device_memory(_device(params.device)), context)
+    if chosen == "json":
+        report = json.dumps(_fit_as_dict(found), ensure_ascii=False, indent=2)
+        streams.write_stdout(report + "\n")
+    else:
+        streams.write_stdout(streams.printable("\n".join(_fit_lines(found))) + "\n")
+
+
+def _device(wanted: str) -> str:
+    if wanted == "cpu":  # no need to ask PyTorch, which takes a second to come
+        return wanted
+    from decodecli.models.loading import choose_device
+
+    return choose_device(wanted)
+
+
+def _fit_as_dict(found: Fit) -> dict[str, Any]:
+    memory = found.memory
+    return {
+        "model": found.name,
+        "parameters": found.parameters,
+        "context": found.context,
+        "model_context": found.longest,
+        "device": memory.device,
+        "device_name": memory.name,
+        "free_bytes": memory.free,
+        "total_bytes": memory.total,
+        "schemes": [
+            {
+                "scheme": scheme.scheme,
+                "weights_bytes": scheme.weights,
+                "kv_cache_bytes": scheme.kv_cache,
+                "working_bytes": scheme.working,
+                "total_bytes": scheme.total,
+                "headroom_bytes": scheme.headroom,
+                "fits": scheme.fits,
+            }
+            for scheme in found.schemes
+        ],
+        "assumed": list(found.assumed),
+    }
+
+
+def _fit_lines(found: Fit) -> list[str]:
+    memory = found.memory
+    free = f"{memory_size(memory.free)} of {memory_size(memory.total)} free"
+    longest = f" of {found.longest:,}" if found.longest else ""
+    lines = [
+        f"{found.name} · {found.parameters:,} parameters · {found.context:,}{longest} positions",
+        f"{memory.device} · {memory.name} · {free}",
+        "",
+        f"{'':<10}" + "".join(f"{name:>12}" for name in _PARTS),
+    ]
+    return [*lines, *map(_scheme_line, found.schemes), "", "assumed: " + "; ".join(found.assumed)]
+
+
+def _scheme_line(scheme: SchemeFit) -> str:
+    sizes = (scheme.weights, scheme.kv_cache, scheme.working, scheme.total, scheme.headroom)
+    columns = "".join(f"{memory_size(size):>12}" for size in sizes)
+    return f"{scheme.scheme:<10}{columns}  {'fits' if scheme.fits else 'too large'}"
+
+
+def cache(
+    clear: Clear = None,
+    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
+    color: o.Color = None,
+    debug: o.Debug = None,
+) -> None:
+    """List the quantized weights that are kept for the next start, or remove them.
+
+    DECODECLI_CACHE names another folder for them; DECODECLI_CACHE=off keeps none.
+
+    [bold]Examples[/bold]
+
+      decodecli models cache
+
+      decodecli models cache --clear
+    """
+    import json
+
+    from decodecli.models import cache_files
+    from decodecli.settings import check_choice
+
+    chosen = format or "text"
+    check_choice("format", chosen, FORMATS)
+    folder = cache_files.cache_folder()
+    found = cache_files.clear() if clear else cache_files.entries()
+    total = sum(entry.bytes for entry in found)
+    if chosen == "json":
+        report = {
+            "folder": str(folder) if folder else None,
+            "removed" if clear else "entries": [_entry_as_dict(entry) for entry in found],
+            "bytes": total,
+        }
+        streams.write_stdout(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+        return
+    if folder is None:
+        lines = ["the cache is turned off by DECODECLI_CACHE"]
+    elif clear:
+        lines = [f"{len(found)} removed, {memory_size(total)}, from {folder}"]
+    else:
+        lines = [f"{len(found)} kept, {memory_size(total)}, in {folder}", *map(_entry_line, found)]
+    streams.write_stdout(streams.printable("\n".join(lines)) + "\n")
+
+
+def _entry_as_dict(entry: CacheEntry) -> dict[str, Any]:
+    return {"file": entry.path.name, "bytes": entry.bytes, **entry.about}
+
+
+def _entry_line(entry: CacheEntry) -> str:
+    import datetime
+
+    about = entry.about
+    made = datetime.datetime.fromtimestamp(entry.modified).strftime("%Y-%m-%d %H:%M")
+    if about:
+        what = f"{about.get('name')} · {about.get('scheme')} · {about.get('dtype')}"
+        what += f" · {about.get('device')}"
+    else:
+        what = f"{entry.path.name} · unfinished or unreadable"
+    return f"  {memory_size(entry.bytes):>10}  {made}  {what}"
+
+
+app = typer.Typer(cls=Group, rich_markup_mode="rich", invoke_without_command=True)
+app.callback()(models)
+app.command(cls=Command)(fit)
+app.command(cls=Command)(cache)

@@ -1,0 +1,149 @@
+"""`sweep --dry-run`: what a plan comes to, without running it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.cells import cell_len
+
+from decodecli.cli import streams
+from decodecli.cli.commands.sweep_plan import Plan
+from decodecli.cli.output import style_of, write_lines
+from decodecli.records.run import to_json_line
+from decodecli.render.escaping import clip, one_line
+from decodecli.render.plots.sweep_common import constants, shortened
+from decodecli.render.plots.sweep_data import setting_name, spelt, value_name
+from decodecli.sweeps.cell_lines import read_records
+from decodecli.sweeps.grid import Grid, Size, describe
+
+_SHOWN = 5  # cells at either end of the list
+_PROMPTS = 5  # that are shown with their text
+_TEXT = 56  # cells of a prompt's text
+_VALUES = 12  # of an axis, from which on the middle is left out
+
+
+def show_plan(plan: Plan, rate: float | None, rate_of: str = "") -> None:
+    """The cells and an estimate on standard output; as JSON lines, every cell.
+
+    Args:
+        rate: tokens a second, where one was measured. rate_of: with what, where not with the same.
+    """
+    if plan.output.format == "jsonl":
+        for cell in plan.grid:
+            params = cell.params.as_dict() | {"bos": cell.bos}
+            line = {"type": "planned", "index": cell.index, "prompt_id": cell.prompt.id}
+            line |= {"task": cell.prompt.task, "prompt": cell.prompt.text, "params": params}
+            streams.write_stdout(to_json_line(line) + "\n")
+        return
+    done = 0
+    if plan.folder is not None:
+        done = sum(record.error is None for record in read_records(plan.folder))
+    style = style_of(sys.stdout)
+    lines = spelt(plan_lines(plan, done, rate, rate_of), style)
+    if streams.is_terminal(sys.stdout):
+        lines = [clip(line, style.width) for line in lines]
+    write_lines(lines, style)
+
+
+def plan_lines(found: Plan, done: int, rate: float | None, rate_of: str = "") -> list[str]:
+    """Axes, cells, tokens, and how long that takes.
+
+    Args:
+        done: cells that are finished already. rate, rate_of: as for `show_plan`.
+    """
+    size = describe(found.grid)
+    lines = [f"{found.load.model}: {_times(size)} = {_many(size.cells, 'cell')}", ""]
+    lines += [*_asked_lines(found.grid), "", *_cell_lines(found.grid), ""]
+    lines.append(
+        f"at most {size.tokens:,} tokens, after {size.prefills:,} "
+        f"{'prompt that is' if size.prefills == 1 else 'prompts that are'} read once"
+    )
+    once = 0 if found.how.traces else size.repeated
+    if size.repeated:
+        lines.append(
+            f"{size.repeated:,} cell{' is' if size.repeated == 1 else 's are'} greedy and "
+            f"repeat{'s' if size.repeated == 1 else ''} that of another seed"
+            + (", decoded once" if once else "")
+        )
+    if done:
+        lines.append(f"{done:,} of {size.cells:,} cells are done")
+    if rate:
+        left = size.tokens * max(size.cells - done - once, 0) / size.cells
+        measured = f"as measured {rate_of or 'before'}"
+        lines.append(f"at most {_duration(left / rate)} at {rate:,.0f} tokens/s, {measured}")
+    else:
+        lines.append("how long that takes is not known before a first run with this model")
+    return lines
+
+
+def _times(size: Size) -> str:
+    parts = [(size.prompts, "prompt"), (size.settings, "setting"), (size.seeds, "seed")]
+    return " × ".join(_many(number, name) for number, name in parts)
+
+
+def _many(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
+def _asked_lines(grid: Grid) -> list[str]:
+    """Prompts, axes, and what is the same in all cells."""
+    axes = {**grid.varying, "seed": grid.seeds}
+    rows = [("prompts" if not place else "", text) for place, text in enumerate(_prompts(grid))]
+    rows += [(name, _values(values)) for name, values in axes.items()]
+    rows += [("paired", ", ".join(group)) for group in grid.zipped]
+    same = {name: values[0] for name, values in grid.axes.items() if len(values) == 1}
+    same |= grid.chat.as_dict() if grid.chat else {}
+    rows.append(("constant", " · ".join(constants(same))))
+    width = max(len(name) for name, _ in rows)
+    return [f"  {name:<{width}}  {text}" for name, text in rows]
+
+
+def _prompts(grid: Grid) -> Iterator[str]:
+    """The first prompts, an id and the beginning of a text each."""
+    few = grid.prompts[:_PROMPTS]
+    ids = [clip(one_line(prompt.id), _TEXT // 2) for prompt in few]
+    width = max(map(cell_len, ids))
+    for name, prompt in zip(ids, few, strict=True):
+        text = clip(one_line(prompt.text[: 4 * _TEXT]), _TEXT) or "(empty)"
+        yield f"{name}{' ' * (width - cell_len(name))}  {text}"
+    if len(grid.prompts) > len(few):
+        yield f"… {len(grid.prompts) - len(few):,} more"
+
+
+def _values(values: Sequence[Any]) -> str:
+    many = len(values) > _VALUES
+    few = [*values[: _VALUES - 4], values[-1]] if many else list(values)
+    short = shortened(few)
+    shown = [value_name(_in_few_digits(value, short)) for value in few]
+    if many:
+        shown.insert(-1, "…")
+    return f"{', '.join(shown)}" + (f"  ({len(values):,})" if len(values) > 1 else "")
+
+
+def _in_few_digits(value: Any, short: Mapping[float, float]) -> Any:
+    return short.get(value, value) if isinstance(value, float) else value
+
+
+def _cell_lines(grid: Grid) -> list[str]:
+    """The first and the last cells."""
+    indices = range(len(grid))
+    few = [*indices[:_SHOWN], *indices[max(len(grid) - _SHOWN, _SHOWN) :]]
+    cells = [grid[index] for index in few]
+    names = [*grid.varying, "seed"]
+    short = {name: shortened(cell.value(name) for cell in cells) for name in names}
+    lines = []
+    for cell in cells:
+        if cell.index and cell.index - 1 not in few:
+            lines.append("  …")
+        setting = {name: _in_few_digits(cell.value(name), short[name]) for name in names}
+        number = f"{cell.index:>{len(str(len(grid)))}}"
+        lines.append(f"  {number}  {one_line(cell.prompt.id)} · {setting_name(setting)}")
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 1 else "a second"
+    return f"{seconds / 60:,.0f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"

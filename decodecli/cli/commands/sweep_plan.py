@@ -1,0 +1,235 @@
+"""From the words of a `sweep` command to its grid, checked before anything heavy is imported or made."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import secrets
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from decodecli.cli import streams
+from decodecli.cli.commands.sweep import DECODING, FORMATS
+from decodecli.config import Effective, OutputParams, SweepParams, from_source, resolve
+from decodecli.errors import UsageError
+from decodecli.settings import SEED_LIMIT, LoadParams, check_choice, flag_name
+from decodecli.sweeps.cells import Prompt
+from decodecli.sweeps.grid import Grid, GridFile, plan, read_grid, zip_group
+from decodecli.sweeps.manifest import read_asked, read_found
+from decodecli.sweeps.prompts import gather_prompts, parse_prompts
+
+# Options that sweep.toml keeps of the model; the others are this machine's, or trust in its files.
+_KEPT = ("model", "revision", "device", "dtype", "quantize")
+_NUMBERS = re.compile(r"[-+]?[0-9.][0-9.,:eE+-]*", re.ASCII)
+RUNS_HOME = Path("decodecli-runs")  # what holds the folders of sweeps without --out
+_ONLY_RAY = ("address", "actors")
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What stood on the command line. `flags` are options for `config.resolve`, None where not given."""
+
+    prompts: tuple[str, ...] = ()
+    prompt_file: str | None = None
+    file: str | None = None
+    grid: str | None = None
+    zips: tuple[str, ...] = ()
+    flags: dict[str, Any] = field(default_factory=dict)
+    dry_run: bool = False
+    extend: bool = False
+
+    @property
+    def says_cells(self) -> bool:
+        """Whether anything was typed that says which cells there are."""
+        named = (*self.prompts, self.prompt_file, self.file, self.grid, *self.zips)
+        options = (*DECODING, "seeds", "preset")
+        return any(named) or any(self.flags.get(name) is not None for name in options)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep that may begin.
+
+    folder: of the results, None to keep none. draws: whether plots are made.
+    words: of the command that goes on in the folder.
+    """
+
+    grid: Grid
+    load: LoadParams
+    how: SweepParams
+    output: OutputParams
+    folder: Path | None
+    draws: bool
+    notices: tuple[str, ...]
+    words: tuple[str, ...]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `sweep.toml` says of the model, where it is not the default."""
+        found = {name: getattr(self.load, name) for name in _KEPT}
+        if os.path.isdir(os.path.expanduser(self.load.model)):  # from another folder too
+            found["model"] = os.path.abspath(os.path.expanduser(self.load.model))
+        defaults = {item.name: item.default for item in fields(LoadParams)}
+        return {name: value for name, value in found.items() if value != defaults[name]}
+
+    @property
+    def again(self) -> str:
+        """The command that goes on where this sweep stops."""
+        return shlex.join(self.words)
+
+
+def planned(typed: Typed) -> Plan:
+    """The plan of a command, with every value checked.
+
+    Raises:
+        UsageError: whatever is wrong with it.
+    """
+    out = typed.flags.get("out")
+    going_on = None if typed.says_cells or out is None else _asked_before(out)
+    grid_file = read_grid(typed.grid) if typed.grid else going_on
+    effective = resolve(typed.flags, grid=grid_file.values if grid_file else None, expressions=True)
+    how, output, load = effective.sweep(), effective.output(), effective.load()
+    check_choice("format", output.format, FORMATS)
+    _check_together(how, output, typed)
+    folder = _folder(how, output)
+    notices = list(effective.notices)
+    if folder is not None and effective.sources["out"] not in ("flag", "default"):
+        named = from_source(UsageError(f"results go to {folder}"), "out", effective.sources["out"])
+        notices.append(named.message)
+    prompts = _prompts(typed, grid_file, notices)
+    grid = plan(
+        _seeded(effective, folder, notices),
+        prompts,
+        [zip_group(text) for text in typed.zips] or (grid_file.zip_groups if grid_file else ()),
+        sources=effective.sources,
+        description=grid_file.description if grid_file else "",
+    )
+    words = ("decodecli", "sweep", "--out", str(folder), *_repeated(effective))
+    draws = folder is not None and how.plots and _can_draw(effective, notices)
+    return Plan(grid, load, how, output, folder, draws, tuple(notices), words)
+
+
+def _asked_before(out: str) -> GridFile | None:
+    """What a folder's sweep was asked, where it is one: without any other word, it goes on, as exact as
+    before and keeping traces as before."""
+    folder = Path(os.path.expanduser(out))
+    found = read_found(folder)
+    if found is None:
+        return None
+    asked = read_asked(folder)
+    ways = {name: True for name in ("exact", "traces") if found.about.get(name)}
+    return replace(asked, values={**asked.values, **ways})
+
+
+def _check_together(how: SweepParams, output: OutputParams, typed: Typed) -> None:
+    for name in _ONLY_RAY:
+        if getattr(how, name) is not None and how.engine != "ray":
+            raise UsageError(f"{flag_name(name)} goes with --engine ray", "add it, or leave it out")
+    streams_cells = output.format == "jsonl"
+    if streams_cells and how.show:
+        raise UsageError(
+            "--show and --format jsonl both want standard output",
+            "leave one out, or look later: decodecli compare DIR",
+        )
+    if typed.extend and how.out is None:
+        raise UsageError("--extend needs the folder of a sweep", "add --out DIR")
+    if streams_cells and how.traces and how.out is None:
+        raise UsageError("--traces needs a folder to keep them in", "add --out DIR")
+
+
+def _folder(how: SweepParams, output: OutputParams) -> Path | None:
+    if how.out is not None:
+        if not how.out:
+            raise UsageError("--out is empty", "give a folder that is new or empty")
+        return Path(os.path.expanduser(how.out))
+    if output.format == "jsonl":
+        return None
+    name = time.strftime("sweep-%Y%m%d-%H%M%S")
+    names = (name if not number else f"{name}-{number}" for number in range(1000))
+    return next(RUNS_HOME / free for free in names if not os.path.lexists(RUNS_HOME / free))
+
+
+def _prompts(typed: Typed, grid_file: GridFile | None, notices: list[str]) -> Sequence[Prompt]:
+    """Those typed and named; else those of the grid; else, as `generate`, standard input or ours."""
+    notices += _numbers_as_prompts(typed)
+    for word in typed.prompts:
+        streams.note_file(word, notices.append)
+    tell = notices.append
+    words = [streams.read_prompt("-", None, tell)[0] if w == "-" else w for w in typed.prompts]
+    if typed.file is not None:
+        words.append(streams.read_prompt(None, typed.file, tell)[0])
+    if typed.prompt_file == "-":
+        if words:
+            raise UsageError("prompts and --prompts - were both given", "pipe them all in")
+        return parse_prompts(streams.read_data("-")[0].encode("utf-8"), "standard input")
+    if words or typed.prompt_file is not None:
+        return gather_prompts(words, typed.prompt_file)
+    if grid_file is not None and grid_file.prompts:
+        return grid_file.prompts
+    text, is_default = streams.read_prompt(None, None, tell)
+    if is_default:
+        notices.append(f"no prompt was given; continuing {text!r}")
+    return gather_prompts([text])
+
+
+def _numbers_as_prompts(typed: Typed) -> Iterator[str]:
+    """What to say of prompts that look like values, as of `-t 0.2 0.7`, where 0.7 is a prompt."""
+    numbers = [word for word in typed.prompts if _NUMBERS.fullmatch(word)]
+    if not numbers:
+        return
+    axes = [name for name in DECODING if isinstance(typed.flags.get(name), str)]
+    if not axes and typed.flags.get("seeds"):
+        axes = ["seeds"]
+    axis = axes[0] if len(axes) == 1 else "temperature"
+    values = ",".join([typed.flags.get(axis) or "0.2", *numbers])
+    several = len(numbers) > 1
+    yield (
+        f"{', '.join(numbers[:5])}{', …' if len(numbers) > 5 else ''} "
+        f"{'are prompts' if several else 'is a prompt'} here; values of an option are joined by "
+        f"commas, as in {flag_name(axis)} {values}"
+    )
+
+
+def _can_draw(effective: Effective, notices: list[str]) -> bool:
+    if importlib.util.find_spec("matplotlib") is not None:
+        return True
+    hint = "pip install 'decodecli[plots]'"
+    if effective.sources["plots"] != "default":
+        raise UsageError("the plots need matplotlib, which is not installed", hint)
+    notices.append(f"there will be no plots without matplotlib: {hint}")
+    return False
+
+
+def _seeded(effective: Effective, folder: Path | None, notices: list[str]) -> dict[str, Any]:
+    """The values with a seed: where none was given, that of the folder's sweep, or one that is drawn."""
+    values = dict(effective.values)
+    if values["seed"] is None:
+        before = None if folder is None else read_found(folder)
+        if before is not None and folder is not None:
+            values["seed"] = read_asked(folder).values["seed"]
+        else:
+            values["seed"] = secrets.randbelow(SEED_LIMIT)
+            notices.append(f"no seed was given; every cell draws with {values['seed']}")
+    return values
+
+
+def _repeated(effective: Effective) -> Iterator[str]:
+    """The words for those options that the folder does not remember."""
+    owners = (LoadParams, SweepParams, OutputParams)
+    defaults = {item.name: item.default for owner in owners for item in fields(owner)}
+    for name in (
+        *("max_memory", "threads", "allow_pickle", "trust_remote_code"),
+        *("batch_size", "exact", "engine", "address", "actors", "traces", "candidates", "plots"),
+    ):
+        value = effective.values[name]
+        if value == defaults[name] or effective.sources[name] in ("env", "user"):
+            continue
+        if isinstance(value, bool):
+            yield flag_name(name if value else f"no_{name}")
+        else:
+            yield from (flag_name(name), str(value))

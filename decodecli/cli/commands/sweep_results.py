@@ -1,0 +1,95 @@
+"""What is made of a sweep's finished cells: the table, and the files beside `runs.jsonl`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from decodecli.cli import streams
+from decodecli.cli.commands.compare import MOST_SHOWN
+from decodecli.cli.commands.sweep_plan import Plan
+from decodecli.records.sweep import SweepSummary
+from decodecli.sweeps.cell_lines import read_records
+from decodecli.sweeps.grid import as_asked
+from decodecli.sweeps.manifest import NAME, read_found
+from decodecli.sweeps.store import RUNS, write_whole
+from decodecli.sweeps.summary import summarise
+
+
+def summary_of(plan: Plan, folder: Path) -> SweepSummary:
+    """The numbers of the cells that are in the folder."""
+    found = read_found(folder)
+    name = str(found.model.get("name", plan.load.model)) if found else plan.load.model
+    grid = plan.grid
+    records = as_asked(grid, read_records(folder, grid))
+    return summarise(name, grid.varying, grid.seeds, len(grid.prompts), len(grid), records)
+
+
+def write_numbers(plan: Plan, folder: Path) -> SweepSummary:
+    """`summary.csv` and `summary.md`, of what is there.
+
+    Raises:
+        WriteError: they could not be written.
+    """
+    from decodecli.render.terminal.sweep_table import summary_csv, summary_markdown
+
+    summary = summary_of(plan, folder)
+    write_whole(folder / "summary.csv", summary_csv(summary))
+    write_whole(folder / "summary.md", summary_markdown(summary))
+    return summary
+
+
+def write_results(plan: Plan, folder: Path) -> None:
+    """Everything that is made of the cells, and the table on standard output unless that has lines.
+
+    Raises:
+        WriteError: a file could not be written.
+    """
+    summary = write_numbers(plan, folder)
+    if plan.output.format == "text":
+        _print(plan, folder, summary)
+    made = [RUNS, "summary.csv", "summary.md"]
+    pictures: list[Path] = []
+    if plan.draws:
+        from decodecli.render.plots.sweep import draw_sweep
+
+        pictures = draw_sweep(summary, folder / "plots")
+        made += ["plots/"] if pictures else []
+    made.append(_write_page(plan, folder, summary, pictures))
+    if not plan.output.quiet:
+        place = shlex.quote(str(folder))
+        streams.tell(
+            f"Results in {folder}: {', '.join(made)}",
+            f"all on one page: {folder / 'report.html'}; texts side by side: decodecli compare {place}",
+        )
+
+
+def _write_page(plan: Plan, folder: Path, summary: SweepSummary, pictures: list[Path]) -> str:
+    """`report.html`: the numbers, the pictures, texts, and what was asked."""
+    from decodecli.render.html.sweep_report import report_html
+
+    records = as_asked(plan.grid, read_records(folder, plan.grid))
+    finished = (record for record in records if record.error is None)
+    toml = (folder / NAME).read_text(encoding="utf-8")
+    write_whole(folder / "report.html", report_html(summary, finished, pictures, toml))
+    return "report.html"
+
+
+def _print(plan: Plan, folder: Path, summary: SweepSummary) -> None:
+    from decodecli.cli.output import style_of, write_lines
+    from decodecli.render.terminal.sweep_table import sweep_lines
+
+    style = style_of(sys.stdout)
+    write_lines(sweep_lines(summary, style), style)
+    if plan.how.show:
+        from decodecli.cli.commands.compare import chosen_cells, show_texts
+
+        streams.write_stdout("\n")
+        chosen = chosen_cells(folder, (), {}, MOST_SHOWN)
+        show_texts(chosen, "")
+        if chosen.count > len(chosen.records) and not plan.output.quiet:
+            streams.tell(
+                f"Note: {len(chosen.records):,} of {chosen.count:,} cells are shown; for others, "
+                f"decodecli compare {folder}"
+            )

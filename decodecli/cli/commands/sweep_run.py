@@ -1,0 +1,354 @@
+"""What `sweep` does: the plan, one loaded model, cells as they end, and the results in their places."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+from decodecli.cli import streams
+from decodecli.cli.color import console
+from decodecli.cli.commands.sweep_dry_run import show_plan
+from decodecli.cli.commands.sweep_plan import Plan, Typed, planned
+from decodecli.cli.commands.sweep_results import write_numbers, write_results
+from decodecli.cli.run import loading_line
+from decodecli.errors import DecodecliError, LoadError
+from decodecli.library_logging import quiet_libraries
+from decodecli.records.run import ModelInfo, to_json_line
+from decodecli.records.sweep import CellRecord
+from decodecli.signals import postponed
+from decodecli.sweeps.cell_result import never_succeeds
+from decodecli.sweeps.manifest import Asked, Found, weights_fingerprint
+from decodecli.sweeps.store import Store, check_writable, look_into, open_store
+from decodecli.sweeps.throughput import recall, remember
+
+if TYPE_CHECKING:
+    from decodecli.models.loading import LanguageModel
+    from decodecli.sweeps.run import Outcome
+
+_MODEL_WORDS = 4  # of a rate's key
+_TELLING = 500  # tokens from which on a rate says something
+
+
+def sweep_command(typed: Typed) -> None:
+    """Everything that `sweep` does."""
+    plan = planned(typed)
+    shown = streams.Notices(plan.output.quiet)
+    asked = Asked(plan.grid, plan.options, _facts_before(plan), plan.how.exact, plan.how.traces)
+    found = None if plan.folder is None else look_into(plan.folder, asked, typed.extend)
+    shown.tell_all(plan.notices)
+    if typed.dry_run:
+        show_plan(plan, *_rate(plan, asked, found))
+        return
+    if plan.how.engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise LoadError("--engine ray needs Ray", "pip install 'decodecli[ray]'")
+    with quiet_libraries(plan.output.verbose):
+        if plan.folder is None:
+            _run(plan, _Passing(asked), _loaded(plan, shown), shown)
+        elif found is not None:
+            _go_on(plan, asked, shown, typed.extend)
+        else:
+            _begin(plan, asked, shown)
+
+
+def _begin(plan: Plan, asked: Asked, shown: streams.Notices) -> None:
+    """Load first: a model that cannot be loaded leaves no folder."""
+    assert plan.folder is not None
+    check_writable(plan.folder)
+    if plan.how.out is None:
+        shown.tell(f"results go to {plan.folder}")
+    lm = _loaded(plan, shown)
+    with open_store(plan.folder, asked) as store:
+        shown.tell_all(store.notices)
+        _run(plan, store, lm, shown)
+
+
+def _go_on(plan: Plan, asked: Asked, shown: streams.Notices, extend: bool) -> None:
+    """Look first: where all cells are done no model is needed."""
+    assert plan.folder is not None
+    with open_store(plan.folder, asked, extend) as store:
+        shown.tell_all(store.notices)
+        cells = len(plan.grid)
+        if store.done == cells:
+            shown.tell(f"all {cells:,} cells are done; their results are made again")
+            write_results(plan, store.folder)
+            return
+        if store.done:
+            shown.tell(f"{store.done:,} of {cells:,} cells are done; going on")
+        _run(plan, store, _loaded(plan, shown), shown)
+
+
+def _facts_before(plan: Plan) -> dict[str, Any]:
+    """What can be known of the model without loading it; nothing is downloaded."""
+    from decodecli.models.checkpoint import find_checkpoint
+
+    found: dict[str, Any] = {"name": plan.load.model, "revision": plan.load.revision}
+    with contextlib.suppress(DecodecliError, OSError):
+        checkpoint = find_checkpoint(plan.load, download=False)
+        found |= {"revision": checkpoint.revision, "weights": weights_fingerprint(checkpoint)}
+    return found
+
+
+def _rate(plan: Plan, asked: Asked, found: Found | None) -> tuple[float | None, str]:
+    """Tokens a second of a sweep like this one, and what was different where it was not the same."""
+    same = (found.rate if found else None) or recall(_rate_key(plan, asked))
+    if same is not None:
+        return same, ""
+    return recall(_rate_key(plan, asked), words=_MODEL_WORDS), "with other options"
+
+
+def _rate_key(plan: Plan, asked: Asked) -> str:
+    """What the speed depends on, on this machine: the model in `_MODEL_WORDS` words, then the rest."""
+    load, how = plan.load, plan.how
+    words = [asked.model.get("weights", load.model), load.device, load.dtype, load.quantize]
+    words += [how.batch_size, how.exact, how.traces, how.engine, how.address, how.actors]
+    return " ".join(str(word).replace(" ", "_") for word in words)
+
+
+def _loaded(plan: Plan, shown: streams.Notices) -> LanguageModel | None:
+    """The model; None where a cluster loads it."""
+    if plan.how.engine == "ray":
+        return None
+    with loading_line(plan.load.model, plan.output, libraries=True) as progress:
+        from decodecli.models.loading import load
+
+        lm = load(plan.load, progress=progress, verbose=plan.output.verbose, auto_threads=True)
+    if plan.grid.chat is not None:  # else every cell would fail for want of a template
+        from decodecli.decoding.decode import encode
+
+        encode(lm, "Hello", chat=plan.grid.chat)
+    shown.tell_all(lm.notices)
+    return lm
+
+
+class _Kept(Protocol):
+    """Where finished cells go: a `Store`, or nowhere."""
+
+    @property
+    def asked(self) -> Asked: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def todo(self) -> list[int]: ...
+    def add(self, record: CellRecord, trace: Sequence[str] | None = None) -> None: ...
+    def due(self) -> bool: ...
+    def sync(self) -> list[CellRecord]: ...
+    def check_model(self, facts: dict[str, Any]) -> None: ...
+
+
+class _Passing:
+    """Cells that are shown and not kept."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.todo = list(range(len(asked.grid)))
+        self.done = 0
+        self._waiting: list[CellRecord] = []
+
+    def add(self, record: CellRecord, trace: Sequence[str] | None = None) -> None:
+        self._waiting.append(record)
+
+    def due(self) -> bool:
+        return bool(self._waiting)
+
+    def check_model(self, facts: dict[str, Any]) -> None:
+        pass
+
+    def sync(self) -> list[CellRecord]:
+        found, self._waiting = self._waiting, []
+        self.done += len(found)
+        return found
+
+
+def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: streams.Notices) -> None:
+    """Run the cells that are not done; what ends it early, if anything does, finds every finished cell
+    kept, and says how to go on."""
+    if lm is not None:
+        kept.check_model(_facts(lm))
+    running = _Running(plan, kept, shown)
+    try:
+        running.run(lm)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            _clear_line()
+        if not isinstance(error, BrokenPipeError):
+            _tell_end(plan, kept, len(running.failed), shown)
+        if isinstance(kept, Store) and isinstance(error, KeyboardInterrupt):
+            with contextlib.suppress(DecodecliError, KeyboardInterrupt):
+                write_numbers(plan, kept.folder)
+        raise
+    if not shown.quiet:
+        streams.tell(running.pace)
+    if running.drawn >= _TELLING:
+        remember(_rate_key(plan, kept.asked), running.rate)
+    if isinstance(kept, Store):
+        if running.drawn >= _TELLING or kept.asked.rate is None:
+            kept.note_rate(running.rate)
+        write_results(plan, kept.folder)
+    if running.failed:
+        raise _failure(plan, running.failed, kept=isinstance(kept, Store))
+
+
+def _clear_line() -> None:
+    """Take away the ^C that a terminal shows, and what else stands in that line."""
+    from decodecli.render.terminal.view import can_move_cursor
+
+    if can_move_cursor(console(sys.stderr)):
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write("\r\x1b[J")
+            sys.stderr.flush()
+
+
+def _tell_end(plan: Plan, kept: _Kept, failed: int, shown: streams.Notices) -> None:
+    """What there is of a sweep that ends early, and how to go on."""
+    of = f"{kept.done - failed:,} of {len(plan.grid):,} cells are"
+    if isinstance(kept, Store):
+        shown.tell(f"{of} kept; to go on: {plan.again}")
+    else:
+        shown.tell(f"{of} on standard output and nowhere else; a run with --out DIR can go on")
+
+
+def _failure(plan: Plan, failed: Sequence[CellRecord], kept: bool) -> DecodecliError:
+    """The error for cells that failed: which, and whether trying again can help."""
+    first, count = failed[0], len(failed)
+    if all(never_succeeds(record) for record in failed):
+        hint = "the others are whole; it would fail again: leave that prompt out, or shorten it"
+    else:
+        hint = f"to try again: {plan.again}" if kept else "the others are whole"
+    return DecodecliError(
+        f"{count:,} cell{'' if count == 1 else 's'} failed; cell {first.index}: {first.error}", hint
+    )
+
+
+def _facts(lm: LanguageModel) -> dict[str, Any]:
+    found = asdict(lm.info)
+    if lm.checkpoint is not None:
+        found["weights"] = weights_fingerprint(lm.checkpoint)
+    return found
+
+
+class _Running:
+    """Cells on their way from an engine to the disk, to the screen, and to standard output.
+
+    failed: the cells that ended in an error. drawn: tokens; those of a copied cell are not counted.
+    """
+
+    def __init__(self, plan: Plan, kept: _Kept, shown: streams.Notices) -> None:
+        self._plan, self._kept, self._shown = plan, kept, shown
+        self._lines = plan.output.format == "jsonl"
+        self._over = streams.is_terminal(sys.stdout)  # lines would run into the progress
+        self._progress = _progress(plan, kept.done)
+        self.drawn, self._start = 0, time.monotonic()
+        self.failed: list[CellRecord] = []
+        self.pace, self.rate = "", 0.0
+
+    def run(self, lm: LanguageModel | None) -> None:
+        """Run everything that is not done."""
+        with contextlib.closing(self._progress):
+            outcomes = self._outcomes(lm)
+            try:
+                for outcome in outcomes:
+                    with postponed():
+                        self._kept.add(outcome.record, outcome.trace)
+                    self._settle()
+            finally:
+                self._settle(at_once=True)
+                close = getattr(outcomes, "close", None)  # what it holds, and whom it employs
+                if close is not None:
+                    close()
+            self.rate = self.drawn / max(time.monotonic() - self._start, 1e-9)
+            self.pace = self._progress.pace()
+
+    def _outcomes(self, lm: LanguageModel | None) -> Iterator[Outcome]:
+        plan, todo = self._plan, self._kept.todo
+        if lm is None:
+            from decodecli.sweeps.ray.engine import run_on_ray
+
+            return run_on_ray(
+                plan.load,
+                plan.grid,
+                todo,
+                address=plan.how.address,
+                actors=plan.how.actors,
+                batch_size=plan.how.batch_size,
+                exact=plan.how.exact,
+                traces=plan.how.traces,
+                candidates=plan.output.candidates,
+                on_tokens=self._on_tokens,
+                notice=self._tell,
+                on_model=self._on_model,
+            )
+        from decodecli.sweeps.run import run_cells
+
+        return run_cells(
+            lm,
+            (plan.grid[index] for index in todo),
+            batch_size=plan.how.batch_size,
+            exact=plan.how.exact,
+            traces=plan.how.traces,
+            candidates=plan.output.candidates,
+            on_tokens=self._on_tokens,
+        )
+
+    def _on_model(self, info: ModelInfo) -> None:
+        """A cluster has loaded the model: as on this machine, time is counted from here."""
+        self._kept.check_model(asdict(info))
+        self._start = time.monotonic()
+        self._progress.begin()
+
+    def _tell(self, line: str) -> None:
+        self._progress.close()
+        self._shown.tell(line)
+
+    def _on_tokens(self, more: int) -> None:
+        self.drawn += more
+        self._progress.tokens(more)
+        self._settle()  # between two cells that take long, those that ended are not left waiting
+
+    def _settle(self, at_once: bool = False) -> None:
+        """Sync what is due, and only then say that it is finished."""
+        if not at_once and not self._kept.due():
+            return
+        with postponed():
+            for record in self._kept.sync():
+                if record.error is not None:
+                    self.failed.append(record)
+                self._progress.cell(record)
+                if self._lines:
+                    if self._over:
+                        self._progress.close()
+                    streams.write_stdout(to_json_line(record.as_dict()) + "\n")
+
+
+class _Progress(Protocol):
+    def begin(self) -> None: ...
+    def tokens(self, more: int) -> None: ...
+    def cell(self, record: CellRecord) -> None: ...
+    def pace(self) -> str: ...
+    def close(self) -> None: ...
+
+
+def _progress(plan: Plan, done: int) -> _Progress:
+    from decodecli.render.terminal.sweep_progress import SweepProgress
+
+    stream = _Nowhere() if plan.output.quiet else sys.stderr
+    return SweepProgress(console(stream), len(plan.grid), done)
+
+
+class _Nowhere:
+    """A stream for what nobody wants to see."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return False

@@ -1,0 +1,1 @@
+"""The decode loop, for one run and for many."""

@@ -1,1 +1,0 @@
-"""torch lives here: loading, the chain of stages, the decode loop. Knows no screen."""

@@ -1,0 +1,494 @@
+"""A name or path and `LoadParams` → `LanguageModel`: weights, tokenizer, and what `auto` became."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from decodecli.errors import LoadError, UsageError
+from decodecli.library_logging import quiet_libraries
+from decodecli.models import quantization as quantizing
+from decodecli.models.cache_files import read_ahead
+from decodecli.models.checkpoint import Checkpoint, Progress, find_checkpoint
+from decodecli.models.detokenize import piece_of
+from decodecli.models.load_errors import advice, explained
+from decodecli.models.memory_estimate import Headers, has_bitsandbytes, weight_bytes
+from decodecli.models.model_files import blamed_on, first_line
+from decodecli.models.runner import input_device
+from decodecli.models.threads import choose_threads
+from decodecli.records.run import ModelInfo
+from decodecli.settings import LoadParams, memory_limits
+
+BILLION = 1_000_000_000
+_FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SAMPLING_KEYS = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+)
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model ready to decode.
+
+    model, tokenizer: the transformers objects.
+    info: what was loaded, for the header.
+    context: how many positions the model has, None when it sets no limit.
+    eos_ids, bos_id: the ids that end a text, and the one that begins it.
+    notices: what the user should know about this model.
+    checkpoint: where it was loaded from, None for a model that was wrapped.
+    """
+
+    model: Any
+    tokenizer: Any
+    info: ModelInfo
+    context: int | None
+    eos_ids: frozenset[int]
+    bos_id: int | None
+    load_seconds: float = 0.0
+    notices: tuple[str, ...] = ()
+    checkpoint: Checkpoint | None = None
+
+    def __repr__(self) -> str:
+        info = self.info
+        held = f"{info.dtype}, {info.device}" + (
+            f", {info.quantize}" if info.quantize != "none" else ""
+        )
+        return f"LanguageModel({info.name!r}, {info.parameters:,} parameters, {held})"
+
+    @classmethod
+    def wrap(cls, model: Any, tokenizer: Any, name: str = "model") -> LanguageModel:
+        """A transformers model and tokenizer that are loaded already.
+
+        >>> lm = LanguageModel.wrap(model, tokenizer)
+        """
+        info = ModelInfo(
+            name=name,
+            revision=None,
+            parameters=model.num_parameters(),
+            vocab_size=_vocab_size(model),
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=str(input_device(model)),
+            quantize="none",
+        )
+        return cls(
+            model=model.eval(),
+            tokenizer=tokenizer,
+            info=info,
+            context=_context_length(model.config),
+            eos_ids=_eos_ids(model, tokenizer),
+            bos_id=tokenizer.bos_token_id,
+            notices=_generation_notices(model, name),
+        )
+
+    def what_fits(self) -> str:
+        """A line of advice for when memory has run out while decoding."""
+        held = self.info.dtype if self.info.quantize == "none" else self.info.quantize
+        if self.checkpoint is None:
+            return "try a shorter prompt, or a smaller model"
+        return advice(self.checkpoint, self.info.device, held, "try a shorter prompt; ")
+
+    def piece(self, token_id: int) -> str:
+        """The vocabulary's piece, exactly; `<id N>` for ids that the tokenizer does not know."""
+        return piece_of(self.tokenizer, token_id) or f"<id {token_id}>"
+
+
+def load(
+    model: str | Path | LoadParams = "builtin",
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str = "auto",
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    max_memory: str | None = None,
+    threads: int | None = None,
+    progress: Progress = lambda _: None,
+    verbose: bool = False,
+    auto_threads: bool = False,
+) -> LanguageModel:
+    """Load any causal language model of transformers by hub name or local folder.
+
+    Args:
+        model: "builtin", a folder, a hub name, or a `LoadParams` that says everything.
+        max_memory: what each device may hold, as "0=10GiB,cpu=30GiB"; the rest goes to disk.
+        threads: how many threads PyTorch works with on a CPU, in the whole process.
+        progress: called with a few words as loading goes on.
+        verbose: let third-party logging through.
+        auto_threads: choose the number of threads by the model's size where none is given; the
+            command line does, a program's own setting is left alone.
+
+    Raises:
+        LoadError: the model is missing, unreadable or of a kind that cannot be used.
+        UsageError: a value is out of range, or asks for what this machine does not have.
+    """
+    params = (
+        model
+        if isinstance(model, LoadParams)
+        else LoadParams(
+            str(model),
+            revision,
+            str(device),
+            dtype,
+            quantize,
+            allow_pickle,
+            trust_remote_code,
+            max_memory,
+            threads,
+        )
+    )
+    return _load(params, progress, verbose, auto_threads)
+
+
+def _load(
+    params: LoadParams, progress: Progress, verbose: bool, auto_threads: bool
+) -> LanguageModel:
+    """As `load`, of settings that are known."""
+    start = time.perf_counter()
+    place = choose_device(params.device)
+    checkpoint = find_checkpoint(params, progress)
+    quantization = choose_quantize(params.quantize, place, checkpoint)
+    number = choose_dtype(params.dtype, quantization, checkpoint)
+    _check_limits(params)
+    if place == "cpu" and (auto_threads or params.threads):
+        count = choose_threads(checkpoint.parameters, params.threads)
+        if count is not None:
+            torch.set_num_threads(count)
+    progress(f"loading {params.model}")
+    kept = quantizing.kept_file(checkpoint, quantization, number, place)
+    read_ahead([kept] if kept else sorted(checkpoint.folder.glob("*.safetensors")))
+    held = number if quantization == "none" else quantization
+    with _quiet(verbose), explained(checkpoint, place, held):
+        network, told = _load_model(params, checkpoint, place, number, quantization)
+        tokenizer = _load_tokenizer(params, checkpoint)
+        built = LanguageModel.wrap(network, tokenizer, params.model)
+    info = replace(
+        built.info,
+        revision=checkpoint.revision,
+        dtype=number,
+        device=_spelt_device(network, place),
+        quantize=quantization if getattr(network, "is_quantized", False) else "none",
+    )
+    return replace(
+        built,
+        info=info,
+        load_seconds=time.perf_counter() - start,
+        notices=(*built.notices, *told),
+        checkpoint=checkpoint,
+    )
+
+
+def choose_device(wanted: str) -> str:
+    """What `--device` becomes on this machine: cuda:N, mps or cpu.
+
+    Raises:
+        UsageError: the device asked for is not there.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return "cuda:0"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    if wanted.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UsageError(
+                f"--device {wanted}: PyTorch sees no CUDA device here",
+                "use --device cpu, or install a PyTorch build with CUDA",
+            )
+        index = int(wanted.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            raise UsageError(
+                f"--device {wanted}: there are {torch.cuda.device_count()} CUDA devices here",
+                "they count from cuda:0",
+            )
+        return f"cuda:{index}"
+    if wanted == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: there is no Metal device here", "use --device cpu")
+    return wanted
+
+
+def choose_quantize(wanted: str, device: str, checkpoint: Checkpoint) -> str:
+    """What `--quantize` becomes: a scheme of ours, `none`, or the scheme the checkpoint is in.
+
+    Raises:
+        LoadError: the scheme cannot work with this checkpoint or on this device.
+    """
+    own = checkpoint.config.get("quantization_config")
+    if own:
+        method = str(own.get("quant_method", "quantized")) if isinstance(own, dict) else "quantized"
+        if wanted not in ("auto", "none"):
+            raise LoadError(
+                f"--quantize {wanted}: {checkpoint.name} is already quantized ({method})",
+                "leave --quantize out",
+            )
+        return method
+    if wanted == "auto":
+        large = checkpoint.parameters >= BILLION
+        return "nf4" if large and device.startswith("cuda") and has_bitsandbytes() else "none"
+    if wanted != "none":
+        if device == "mps":
+            raise LoadError(
+                f"--quantize {wanted} does not work on mps", "use --quantize none or --device cpu"
+            )
+        if not has_bitsandbytes():
+            raise LoadError(
+                f"--quantize {wanted} needs the package bitsandbytes, which is not installed",
+                "pip install bitsandbytes, or use --quantize none",
+            )
+    return wanted
+
+
+def choose_dtype(wanted: str, quantize: str, checkpoint: Checkpoint) -> str:
+    """What `--dtype` becomes: float32 for models below 1 B parameters, else as stored; with 4- and
+    8-bit weights the type of computation, bfloat16."""
+    if wanted != "auto":
+        return wanted
+    if quantize in ("nf4", "fp4", "int8"):
+        return "bfloat16"
+    stored = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")
+    if not stored and isinstance(checkpoint.config.get("text_config"), dict):
+        text = checkpoint.config["text_config"]
+        stored = text.get("dtype") or text.get("torch_dtype")
+    if checkpoint.parameters < BILLION and quantize == "none":
+        return "float32"
+    return stored if isinstance(stored, str) and stored in _FLOATS else "float32"
+
+
+def _check_limits(params: LoadParams) -> None:
+    """Refuse a limit for a GPU that is not there."""
+    if params.max_memory is None:
+        return
+    for device in memory_limits(params.max_memory):
+        if isinstance(device, int) and device >= torch.cuda.device_count():
+            raise UsageError(
+                f"--max-memory {params.max_memory}: there is no CUDA device {device} here",
+                f"there are {torch.cuda.device_count()}; limit cpu, or leave it out",
+            )
+
+
+def _load_model(
+    params: LoadParams, checkpoint: Checkpoint, device: str, dtype: str, quantize: str
+) -> tuple[Any, tuple[str, ...]]:
+    """The model in evaluation mode, and what is to be told about how it was loaded."""
+    _check_architecture(checkpoint, params)
+    ours = quantize in quantizing.SCHEMES
+    device_map = _device_map(params, checkpoint, device, dtype, quantize)
+    whole = device_map is None or isinstance(device_map, dict)
+    if ours and whole:
+        network = quantizing.from_cache(checkpoint, quantize, dtype, device)
+        if network is not None:
+            return network, ()
+    network = _from_pretrained(params, checkpoint, dtype, quantize, device_map)
+    if ours:
+        quantizing.check_quantized(network, checkpoint, quantize, device)
+        if whole:
+            told = quantizing.keep(network, checkpoint, quantize, dtype, device)
+            return network, (told,) if told else ()
+    elif quantize != "none":
+        if "bitsandbytes" in sys.modules:
+            quantizing.prepare_layers(network, device)
+        if not getattr(network, "is_quantized", False):
+            return network, (
+                f"transformers holds the {quantize} weights of {checkpoint.name} as {dtype} here",
+            )
+    return network, ()
+
+
+def _from_pretrained(
+    params: LoadParams, checkpoint: Checkpoint, dtype: str, quantize: str, device_map: Any
+) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    arguments: dict[str, Any] = {
+        "dtype": _FLOATS[dtype],
+        "local_files_only": True,
+        "use_safetensors": None if params.allow_pickle else True,
+        "trust_remote_code": params.trust_remote_code,
+        "return_dict": True,  # whatever config.json says
+    }
+    if quantize in quantizing.SCHEMES:
+        arguments["quantization_config"] = quantizing.scheme_settings(quantize, dtype)
+    if device_map is not None:
+        arguments["device_map"] = device_map
+    if params.max_memory is not None:
+        arguments["max_memory"] = memory_limits(params.max_memory)
+    network, report = AutoModelForCausalLM.from_pretrained(
+        checkpoint.folder, output_loading_info=True, **arguments
+    )
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers would fill them with random numbers
+        raise LoadError(
+            f"{checkpoint.name} lacks {len(missing)} of its weights ({missing[0]}, …)",
+            "is the download complete, and does config.json belong to it?",
+        )
+    return network.eval()
+
+
+def _device_map(
+    params: LoadParams, checkpoint: Checkpoint, device: str, dtype: str, quantize: str
+) -> Any:
+    """One device, or accelerate's plan over all of them when the weights do not fit on one; None for
+    a plain model on the CPU."""
+    if params.max_memory is not None:
+        return "auto"
+    if params.device == "auto" and device.startswith("cuda"):
+        ours = quantize in quantizing.SCHEMES
+        needed = checkpoint.parameters * _FLOATS[dtype].itemsize
+        if ours:  # they must lie whole on GPUs
+            needed = weight_bytes(Headers.of(checkpoint), quantize, device)
+        free, _ = torch.cuda.mem_get_info(device)
+        if needed * 1.1 > free and (torch.cuda.device_count() > 1 or not ours):
+            return "auto"
+    if device == "cpu" and quantize not in quantizing.SCHEMES:
+        return None
+    return {"": device}
+
+
+def _check_architecture(checkpoint: Checkpoint, params: LoadParams) -> None:
+    """Refuse what is not a decoder with a language-model head, before reading any weights."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if params.trust_remote_code and checkpoint.config.get("auto_map"):
+        return
+    kind = str(checkpoint.config.get("model_type"))
+    try:
+        config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+    except Exception as error:  # each library has its own for a configuration it cannot take
+        import transformers
+
+        if checkpoint.config.get("auto_map"):
+            raise LoadError(
+                f"{checkpoint.name} brings its own code",
+                "add --trust-remote-code if you trust its source",
+            ) from error
+        if kind not in transformers.CONFIG_MAPPING:
+            raise LoadError(
+                f"{checkpoint.name} is of architecture {kind!r}, "
+                f"which transformers {transformers.__version__} does not know",
+                "a newer transformers may know it: pip install -U transformers",
+            ) from error
+        raise LoadError(
+            f"config.json of {checkpoint.name} cannot be used: {first_line(error)}",
+            "copy the original model's config.json into the folder",
+        ) from error
+    if getattr(config, "is_encoder_decoder", False):
+        raise LoadError(
+            f"{checkpoint.name} is an encoder-decoder model ({kind})",
+            "decodecli runs decoder-only (causal) models",
+        )
+    causal = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    named = list(map(str, config.architectures or []))
+    wrong = named and not causal.intersection(named)
+    if wrong or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise LoadError(
+            f"{checkpoint.name} is no causal language model ({', '.join(named) or kind})",
+            "give a decoder-only model, one whose class ends in ForCausalLM",
+        )
+
+
+def _load_tokenizer(params: LoadParams, checkpoint: Checkpoint) -> Any:
+    from transformers import AutoTokenizer
+
+    with blamed_on(f"the tokenizer of {checkpoint.name}"):
+        try:
+            return AutoTokenizer.from_pretrained(
+                checkpoint.folder,
+                local_files_only=True,
+                trust_remote_code=params.trust_remote_code,
+                clean_up_tokenization_spaces=False,
+            )
+        except ImportError as error:
+            raise LoadError(
+                f"the tokenizer of {checkpoint.name} needs a package that is not installed: "
+                + first_line(error),
+                "pip install sentencepiece protobuf",
+            ) from error
+
+
+@contextlib.contextmanager
+def _quiet(verbose: bool) -> Iterator[None]:
+    """Keep third-party logging, progress bars and prints off both streams."""
+    if verbose:
+        yield
+        return
+    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+    from transformers.utils import logging as noise
+
+    level, bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
+    noise.set_verbosity_error()
+    noise.disable_progress_bar()
+    try:
+        with (
+            quiet_libraries(allowed=False),
+            contextlib.redirect_stderr(io.StringIO()),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            yield
+    finally:
+        noise.set_verbosity(level)
+        if bars:
+            noise.enable_progress_bar()
+
+
+def _vocab_size(model: Any) -> int:
+    head = model.get_output_embeddings()
+    features = getattr(head, "out_features", None)
+    return int(features or model.config.get_text_config().vocab_size)
+
+
+def _context_length(config: Any) -> int | None:
+    text = config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx"):
+        value = getattr(text, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The ids that end a text: the model's own, else its configuration's, else the tokenizer's."""
+    settings = getattr(model, "generation_config", None)
+    for owner in (settings, model.config.get_text_config(), tokenizer):
+        value = getattr(owner, "eos_token_id", None)
+        if value is not None:
+            return frozenset(value if isinstance(value, list | tuple) else [value])
+    return frozenset()
+
+
+def _generation_notices(model: Any, name: str) -> tuple[str, ...]:
+    """Sampling values that the model suggests and that are not applied."""
+    settings = getattr(model, "generation_config", None)
+    if settings is None:
+        return ()
+    suggested = settings.to_diff_dict()
+    found = {key: suggested[key] for key in _SAMPLING_KEYS if suggested.get(key) is not None}
+    if not found:
+        return ()
+    values = ", ".join(f"{key}={value}" for key, value in found.items())
+    flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in found.items())
+    return (f"{name} suggests {values} for sampling; not applied (use {flags})",)
+
+
+def _spelt_device(model: Any, device: str) -> str:
+    devices = getattr(model, "hf_device_map", None)
+    if devices and (len(set(devices.values())) > 1 or "disk" in devices.values()):
+        names = [f"cuda:{d}" if isinstance(d, int) else str(d) for d in devices.values()]
+        return "+".join(sorted(set(names)))
+    return device

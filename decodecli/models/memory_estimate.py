@@ -1,0 +1,431 @@
+"""Does a model fit? Told from config.json and the headers of its weight files, before it is loaded.
+
+Weights are counted tensor by tensor, as transformers and bitsandbytes hold them: embeddings, the
+output head, routers and the experts of a mixture stay in the type of computation, every other linear
+layer is quantized. The cache of keys and values is counted layer by layer, with grouped heads, and with
+sliding windows where transformers keeps it. What PyTorch itself and the work of a step take is an
+allowance, not a count.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+from decodecli.errors import LoadError, UsageError
+from decodecli.models import embedding_weights as names
+from decodecli.models.checkpoint import (
+    Checkpoint,
+    Progress,
+    fetch_headers,
+    find_checkpoint,
+    is_hub_name,
+)
+from decodecli.models.model_files import blamed_on, first_line, safetensors_header, weight_files
+from decodecli.settings import BUILTIN, LoadParams
+
+SCHEMES = ("float32", "bfloat16", "int8", "nf4")
+USUAL_CONTEXT = 4096
+GIB = 2**30
+WRITTEN_OUT = ("llama", "mistral", "qwen2", "qwen3", "gpt2")  # as in `engine.supported`
+PYTORCH = GIB // 2  # bytes: the libraries and a CUDA context
+_GROUP = Path("/sys/fs/cgroup")
+_GROUPS = (  # of version 2 and of version 1: the limit, what is used, the cached files among it
+    ("memory.max", "memory.current", ("inactive_file", "active_file")),
+    (
+        "memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
+)  # fmt: skip
+_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_BLOCK, _OUTER_BLOCK = 64, 256  # weights to a scale, scales to a scale of theirs
+_TABLES = 16 * 4 + 256 * 4 + 4  # bytes a layer: both code tables and the offset
+_STORED = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "I16": 2}
+_POSITIONS = ("wpe.weight", "embed_positions.weight", "position_embeddings.weight")
+_BUFFERS = re.compile(r"(inv_freq|masked_bias|\.attn\.bias|attention\.bias)$")
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What a checkpoint's headers say.
+
+    tensors: name → its dtype as safetensors spells it, and its shape.
+    """
+
+    name: str
+    config: dict[str, Any]
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Headers:
+        """The headers of a local checkpoint.
+
+        Raises:
+            LoadError: there are no safetensors files, or one is cut short.
+        """
+        found: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for file in weight_files(checkpoint.folder):
+            for name, tensor in safetensors_header(file).items():
+                found[name] = (str(tensor["dtype"]), tuple(tensor["shape"]))
+        return cls(checkpoint.name, checkpoint.config, found)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A device and its memory in bytes."""
+
+    device: str
+    name: str
+    free: int
+    total: int
+
+
+@dataclass(frozen=True)
+class SchemeFit:
+    """What one scheme needs, in bytes; `headroom` is what would be left, negative if it is too much."""
+
+    scheme: str
+    weights: int
+    kv_cache: int
+    working: int
+    headroom: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv_cache + self.working
+
+    @property
+    def fits(self) -> bool:
+        return self.headroom >= 0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The answer for every scheme. context: positions asked for; longest: those that the model has."""
+
+    name: str
+    parameters: int
+    context: int
+    longest: int | None
+    memory: Memory
+    schemes: tuple[SchemeFit, ...]
+    assumed: tuple[str, ...]
+
+
+def find_headers(params: LoadParams, progress: Progress = lambda _: None) -> Headers:
+    """The headers of a model by name: from its folder or the local cache, else asked of the hub.
+
+    Raises:
+        LoadError: there is no such model, or the hub cannot be asked.
+    """
+    try:
+        return Headers.of(find_checkpoint(params, progress, download=False))
+    except LoadError:
+        local = params.model == BUILTIN or os.path.exists(os.path.expanduser(params.model))
+        if local or not is_hub_name(params.model):
+            raise
+    config, found = fetch_headers(params, progress)
+    return Headers(params.model, config, found)
+
+
+def estimate(headers: Headers, memory: Memory, context: int | None = None) -> Fit:
+    """What a model needs in each scheme at a context of so many positions, of one sequence; without
+    the schemes of bitsandbytes where that does not work.
+
+    Args:
+        context: None for 4096, or the model's own where that is less.
+
+    Raises:
+        UsageError: the model has fewer positions.
+        LoadError: its configuration cannot be understood.
+    """
+    with blamed_on(f"config.json of {headers.name}"):
+        return _estimate(headers, memory, context)
+
+
+def _estimate(headers: Headers, memory: Memory, context: int | None) -> Fit:
+    config = _text_config(headers)
+    longest = _longest(config)
+    if context is not None and longest is not None and context > longest:
+        raise UsageError(
+            f"--context {context}: {headers.name} has {longest} positions", "choose fewer"
+        )
+    positions = context or min(USUAL_CONTEXT, longest or USUAL_CONTEXT)
+    weights = _Weights(headers)
+    own = headers.config.get("quantization_config")
+    schemes = []
+    stored = (str(own.get("quant_method", "as stored")),) if isinstance(own, dict) else None
+    left_out = "" if stored else why_not_quantized(memory.device)
+    ours = tuple(scheme for scheme in SCHEMES if scheme in _SIZES or not left_out)
+    for scheme in stored or ours:
+        held = weights.stored() if own else weights.bytes(scheme, packs(memory.device))
+        size = _SIZES.get(scheme, 2)
+        cache = kv_cache_bytes(config, positions, size)
+        working = PYTORCH + _step_bytes(config, weights, positions, size)
+        left = memory.free - held - cache - working
+        schemes.append(SchemeFit(scheme, held, cache, working, left))
+    return Fit(
+        headers.name, weights.parameters, positions, longest, memory, tuple(schemes),
+        (*weights.assumed, *_cache_assumptions(config), *([left_out] if left_out else [])),
+    )  # fmt: skip
+
+
+def why_not_quantized(device: str) -> str:
+    """Why a model cannot be quantized on this device, or ""."""
+    if device == "mps":
+        return "no int8 and nf4: bitsandbytes does not work on mps"
+    return "" if has_bitsandbytes() else "no int8 and nf4: bitsandbytes is not installed"
+
+
+def has_bitsandbytes() -> bool:
+    """Whether bitsandbytes is installed; it is not imported."""
+    return importlib.util.find_spec("bitsandbytes") is not None
+
+
+def packs(device: str) -> bool:
+    """Whether bitsandbytes repacks 4-bit weights on this device: it does for CPUs with AVX512-BF16, and
+    keeps a bfloat16 scale a block there instead of the doubly quantized one."""
+    if device != "cpu":
+        return False
+    try:
+        return " avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+class _Weights:
+    """A checkpoint's tensors as a loaded model holds them."""
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers
+        says = names.setting(headers.config, "tie_word_embeddings")
+        shapes = {
+            name: shape for name, (_, shape) in headers.tensors.items() if not _BUFFERS.search(name)
+        }
+        heads = {name for name in shapes if _ends(name, names.OUTPUT)}
+        inputs = {name for name in shapes if _ends(name, names.INPUT)}
+        if says is True and inputs:  # one matrix for both, though the file may have it twice
+            shapes = {name: shape for name, shape in shapes.items() if name not in heads}
+        self.shapes = shapes
+        self.parameters = sum(prod(shape) for shape in shapes.values())
+        self.experts = {name for name in shapes if ".experts." in name}
+        routers = {name for name in shapes if name.endswith(".gate.weight") and self.experts}
+        kept = heads | inputs | self.experts | routers
+        self.linear = {
+            name: shape
+            for name, shape in shapes.items()
+            if len(shape) == 2
+            and name.endswith(".weight")
+            and name not in kept
+            and not _ends(name, _POSITIONS)
+        }
+        self.assumed = (
+            ("the experts of a mixture stay in the type of computation",) if self.experts else ()
+        )
+
+    def stored(self) -> int:
+        """As the files have it: for checkpoints that are quantized already."""
+        return sum(
+            prod(shape) * _STORED.get(dtype, 1) for dtype, shape in self.headers.tensors.values()
+        )
+
+    def bytes(self, scheme: str, packed: bool) -> int:
+        """In one of `SCHEMES`."""
+        if scheme in _SIZES:
+            return self.parameters * _SIZES[scheme]
+        rest = sum(prod(shape) for name, shape in self.shapes.items() if name not in self.linear)
+        transposed = self.headers.config.get("model_type") in ("gpt2", "openai-gpt")
+        layers = 0
+        for shape in self.linear.values():
+            rows, columns = reversed(shape) if transposed else shape
+            layers += _layer_bytes(scheme, rows, columns, packed)
+        return rest * _SIZES["bfloat16"] + layers
+
+
+def _layer_bytes(scheme: str, rows: int, columns: int, packed: bool) -> int:
+    """A linear layer's weight: 8 bits and a float32 a row, or 4 bits with scales for blocks of 64
+    (quantized again to 8 bits with a float32 for 256 of them: 4.127 bits a weight in all)."""
+    count = rows * columns
+    if scheme == "int8":
+        return count + 4 * rows
+    scales = ceil(count / _BLOCK)
+    if packed and columns % 64 == 0 and rows % 32 == 0:
+        return count // 2 + 2 * scales + 16 * 4
+    return ceil(count / 2) + scales + 4 * ceil(scales / _OUTER_BLOCK) + _TABLES
+
+
+def _ends(name: str, suffixes: tuple[str, ...]) -> bool:
+    return any(names.matches(name, suffix) for suffix in suffixes)
+
+
+def kv_cache_bytes(config: Any, positions: int, size: int) -> int:
+    """Keys and values of one sequence: for each layer, heads × width × positions, twice.
+
+    Where the engine's own steps go on from the prompt (`WRITTEN_OUT`), every layer keeps every
+    position, those with a sliding window too. Elsewhere transformers' cache is taken, in which such a
+    layer keeps no more positions than its window. A layer without attention keeps a state of fixed
+    size, which is not counted. Assumed: one cache of as many positions as the context; not counted are
+    the prompt's cache of transformers, which lives beside the engine's own while the prompt is moved
+    there or where several samples start from it, and the spare places of a cache that has just grown.
+    """
+    latent = getattr(config, "kv_lora_rank", None)
+    if latent:  # one compressed row a position, whatever the number of heads
+        width = latent + (getattr(config, "qk_rope_head_dim", 0) or 0)
+    else:
+        heads = getattr(config, "num_attention_heads", None)
+        if not isinstance(heads, int) or heads < 1:
+            return 0
+        shared = getattr(config, "num_key_value_heads", None) or heads
+        if getattr(config, "multi_query", False) and not hasattr(config, "num_key_value_heads"):
+            shared = 1
+        width = 2 * shared * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+    return sum(_kept(kind, config, positions) for kind in _layers(config)) * width * size
+
+
+def _layers(config: Any) -> list[str]:
+    """What each layer attends to, as transformers' own cache reads it."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        if getattr(config, "sliding_window", None) is not None:
+            kind = "sliding_attention"
+        elif getattr(config, "attention_chunk_size", None) is not None:
+            kind = "chunked_attention"
+        else:
+            kind = "full_attention"
+        kinds = [kind] * int(getattr(config, "num_hidden_layers", 0) or 0)
+    shared = getattr(config, "num_kv_shared_layers", None) or 0
+    return list(kinds)[: len(kinds) - shared]
+
+
+def _kept(kind: str, config: Any, positions: int) -> int:
+    if getattr(config, "model_type", None) in WRITTEN_OUT:
+        return positions
+    limit = {
+        "sliding_attention": getattr(config, "sliding_window", None),
+        "chunked_attention": getattr(config, "attention_chunk_size", None),
+    }.get(kind)
+    if limit:
+        return min(positions, limit)
+    return positions if "attention" in kind and "linear" not in kind else 0
+
+
+def _cache_assumptions(config: Any) -> tuple[str, ...]:
+    told = ["one sequence", "libraries and the work of a step by an allowance"]
+    if getattr(config, "kv_lora_rank", None):
+        told.append("keys and values cached in their compressed form")
+    kinds = set(_layers(config))
+    if not kinds.issubset({"full_attention", "sliding_attention", "chunked_attention"}):
+        told.append("the states of layers without attention are not counted")
+    return tuple(told)
+
+
+def _step_bytes(config: Any, weights: _Weights, positions: int, size: int) -> int:
+    """The work of a step: a prompt as long as the context through the widest layer, and some vectors
+    over the vocabulary."""
+    hidden = getattr(config, "hidden_size", 0) or 0
+    wide = getattr(config, "intermediate_size", None) or 4 * hidden
+    wide = max(wide) if isinstance(wide, list | tuple) else wide
+    largest = max((prod(shape) for shape in weights.linear.values()), default=0)
+    vocabulary = getattr(config, "vocab_size", 0) or 0
+    return positions * (3 * wide + 4 * hidden) * size + largest * size + 32 * vocabulary
+
+
+def _text_config(headers: Headers) -> Any:
+    from transformers import AutoConfig
+
+    values = {key: value for key, value in headers.config.items() if key != "model_type"}
+    values.pop("quantization_config", None)
+    try:
+        config = AutoConfig.for_model(headers.config.get("model_type"), **values)
+        return config.get_text_config()
+    except Exception as error:  # each kind of configuration has its own
+        raise LoadError(
+            f"config.json of {headers.name} cannot be understood: {first_line(error)}",
+            "a newer transformers may know it: pip install -U transformers",
+        ) from error
+
+
+def _longest(config: Any) -> int | None:
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def device_memory(device: str) -> Memory:
+    """A device's memory: a GPU's own, or this machine's, less where a control group sets a limit."""
+    if device.startswith("cuda"):
+        import torch
+
+        free, total = torch.cuda.mem_get_info(device)
+        return Memory(device, torch.cuda.get_device_name(device), free, total)
+    if device == "mps":
+        import torch
+
+        total = torch.mps.recommended_max_memory()
+        return Memory(device, "Metal", total - torch.mps.driver_allocated_memory(), total)
+    import psutil  # comes with accelerate
+
+    found = psutil.virtual_memory()
+    free, total = found.available, found.total
+    for files in _GROUPS:
+        try:
+            limit, used = _limit_and_use(*files)
+        except (OSError, ValueError):  # no limit
+            continue
+        free, total = min(free, limit - used), min(total, limit)
+    return Memory("cpu", "this machine's memory", max(free, 0), total)
+
+
+def _limit_and_use(limit: str, used: str, cached: tuple[str, ...]) -> tuple[int, int]:
+    """A control group's limit and what it uses of it, in bytes; its cached files go when memory is
+    wanted, and do not count.
+
+    Raises:
+        OSError, ValueError: there is no limit.
+    """
+    most, taken = int((_GROUP / limit).read_text()), int((_GROUP / used).read_text())
+    lines = (_GROUP / used).with_name("memory.stat").read_text().splitlines()
+    parts = dict(line.split(maxsplit=1) for line in lines)
+    return most, max(taken - sum(int(parts.get(name, 0)) for name in cached), 0)
+
+
+def weight_bytes(headers: Headers, scheme: str, device: str) -> int:
+    """Bytes of a model's weights in one of the schemes; fp4 is as large as nf4."""
+    scheme = {"fp4": "nf4", "float16": "bfloat16"}.get(scheme, scheme)
+    return _Weights(headers).bytes(scheme, packs(device))
+
+
+def what_fits(
+    headers: Headers, memory: Memory, context: int | None = None, *, failed: str | None = None
+) -> str:
+    """A line of advice for a model that did not fit: the most exact scheme that would.
+
+    Args:
+        failed: the scheme that did not fit; only smaller ones are advised.
+
+    >>> what_fits(headers, device_memory("cuda:0"))
+    '--quantize nf4 needs 5.0 of the 15.7 GiB free on cuda:0'
+    """
+    found = estimate(headers, memory, context).schemes
+    limit = {"fp4": "nf4", "float16": "bfloat16"}.get(failed or "", failed)
+    known = [scheme.scheme for scheme in found]
+    smaller = found[known.index(limit) + 1 :] if limit in known else found
+    free = f"{memory.free / GIB:.1f} GiB free on {memory.device}"
+    for scheme in smaller:
+        if scheme.fits:
+            flag = "--dtype" if scheme.scheme in _SIZES else "--quantize"
+            asked = f"{flag} {scheme.scheme}" if scheme.scheme in SCHEMES else "it"
+            return f"{asked} needs {scheme.total / GIB:.1f} of the {free}"
+    least = min(found, key=lambda scheme: scheme.total)
+    return (
+        f"even {least.scheme} needs {least.total / GIB:.1f} GiB, with {free}: "
+        "take a smaller model, or free some memory"
+    )

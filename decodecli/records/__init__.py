@@ -1,0 +1,1 @@
+"""Plain values that everything hands on; standard library only."""

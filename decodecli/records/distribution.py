@@ -1,0 +1,306 @@
+"""What `softmax` and `inspect-logits` return: one distribution, laid out over temperatures.
+
+Plain values. Probabilities are numbers in [0, 1], not logarithms; entropies are in nats; everything is
+over the full list of tokens, whatever rows are shown.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from decodecli.records.display import Displayed
+from decodecli.records.run import ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One token of a distribution: its place and score, and a number for each temperature.
+
+    `final` and `removed_by` are empty when no filter is on; else `final` is None exactly where
+    `removed_by` names the stage that removed the token. `score` is the logit, or what was given.
+    """
+
+    token: str
+    token_id: int
+    rank: int
+    score: float | None
+    probability: tuple[float, ...]
+    final: tuple[float | None, ...] = ()
+    removed_by: tuple[str | None, ...] = ()
+    at_zero: float = 0.0
+    at_infinity: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One temperature's distribution in a few numbers.
+
+    temperature: 0 and infinity are the limits.
+    entropy, perplexity: nats, and exp(entropy): the number of equally likely tokens.
+    margin: probability of the first token less that of the second.
+    covering: how many tokens hold 50, 90 and 99 % of the mass.
+    cross_entropy: −log probability of the target, nats; None without one, infinite where it is 0.
+    kept, final_entropy: after the filters; all of them, and the entropy, when none is on.
+    """
+
+    temperature: float
+    entropy: float
+    perplexity: float
+    margin: float
+    covering: tuple[int, int, int]
+    cross_entropy: float | None
+    kept: int
+    final_entropy: float
+
+    def as_dict(self) -> dict[str, Any]:
+        found = asdict(self)
+        if not math.isfinite(self.temperature):
+            found["temperature"] = None
+        if self.cross_entropy is not None and not math.isfinite(self.cross_entropy):
+            found["cross_entropy"] = None
+        names = ("50", "90", "99")
+        found["covering"] = dict(zip(names, self.covering, strict=True))
+        return found
+
+
+@dataclass(frozen=True, repr=False)
+class DistributionReport(Displayed):
+    """A distribution over `size` tokens at each of `temperatures`, with its limits beside.
+
+    `rows` are the highest scores in rank order (equal scores by id), then tokens that were asked for.
+    `notes` are sentences a person should read with it.
+    """
+
+    source: str
+    size: int
+    spreads: tuple[Spread, ...]
+    limits: tuple[Spread, Spread]
+    rows: tuple[Entry, ...]
+    order: tuple[str, ...] = ()
+    target: str | None = None
+    score_name: str = "logit"
+    prompt: str | None = None
+    prompt_ids: tuple[int, ...] = ()
+    model: ModelInfo | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        return tuple(spread.temperature for spread in self.spreads)
+
+    @property
+    def filtered(self) -> bool:
+        """Whether a filter is on."""
+        return bool(self.rows and self.rows[0].final)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form: one object a temperature, each with its tokens."""
+        found: dict[str, Any] = {"command": self.source, "size": self.size}
+        if self.model is not None:
+            found["model"] = asdict(self.model)
+            found["prompt"], found["prompt_ids"] = self.prompt, list(self.prompt_ids)
+        found["params"], found["order"] = self.params, list(self.order)
+        if self.target is not None:
+            found["target"] = self.target
+        found["temperatures"] = [
+            {**spread.as_dict(), "tokens": self._tokens(index)}
+            for index, spread in enumerate(self.spreads)
+        ]
+        zero, infinity = self.limits
+        found["limits"] = {
+            "zero": {**zero.as_dict(), "tokens": self._limit("at_zero")},
+            "infinity": {**infinity.as_dict(), "tokens": self._limit("at_infinity")},
+        }
+        return found
+
+    def _tokens(self, index: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "token": row.token,
+                "token_id": row.token_id,
+                "rank": row.rank,
+                self.score_name: row.score,
+                "probability": row.probability[index],
+                **(
+                    {"final": row.final[index], "removed_by": row.removed_by[index]}
+                    if row.final
+                    else {}
+                ),
+            }
+            for row in self.rows
+        ]
+
+    def _limit(self, name: str) -> list[dict[str, Any]]:
+        return [{"token": row.token, "probability": getattr(row, name)} for row in self.rows]
+
+    def flat(self) -> list[dict[str, Any]]:
+        """One record a token and temperature: what CSV, JSONL and pandas hold."""
+        return [
+            {
+                "temperature": spread.temperature,
+                **token,
+                "entropy": spread.entropy,
+                **({"cross_entropy": spread.cross_entropy} if self.target is not None else {}),
+            }
+            for index, spread in enumerate(self.spreads)
+            for token in self._tokens(index)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """Where a text or token stands as what comes next, token by token.
+
+    `logprobs[i]` is that of the i-th token given the prompt and the tokens before it, at temperature 1;
+    `ranks` and `logits` likewise. Their sum is the logprob of the whole.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    ranks: tuple[int, ...]
+    logits: tuple[float, ...]
+    logprobs: tuple[float, ...]
+
+    @property
+    def logprob(self) -> float:
+        return math.fsum(self.logprobs)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "logprob": self.logprob,
+            "probability": math.exp(self.logprob),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """One token of a text under the model that has read what stands before it.
+
+    Everything but the token is None for the first one, which nothing predicts. Logprobs and entropy
+    in nats at temperature 1; `favourite` is the token the model would rather have had.
+    """
+
+    position: int
+    token_id: int
+    token: str
+    text: str
+    rank: int | None = None
+    logprob: float | None = None
+    entropy: float | None = None
+    favourite: str | None = None
+    favourite_probability: float | None = None
+
+    @property
+    def surprisal(self) -> float | None:
+        return None if self.logprob is None else -self.logprob
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "surprisal": self.surprisal}
+
+
+@dataclass(frozen=True, repr=False)
+class TextReport(Displayed):
+    """A whole text under the model, token by token.
+
+    `window` and `stride` in tokens: texts longer than the window are read in windows that begin
+    `stride` tokens apart, and a token counts in the first window that holds it, where it has the most
+    text before it but at least `window` − `stride` tokens (the first window excepted).
+    """
+
+    model: ModelInfo
+    positions: tuple[Position, ...]
+    characters: int
+    window: int
+    stride: int
+    windows: int
+
+    @property
+    def scored(self) -> int:
+        """How many tokens have a probability."""
+        return sum(position.logprob is not None for position in self.positions)
+
+    @property
+    def mean_logprob(self) -> float | None:
+        found = [p.logprob for p in self.positions if p.logprob is not None]
+        return math.fsum(found) / len(found) if found else None
+
+    @property
+    def perplexity(self) -> float | None:
+        mean = self.mean_logprob
+        return None if mean is None or mean < -700 else math.exp(-mean)
+
+    @property
+    def bits_per_character(self) -> float | None:
+        mean = self.mean_logprob
+        if mean is None or not self.characters:
+            return None
+        return -mean * self.scored / self.characters / math.log(2)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "command": "inspect-logits",
+            "model": asdict(self.model),
+            "mean_logprob": self.mean_logprob,
+            "perplexity": self.perplexity,
+            "bits_per_character": self.bits_per_character,
+            "tokens": len(self.positions),
+            "scored": self.scored,
+            "window": self.window,
+            "stride": self.stride,
+            "windows": self.windows,
+            "positions": [position.as_dict() for position in self.positions],
+        }
+
+    def flat(self) -> list[dict[str, Any]]:
+        """One record a token."""
+        return [position.as_dict() for position in self.positions]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far one distribution is from the first: KL divergence of the first from it, in nats, total
+    variation in [0, 1], and how many of the first's listed tokens changed rank."""
+
+    kl: float
+    total_variation: float
+    ranks_changed: int
+
+
+@dataclass(frozen=True, repr=False)
+class ComparisonReport(Displayed):
+    """The same prompt's distribution under several variants of a model, the first the reference.
+
+    `reports` list the same tokens in the same order: the union of every variant's top rows.
+    """
+
+    by: str
+    variants: tuple[str, ...]
+    reports: tuple[DistributionReport, ...]
+    differences: tuple[Difference, ...]
+    listed: int = 0  # how many of the first's tokens `ranks_changed` is counted over
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "command": "inspect-logits",
+            "compare": self.by,
+            "variants": [
+                {"variant": name, **asdict(difference), **report.as_dict()}
+                for name, report, difference in zip(
+                    self.variants, self.reports, self.differences, strict=True
+                )
+            ],
+        }
+
+    def flat(self) -> list[dict[str, Any]]:
+        """One record a variant, temperature and token."""
+        return [
+            {self.by: name, **row}
+            for name, report in zip(self.variants, self.reports, strict=True)
+            for row in report.flat()
+        ]

@@ -1,0 +1,1 @@
+"""Records turned into something a person sees; no torch."""

@@ -1,0 +1,135 @@
+"""Records and reports as a short text, for `print`: the terminal's own tables, cut to a screenful."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import singledispatch
+
+from decodecli.records.display import Displayed
+from decodecli.records.distribution import ComparisonReport, DistributionReport, TextReport
+from decodecli.records.embedding import EmbedReport
+from decodecli.records.run import Run, Step
+from decodecli.records.sweep import SweepResult, SweepSummary
+from decodecli.records.tokens import TokenReport, TokenReports, VocabularyReport
+from decodecli.render.escaping import guess_byte_level, safe_text
+from decodecli.render.number_format import count
+from decodecli.render.terminal.step_table import Style, line_headings, step_line, step_table
+from decodecli.render.terminal.summary import Facts, header_lines, summary_lines
+from decodecli.render.terminal.wrap import RunningText
+
+_LINES = 30
+_STEPS = 10
+_TEXT_ROWS = 4
+_WIDEST = 120
+
+
+def short_text(record: Displayed) -> str:
+    """At most some thirty lines, as wide as the terminal, without colours."""
+    width = min(shutil.get_terminal_size().columns, _WIDEST)
+    found = lines(record, Style(width=width))
+    if len(found) > _LINES:
+        found = [*found[: _LINES - 1], f"… {count(len(found) - _LINES + 1)} more lines"]
+    return "\n".join(found).rstrip("\n")
+
+
+@singledispatch
+def lines(record: Displayed, style: Style) -> list[str]:
+    """The lines of one kind of record, however many."""
+    raise TypeError(f"no text for {type(record).__name__}")
+
+
+def run_style(steps: Sequence[Step], style: Style) -> Style:
+    """The style for tokens spelt as these steps' are."""
+    pieces = (row.token for step in steps[:50] for row in step.candidates)
+    return replace(style, byte_level=guess_byte_level(pieces))
+
+
+@lines.register
+def _(record: Run, style: Style) -> list[str]:
+    style = run_style(record.steps, style).of_run(record.header)
+    facts, text = Facts(), RunningText()
+    for step in record.steps:
+        facts.add(step)
+    text.add(safe_text(record.header.prompt[-1000:] + record.text[:1000]))
+    rows = text.rows(style.width, "")
+    rows = rows if len(rows) <= _TEXT_ROWS else [*rows[: _TEXT_ROWS - 1], "…"]
+    found = [*header_lines(record.header, style), "", *rows, ""]
+    found.append(line_headings(style).rstrip("\n"))
+    found += [step_line(step, style).rstrip("\n") for step in record.steps[:_STEPS]]
+    if len(record) > _STEPS:
+        found.append(f"  … {count(len(record) - _STEPS)} more steps")
+    return [*found, "", *summary_lines(record.header, record.summary, facts, style)]
+
+
+@lines.register
+def _(record: Step, style: Style) -> list[str]:
+    style = replace(run_style((record,), style), tempered="temp.")
+    return step_table(record, style).rstrip("\n").split("\n")
+
+
+@lines.register
+def _(record: DistributionReport, style: Style) -> list[str]:
+    from decodecli.render.terminal.distribution_tables import distribution_lines
+    from decodecli.render.terminal.inspect_tables import report_header
+
+    style = replace(style, byte_level=guess_byte_level(row.token for row in record.rows))
+    return [*report_header(record, style), *distribution_lines(record, style)]
+
+
+@lines.register
+def _(record: TextReport, style: Style) -> list[str]:
+    from decodecli.render.terminal.inspect_tables import position_lines
+
+    style = replace(style, byte_level=guess_byte_level(p.token for p in record.positions))
+    return position_lines(record, style)
+
+
+@lines.register
+def _(record: ComparisonReport, style: Style) -> list[str]:
+    from decodecli.render.terminal.inspect_tables import comparison_lines
+
+    return comparison_lines(record, style)
+
+
+@lines.register
+def _(record: TokenReport, style: Style) -> list[str]:
+    from decodecli.render.terminal.token_tables import token_lines
+
+    return token_lines(record, style)
+
+
+@lines.register
+def _(record: TokenReports, style: Style) -> list[str]:
+    from decodecli.render.terminal.token_tables import several_lines
+
+    return several_lines(record, style)
+
+
+@lines.register
+def _(record: VocabularyReport, style: Style) -> list[str]:
+    from decodecli.render.terminal.token_tables import vocabulary_lines
+
+    return vocabulary_lines(record, style)
+
+
+@lines.register
+def _(record: EmbedReport, style: Style) -> list[str]:
+    from decodecli.render.terminal.embedding_tables import embed_lines
+
+    return embed_lines(record, style)
+
+
+@lines.register
+def _(record: SweepSummary, style: Style) -> list[str]:
+    from decodecli.render.terminal.sweep_table import sweep_lines
+
+    return [
+        line.replace("summary.md has", "to_pandas() has") for line in sweep_lines(record, style)
+    ]
+
+
+@lines.register
+def _(record: SweepResult, style: Style) -> list[str]:
+    return lines(record.summary, style)

@@ -1,0 +1,1 @@
+"""Tables, running text and progress at a terminal."""

@@ -1,0 +1,367 @@
+"""One decoding step as text: the full table, or one line.
+
+Plain strings with escape sequences made beforehand: a table widget would cost ten times as much, and
+it would take `[/INST]` for markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from decodecli.records.run import RunHeader, Step, exp_or_zero
+from decodecli.render import number_format as numbers
+from decodecli.render.escaping import clip, encodable, guess_byte_level, pad, visible
+from decodecli.render.number_format import (
+    bar,
+    count,
+    decimal,
+    percent_bare,
+    percent_cell,
+    rest_cell,
+)
+from decodecli.render.theme import LEVELS, PLAIN, Theme, level
+
+_FILTERS = frozenset(
+    (
+        "no_repeat_ngram_size",
+        "top_k",
+        "top_p",
+        "min_p",
+        "typical_p",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "greedy",
+    )
+)
+_SHORT_NAMES = {
+    "no_repeat_ngram_size": "ngram",
+    "repetition_penalty": "penalty",
+    "epsilon_cutoff": "epsilon",
+    "eta_cutoff": "eta",
+    "typical_p": "typical",
+}
+_OPTIONAL = ("id", "logit", "cum", "T=1", "tempered")  # the first gives way first
+_TOKEN, _TOKEN_WIDE, _TAIL, _BAR_MAX = 10, 24, 9, 80
+_LOGIT = 8
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a run's steps are drawn: what the terminal can do, and what the run is."""
+
+    width: int = 80
+    theme: Theme = PLAIN
+    encoding: str = "utf-8"
+    vocab_size: int = 0
+    tempered: str = ""  # the tempered column's heading, "" when it would repeat T=1
+    greedy: bool = False
+    byte_level: bool = False
+    filtered: bool = (
+        True  # whether a stage removes tokens, so that how many were kept says something
+    )
+
+    @property
+    def ascii_only(self) -> bool:
+        return not self.encoding.lower().replace("_", "-").startswith("utf")
+
+    def token(self, piece: str) -> str:
+        """A piece made visible, in characters that the stream can carry."""
+        shown = visible(piece, self.byte_level)
+        return encodable(shown, self.encoding) if self.ascii_only else shown
+
+    def of_run(self, header: RunHeader) -> Style:
+        """The same terminal for another run."""
+        return replace(
+            self,
+            vocab_size=header.model.vocab_size,
+            tempered=_tempered_heading(header),
+            greedy=header.greedy,
+            filtered=bool(_FILTERS.difference(("greedy",)).intersection(header.order)),
+        )
+
+
+def _tempered_heading(header: RunHeader) -> str:
+    temperature = header.params.get("temperature", 1)
+    if "temperature" in header.order and temperature not in (0, 1):
+        heading = f"T={temperature:.3g}"
+        return heading if len(heading) <= numbers.CELL else "temp."
+    return "penalty" if set(header.order) - _FILTERS - {"temperature"} else ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns a table has and how wide they are. `tail` holds the bar or a stage's name."""
+
+    rank: int
+    token: int
+    id: int
+    logit: bool
+    at_one: bool
+    tempered: bool
+    cumulative: bool
+    numbers_end: int
+    tail: int
+
+
+@lru_cache(maxsize=256)
+def layout(width: int, rank: int, vocab_size: int, tempered: bool) -> Layout:
+    """The columns that fit in `width` cells, the least important left out first."""
+    id_width = max(4, len(str(max(vocab_size - 1, 0)))) + 2
+    costs = {"id": id_width, "logit": _LOGIT} | dict.fromkeys(("cum", "T=1", "tempered"), 8)
+    shown = [name for name in _OPTIONAL if tempered or name != "tempered"]
+    fixed = rank + 2 + 8  # the rank, a gap, the final column
+    tail = 1 + _TAIL
+
+    def spare() -> int:
+        return width - fixed - tail - sum(costs[name] for name in shown)
+
+    while shown and spare() < _TOKEN:
+        shown.pop(0)
+    extra = max(spare() - _TOKEN, 0)
+    token = max(4, min(_TOKEN_WIDE, _TOKEN + extra * 3 // 5, width - fixed))
+    numbers_end = fixed + token + sum(costs[name] for name in shown)
+    return Layout(
+        rank=rank,
+        token=token,
+        id=id_width if "id" in shown else 0,
+        logit="logit" in shown,
+        at_one="T=1" in shown,
+        tempered="tempered" in shown,
+        cumulative="cum" in shown,
+        numbers_end=numbers_end,
+        tail=min(max(width - numbers_end - 1, 0), _BAR_MAX),
+    )
+
+
+def step_table(step: Step, style: Style) -> str:
+    """A step's full table: title, headings, a row a candidate, the rest of the vocabulary."""
+    rows = step.candidates
+    top_rank = max([row.rank for row in rows], default=1)
+    columns, headings = _plan(style, max(5, 3 + len(str(top_rank))))
+    dim = style.theme.dim
+    lines = [_title(step, columns, style), headings, *_rows(step, columns, style)]
+    if rows and rows[-1].rank > len(rows):
+        lines.insert(-1, style.theme.paint(dim, "…".rjust(columns.rank)))
+    if rest := _rest(step, columns, style):
+        lines.append(style.theme.paint(dim, rest))
+    lines.append("")
+    return "\n".join(lines)
+
+
+@lru_cache(maxsize=64)
+def _plan(style: Style, rank: int) -> tuple[Layout, str]:
+    """What the tables of a run have in common: the columns, and their headings."""
+    columns = layout(style.width, rank, style.vocab_size, bool(style.tempered))
+    return columns, style.theme.paint(style.theme.dim, _headings(columns, style))
+
+
+def _title(step: Step, columns: Layout, style: Style) -> str:
+    """` #1  ␣Tokyo     rank 1 · kept 41 of 4,096 · H 1.02 → 1.90`, cut to what fits."""
+    entropy = f"H {numbers.entropy(step.entropy)} → {numbers.entropy(step.final_entropy)}"
+    kept = f"kept {count(step.kept)}"
+    of = f" of {count(style.vocab_size)}" if style.vocab_size else ""
+    rank = f"rank {count(step.rank)} · "
+    index = f"#{step.index + 1}".rjust(3)
+    room = style.width - len(index) - 3 - 6
+    facts = f"{rank}{kept}{of} · {entropy}"
+    for shorter in (f"{rank}{kept} · {entropy}", f"{rank}{entropy}", entropy, ""):
+        if len(facts) <= room:
+            break
+        facts = shorter
+    wide = style.width - len(index) - 5 - len(facts)
+    token = clip(style.token(step.token), max(wide, 4))
+    end = max(columns.numbers_end - 1, len(index) + 5 + cell_len(token) + len(facts))
+    gap = " " * (min(end, style.width) - len(index) - 3 - cell_len(token) - len(facts))
+    theme = style.theme
+    return (
+        f" {theme.paint(theme.bold, index)}  {theme.paint(theme.accent, token)}"
+        f"{gap}{theme.paint(theme.dim, facts)}"
+    ).rstrip()
+
+
+def _headings(columns: Layout, style: Style) -> str:
+    cells = ["#".rjust(columns.rank), "  ", "token".ljust(columns.token)]
+    if columns.id:
+        cells.append("id".rjust(columns.id))
+    if columns.logit:
+        cells.append("logit".rjust(_LOGIT))
+    if columns.at_one:
+        cells.append(_heading("T=1"))
+    if columns.tempered:
+        cells.append(_heading(style.tempered))
+    if columns.cumulative:
+        cells.append(_heading("cum"))
+    cells.append(_heading("final"))
+    return "".join(cells).rstrip()
+
+
+def _heading(name: str) -> str:
+    return " " + name.rjust(numbers.CELL - 1).ljust(numbers.CELL)
+
+
+def _rows(step: Step, columns: Layout, style: Style) -> Iterator[str]:
+    """A line a candidate. What is the same for all of them is looked up once: these lines are most
+    of what a run draws."""
+    theme, paint, ascii_only = style.theme, style.theme.paint, style.ascii_only
+    rank_width, token_width, id_width, tail = columns.rank, columns.token, columns.id, columns.tail
+    logit, at_one, tempered = columns.logit, columns.at_one, columns.tempered
+    cell = percent_cell
+    for row in step.candidates:
+        chosen = row.token_id == step.token_id
+        final = exp_or_zero(row.final_logprob)
+        line = (
+            f"{('▸ ' if chosen else '') + str(row.rank).rjust(2):>{rank_width}}  "
+            f"{_token_cell(row.token, style.byte_level, token_width, style.encoding)}"
+            f"{str(row.token_id).rjust(id_width) if id_width else ''}"
+            f"{decimal(row.logit).rjust(_LOGIT) if logit else ''}"
+            f"{' ' + cell(exp_or_zero(row.logprob)) if at_one else ''}"
+            f"{' ' + cell(exp_or_zero(row.tempered_logprob)) if tempered else ''}"
+            f"{' ' + cell(row.cumulative) if columns.cumulative else ''}"
+            f" {cell(final)}"
+        )
+        if row.removed_by is not None:
+            yield paint(theme.dim, f"{line} {stage_name(row.removed_by, tail)}".rstrip())
+        elif drawn := bar(final, tail, ascii_only):
+            line = paint(theme.accent, line) if chosen else line
+            yield f"{line} {paint(theme.bar, drawn)}"
+        else:
+            yield paint(theme.accent if chosen else "", line.rstrip())
+
+
+@lru_cache(maxsize=4096)  # more than a vocabulary shows again, and bounded whatever its size
+def _token_cell(piece: str, byte_level: bool, width: int, encoding: str) -> str:
+    return pad(Style(encoding=encoding, byte_level=byte_level).token(piece), width)
+
+
+def stage_name(name: str, width: int) -> str:
+    """A stage's name, shorter where there is no room; shorthand such as `eta` is the docs' own."""
+    return name if len(name) <= width else clip(_SHORT_NAMES.get(name, name), width)
+
+
+def _rest(step: Step, columns: Layout, style: Style) -> str:
+    """What stands for the tokens that are not listed: how many, their mass, how many were cut."""
+    listed = step.candidates
+    more = style.vocab_size - len(listed)
+    if more <= 0:
+        return ""
+    kept = step.kept - len([row for row in listed if row.removed_by is None])
+    many = count(more)
+    if len(many) + 5 <= columns.token:
+        many += " more"
+    cells = ["+".rjust(columns.rank), "  ", pad(many, columns.token)]
+    cells.append(" " * (columns.id + (_LOGIT if columns.logit else 0)))
+    if columns.at_one:
+        cells.append(" " + rest_cell(1 - sum([exp_or_zero(row.logprob) for row in listed])))
+    if columns.tempered:
+        cells.append(
+            " " + rest_cell(1 - sum([exp_or_zero(row.tempered_logprob) for row in listed]))
+        )
+    if columns.cumulative:
+        cells.append(" " * (numbers.CELL + 1))
+    final = 1 - sum([exp_or_zero(row.final_logprob) for row in listed])
+    cells.append(" " + (rest_cell(final) if kept > 0 else percent_cell(0)))
+    cut = f" {count(more - kept)} cut"
+    if more > kept and len(cut) <= columns.tail + 1:
+        cells.append(cut)
+    return "".join(cells).rstrip()
+
+
+@dataclass(frozen=True)
+class LineLayout:
+    """The cells of `step_line`'s parts; `others` is 0 where the runners-up do not fit. `final` says
+    whether the final probability has a column beside that at temperature 1."""
+
+    index: int
+    token: int
+    others: int
+    kept: bool
+    final: bool
+
+
+def line_layout(style: Style) -> LineLayout:
+    """What fits: how many tokens were kept gives way before the third runner-up does."""
+    index, entropy, kept = 4, 9, 7 + len(count(style.vocab_size))
+    free = style.width - index - 1 - 1 - numbers.CELL - entropy
+    final = not style.greedy and (style.filtered or bool(style.tempered)) and free >= 17
+    free -= 1 + numbers.CELL if final else 0
+    shows_kept = style.filtered and free - kept >= 36
+    free -= kept if shows_kept else 0
+    token = min(max(free // 4, 8), 20)
+    others = min(free - token - 3, 72)
+    return LineLayout(index, token, others if others >= 16 else 0, shows_kept, final)
+
+
+def line_headings(style: Style) -> str:
+    """The headings above the lines of `step_line`."""
+    columns = line_layout(style)
+    text = f"{'step':>{columns.index}} {'token'.ljust(columns.token)}{_heading('T=1')}"
+    text += _heading("final") if columns.final else ""
+    if columns.others:
+        others = "others, final %" if columns.final else "others, T=1 %"
+        text += f" │ {others.ljust(columns.others)}"
+    text += " │ entropy, kept" if columns.kept else " │ nats"
+    return style.theme.paint(style.theme.dim, clip(text, style.width)) + "\n"
+
+
+def step_line(step: Step, style: Style) -> str:
+    """A step in one line: the chosen token, its probability at temperature 1 in the colour of the
+    running text, its final probability, three runners-up, entropy, kept.
+
+    Under greedy the final distribution says nothing, so all of it is at temperature 1.
+    """
+    theme = style.theme
+    columns = line_layout(style)
+    probability = exp_or_zero(step.logprob)
+    final = f" {percent_cell(exp_or_zero(step.final_logprob))}" if columns.final else ""
+    entropy = step.entropy if style.greedy else step.final_entropy
+    chosen = _token_cell(step.token, style.byte_level, columns.token, style.encoding)
+    middle = f" │ {_runners_up(step, columns.others, style)}" if columns.others else ""
+    tail = f" │ H {numbers.entropy(entropy)}" + (
+        f"  kept {count(step.kept)}" if columns.kept else ""
+    )
+    return (
+        f"{theme.paint(theme.bold, f'#{step.index + 1}'.rjust(columns.index))} "
+        f"{theme.paint(theme.accent, chosen)} "
+        f"{theme.paint(theme.text[level(probability)], percent_cell(probability))}"
+        f"{final}{middle}{theme.paint(theme.dim, tail)}\n"
+    )
+
+
+def _runners_up(step: Step, width: int, style: Style) -> str:
+    """`␣a 3.1  ␣the 2.7  ␣one 1.9`: three columns, or where those are too narrow what fits."""
+    rows = [row for row in step.candidates if row.token_id != step.token_id]
+    if style.greedy:
+        pairs = [(exp_or_zero(row.logprob), row.token) for row in rows]
+    else:
+        pairs = [(exp_or_zero(r.final_logprob), r.token) for r in rows if r.removed_by is None]
+    pairs.sort(key=lambda pair: -pair[0])
+    each = (width - 4) // 3 if width >= 28 else 0  # 0: no columns, as many as there is room for
+    line = ""
+    for probability, piece in pairs[:3]:
+        number = percent_bare(probability)
+        token = clip(style.token(piece), (each or 12) - len(number) - 1)
+        entry = f"{token} {number}"
+        entry = ("  " if line else "") + (pad(entry, each) if each else entry)
+        if cell_len(line) + cell_len(entry) > width:
+            break
+        line += entry
+    return pad(line, width)
+
+
+def legend_lines(style: Style) -> list[str]:
+    """The key to the colours of a text, as a line; none where there are no colours."""
+    levels = [name.replace("≥", ">=") if style.ascii_only else name for name in LEVELS]
+    line = style.theme.legend(levels=levels)
+    return [line] if line else []
+
+
+def step_table_text(step: Step, header: RunHeader, width: int) -> Text:
+    """A step's table as rich text, for notebooks and the explorer."""
+    pieces = [candidate.token for candidate in step.candidates]
+    style = Style(width=width, theme=Theme.full(), byte_level=guess_byte_level(pieces))
+    return Text.from_ansi(step_table(step, style.of_run(header)))

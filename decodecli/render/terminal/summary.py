@@ -1,0 +1,150 @@
+"""What stands above and below the steps of a run: the header, and the summary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from heapq import nlargest
+
+from rich.cells import cell_len
+
+from decodecli.records.run import RunHeader, RunSummary, Step
+from decodecli.render import number_format as numbers
+from decodecli.render.escaping import clip, encodable, one_line
+from decodecli.render.number_format import count, decimal, percent, plain
+from decodecli.render.repro_command import repeat_command
+from decodecli.render.terminal.step_table import Style
+
+DOT, ARROW = " · ", " → "
+
+
+def header_lines(
+    header: RunHeader, style: Style, sample: tuple[int, int] | None = None
+) -> list[str]:
+    """What the run was asked, wrapped between its parts: model, precision, seed, stages in order."""
+    model = header.model
+    name = one_line(model.name) + (f"@{one_line(model.revision)[:10]}" if model.revision else "")
+    parts = [("", f"{name} {numbers.size(model.parameters)}")]
+    parts += [(DOT, one_line(model.dtype)), (DOT, one_line(model.device))]
+    if model.quantize != "none":
+        parts.append((DOT, one_line(model.quantize)))
+    if header.greedy and sample is not None:  # one stands for all
+        first = header.seed - sample[0] + 1
+        parts.append((DOT, f"seeds {first} to {first + sample[1] - 1}: the same"))
+    else:
+        parts.append((DOT, f"seed {header.seed}"))
+    if not header.greedy and sample is not None:
+        parts.append((DOT, f"sample {sample[0]} of {sample[1]}"))
+    if header.params.get("chat"):
+        system = header.params.get("system")
+        said = "" if system is None else f", system “{clip(one_line(system), 40)}”"
+        parts.append((DOT, "chat" + said))
+    stages = [_stage(stage, header) for stage in header.order] or ["temperature 1"]
+    parts.append((DOT, stages[0]))
+    parts += [(ARROW, stage) for stage in stages[1:]]
+    return _wrapped(parts, style)
+
+
+def _stage(name: str, header: RunHeader) -> str:
+    value = header.params.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return one_line(name)
+    return f"{one_line(name)} {plain(float(value))}"
+
+
+def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: Style) -> list[str]:
+    """How the run went, where the model was least sure, and how to repeat it."""
+    facts = [_pace(summary), _why(summary, header)]
+    if summary.mean_logprob is not None:
+        facts.append(f"mean logprob {decimal(summary.mean_logprob)}")
+    if summary.perplexity is not None:
+        facts.append(f"perplexity {_perplexity(summary.perplexity)}")
+    if steps.count:
+        facts.append(f"mean H {numbers.entropy(steps.entropy / steps.count)}")
+    lines = _wrapped([(DOT if n else "", fact) for n, fact in enumerate(facts)], style)
+    if unsure := steps.least_sure(style):
+        parts = [("", f"least sure (T=1) at {unsure[0]}"), *((DOT, fact) for fact in unsure[1:])]
+        lines += _wrapped(parts, style)
+    return [*lines, f"repeat: {repeat_command(header)}"]  # not wrapped, so that it can be copied
+
+
+def _pace(summary: RunSummary) -> str:
+    tokens = f"{count(summary.new_tokens)} token{'' if summary.new_tokens == 1 else 's'}"
+    if not summary.seconds:  # nobody measured
+        return tokens
+    took = summary.seconds.get("prefill", 0.0) + summary.seconds.get("decode", 0.0)
+    pace = f"{tokens} in {took:.2f} s" if took < 100 else f"{tokens} in {took:.0f} s"
+    rate = summary.tokens_per_second
+    if rate is None:
+        return pace
+    return f"{pace} ({rate:,.0f}/s)" if rate >= 9.95 else f"{pace} ({rate:.1f}/s)"
+
+
+def _why(summary: RunSummary, header: RunHeader) -> str:
+    """Why the run ended, in words."""
+    reason = summary.finish_reason
+    if reason == "length":
+        full = summary.new_tokens < header.params.get("max_new_tokens", 0)
+        return "stopped: the context is full" if full else "stopped at length"
+    if reason == "stop":
+        or_string = " or stop string" if header.params.get("stop") else ""
+        return f"stopped at an end token{or_string}"
+    words = {"interrupted": "interrupted", "error": "ended by an error"}
+    return words.get(reason, one_line(reason))
+
+
+def _perplexity(value: float) -> str:
+    if value > 1e9:
+        return numbers.scientific(value)
+    return f"{value:.1f}" if value < 9999.5 else f"{value:,.0f}"
+
+
+class Facts:
+    """What the summary wants to know of the steps gone by."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.entropy = 0.0
+        self._unsure: list[tuple[float, int, str, float]] = []
+
+    def add(self, step: Step) -> None:
+        """Count a step in."""
+        self.count += 1
+        self.entropy += step.entropy
+        if len(self._unsure) < 3 or step.entropy > self._unsure[-1][0]:
+            entry = (step.entropy, -step.index, step.token, math.exp(step.logprob))
+            self._unsure = nlargest(3, [*self._unsure, entry])
+
+    def least_sure(self, style: Style) -> list[str]:
+        """`#17 ␣garden (H 4.91, p 0.6%)`: the three steps of the greatest entropy, at temperature 1."""
+        return [
+            f"#{1 - minus} {clip(style.token(token), 20)} "
+            f"(H {numbers.entropy(entropy)}, p {percent(probability)})"
+            for entropy, minus, token, probability in self._unsure
+        ]
+
+
+def _wrapped(parts: Iterable[tuple[str, str]], style: Style) -> list[str]:
+    """Parts with what separates each from the one before, a new line where the next does not fit."""
+    lines: list[str] = []
+    for separator, part in parts:
+        if style.ascii_only:
+            part = encodable(part, style.encoding)
+        if lines and cell_len(lines[-1]) + cell_len(separator + part) <= style.width - 1:
+            lines[-1] += separator + part
+        else:
+            arrow = "→ " if separator == ARROW else ""
+            lines.append(("  " if lines else "") + arrow + part)
+    return lines
+
+
+def prompt_shown(header: RunHeader) -> str:
+    """The prompt as it stands before the text: a message, which the text answers, on lines of its own."""
+    return header.prompt + ("\n" if header.params.get("chat") else "")
+
+
+def text_tail(prompt: str, longest: int = 1000, shown: int = 400) -> str:
+    """A prompt as it is shown; of a very long one the end, behind a note of what was left out."""
+    if len(prompt) <= longest:
+        return prompt
+    return f"… ({count(len(prompt) - shown)} characters before) {prompt[-shown:]}"

@@ -1,0 +1,201 @@
+"""How far a sweep is: one live line on a terminal, now and then a plain one in a log."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.cells import cell_len
+from rich.console import Console
+
+from decodecli.records.sweep import CellRecord
+from decodecli.render.escaping import clip, encodable, one_line
+from decodecli.render.number_format import bar, count
+from decodecli.render.terminal.view import can_move_cursor
+from decodecli.render.theme import Theme
+
+UPDATES = 10  # a second, at most, on a terminal
+EVERY = 30.0  # seconds from line to line where there is no terminal
+WINDOW = 20.0  # seconds that the rate looks back, so that it follows a cluster that grows
+
+_ERASE = "\r\x1b[J"
+_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
+_BAR, _LEAST_TEXT = 10, 12  # cells
+_SAMPLED = 0.5  # seconds from one remembered count of tokens to the next
+
+
+class SweepProgress:
+    """Counts what a sweep has done and shows it on `console`, the one of stderr.
+
+    Args:
+        console: on a terminal one line is drawn again and again; elsewhere a line is written every
+            `EVERY` seconds, none for a sweep that is done before.
+        cells: how many the sweep has.
+        done: how many of them an earlier run finished.
+        clock: seconds, for tests.
+
+    A line that cannot be written is left out: a sweep does not end because nobody can watch it.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        cells: int,
+        done: int = 0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console, self._clock = console, clock
+        self._live = can_move_cursor(console)
+        self._theme = Theme.of(console) if self._live else Theme()
+        self._cells, self._before = cells, done
+        self._finished = self._failed = 0
+        self._tokens = self._in_cells = 0  # decoded; of them in finished cells
+        self._last = ""
+        self._start = clock()
+        self._counts: deque[tuple[float, int]] = deque([(self._start, 0)])
+        self._due = self._start + (0.0 if self._live else EVERY)
+        self._drawn = False
+
+    def __enter__(self) -> SweepProgress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def begin(self) -> None:
+        """Count the time from now on: what came before was no decoding."""
+        self._start = self._clock()
+        self._counts = deque([(self._start, self._tokens)])
+
+    def tokens(self, more: int) -> None:
+        """`more` tokens were decoded."""
+        self._tokens += more
+        self._update()
+
+    def cell(self, record: CellRecord) -> None:
+        """A cell is finished."""
+        self._finished += 1
+        self._failed += record.error is not None
+        self._in_cells += record.new_tokens
+        self._tokens = max(self._tokens, self._in_cells)  # an engine may tell of whole cells only
+        self._last = record.text or self._last
+        self._update()
+
+    def close(self) -> None:
+        """Take the live line away, also before something else is printed: the next update draws it
+        again."""
+        if self._drawn:
+            self._drawn = False
+            self._write(_ERASE + _WRAP + _SHOW_CURSOR)
+
+    def pace(self) -> str:
+        """What was done since the start, in words: `16 cells, 1,024 tokens in 1.9 s (539/s)`."""
+        took = max(self._clock() - self._start, 1e-9)
+        rate = self._tokens / took
+        seconds = f"{took:.1f} s" if took < 100 else clock_time(took)
+        cells = f"{count(self._finished)} cell{'' if self._finished == 1 else 's'}"
+        return f"{cells}, {count(self._tokens)} tokens in {seconds} ({_rate(rate)}/s)"
+
+    def _update(self) -> None:
+        now = self._clock()
+        if now - self._counts[-1][0] >= _SAMPLED:
+            self._counts.append((now, self._tokens))
+            while now - self._counts[0][0] > WINDOW and len(self._counts) > 2:
+                self._counts.popleft()
+        if now < self._due:
+            return
+        if self._live:
+            self._due = now + 1 / UPDATES
+            self._drawn = True
+            line = self._line(now, max(self._console.width - 1, 1))
+            # The cursor rests in front, so that erasing is right after a resize too.
+            self._write(f"{_HIDE_CURSOR}{_NO_WRAP}{_ERASE}{line}\r{_WRAP}")
+        else:
+            self._due = now + EVERY
+            self._write(self._spelt(self._separator.join(self._facts(now))) + "\n")
+
+    def _line(self, now: float, width: int) -> str:
+        """The live line: what fits of a bar, the facts, and the last text."""
+        facts, theme = self._facts(now), self._theme
+        while len(facts) > 1 and cell_len(self._separator.join(facts)) > width:
+            facts.pop()
+        text = clip(self._separator.join(facts), width)
+        left = width - cell_len(text)
+        start = ""
+        if left >= _BAR + 2:
+            share = (self._before + self._finished) / max(self._cells, 1)
+            drawn = bar(share, _BAR, self._ascii)
+            start = theme.paint(theme.heat[-1], drawn) + " " * (_BAR + 1 - cell_len(drawn))
+            left -= _BAR + 1
+        line = start + self._spelt(text)
+        last = self._spelt(one_line(self._last.strip()))
+        if last and left - 2 >= _LEAST_TEXT:
+            line += "  " + theme.paint(theme.dim, self._spelt(clip(last, left - 2)))
+        return line
+
+    def _facts(self, now: float) -> list[str]:
+        """Cells, tokens a second, time left, failures: the most important first."""
+        done = self._before + self._finished
+        facts = [f"{count(done)}/{count(self._cells)} cells"]
+        rate = self._recent(now)
+        if rate > 0:
+            left = self._left(rate)
+            facts += [f"{clock_time(left)} left"] if left is not None else []
+            facts.insert(1, f"{_rate(rate)} tokens/s")
+        if self._failed:
+            facts.insert(1, f"{count(self._failed)} failed")
+        return facts
+
+    def _recent(self, now: float) -> float:
+        """Tokens a second over the last `WINDOW` seconds."""
+        since, then = self._counts[0]
+        return (self._tokens - then) / (now - since) if now > since else 0.0
+
+    def _left(self, rate: float) -> float | None:
+        """Seconds until the end, if cells to come are as long as those that are done."""
+        if not self._in_cells:
+            return None
+        to_come = self._cells - self._before - self._finished
+        tokens = to_come * self._in_cells / self._finished - (self._tokens - self._in_cells)
+        return max(tokens, 0.0) / rate
+
+    @property
+    def _ascii(self) -> bool:
+        return not self._console.encoding.lower().replace("_", "-").startswith("utf")
+
+    @property
+    def _separator(self) -> str:
+        return " - " if self._ascii else " · "
+
+    def _spelt(self, text: str) -> str:
+        return encodable(text, self._console.encoding) if self._ascii else text
+
+    def _write(self, text: str) -> None:
+        try:
+            self._console.file.write(text)
+            self._console.file.flush()
+        except (OSError, ValueError):
+            self._live = self._drawn = False
+            self._due = float("inf")
+
+
+def clock_time(seconds: float) -> str:
+    """`0:42`, `12:05`, `3:12:05`, and from two days on `2 d 7 h`."""
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 9.95 else f"{rate:.1f}"

@@ -1,0 +1,266 @@
+"""A run on a terminal: header, prompt, a table or a line a step, the running text, the summary.
+
+Steps are written and flushed once, alone or several together. Finished steps are printed for good;
+only the running text at the bottom is drawn again. After drawing it the cursor rests at its *top*,
+so that erasing is "clear from here down": right whatever the terminal does to the rows below when it
+is resized.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from decodecli.records.run import RunHeader, RunSummary, Step
+from decodecli.render.escaping import encodable, guess_byte_level, safe_text
+from decodecli.render.repro_command import repeat_command
+from decodecli.render.terminal.step_table import (
+    Style,
+    legend_lines,
+    line_headings,
+    step_line,
+    step_table,
+    step_table_text,
+)
+from decodecli.render.terminal.summary import (
+    Facts,
+    header_lines,
+    prompt_shown,
+    summary_lines,
+    text_tail,
+)
+from decodecli.render.terminal.wrap import RunningText
+from decodecli.render.theme import LEGEND, LEVELS, Theme, level
+
+__all__ = ["TerminalView", "repeat_command", "step_table_text"]
+
+_REGION_ROWS = 4  # the rule and three rows of text
+_PROMPT_TAIL = 2000  # characters of the prompt that the region may show
+
+_ERASE = "\r\x1b[J"
+_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+# No autowrap while the region is drawn: a terminal that finds a character wider than we do then
+# clips a row, and the count of rows still holds.
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
+
+_ASCII = str.maketrans("▸·→…─│▌−≥", ">.>~-|_->")  # the drawing's own signs
+
+
+class TerminalView:
+    """Draws one run after another on a console.
+
+    Args:
+        console: where to; its terminal, colours, NO_COLOR and TERM are respected.
+        tables: "full", a table a step; "line", a line a step; "none", only the text as it comes.
+        live: keep the running text in sight at the bottom, where the terminal can.
+        show_text: whether prompt and generated text are shown at all; False when they go elsewhere.
+        byte_level: whether tokens are spelt in GPT-2's byte alphabet; None guesses from the tokens.
+        chosen: which steps are drawn, by index. The others only count for the summary, and below tables
+            their text stands with the rest; without tables a `…` stands for it.
+
+    Tokens of the running text are coloured by their probability at temperature 1: how much of a
+    surprise each was to the model, whatever the sampler did.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        tables: str = "full",
+        live: bool = True,
+        show_text: bool = True,
+        byte_level: bool | None = None,
+        chosen: Callable[[int], bool] = lambda index: True,
+    ) -> None:
+        self._chosen = chosen
+        self._console = console
+        self._tables = tables
+        self._show_text = show_text
+        self._byte_level = byte_level
+        self._style = Style(theme=Theme.of(console), encoding=console.encoding)
+        self._live = live and show_text and tables != "none" and can_move_cursor(console)
+        self._drawn = False  # whether the region may be on the screen
+        self._header: RunHeader | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget the run before."""
+        self._facts = Facts()
+        self._texts: list[str] = []  # of the steps that had any, and the level of each
+        self._levels = bytearray()
+        self._running = RunningText(_REGION_ROWS - 1)
+        self._line_start = True
+        self._leaving_out = False  # whether the step before was not drawn
+
+    def start(self, header: RunHeader, *, sample: tuple[int, int] | None = None) -> None:
+        """Print the header and the prompt. `sample` is (which, of how many), from 1."""
+        self.close()
+        again = self._header is not None
+        self._begin()
+        self._header = header
+        style = self._style = self._fitted().of_run(header)
+        lines = [*([""] if again else []), *header_lines(header, style, sample), ""]
+        out = "".join(f"{line}\n" for line in lines)
+        if self._show_text:
+            whole = prompt_shown(header)
+            prompt = self._safe(text_tail(whole))
+            self._running.add(self._safe(whole[-_PROMPT_TAIL:]), style.theme.prompt)
+            self._line_start = not prompt
+            out += style.theme.paint(style.theme.prompt, prompt)
+            out += "" if self._tables == "none" or not prompt else "\n"
+        if self._tables == "line":
+            out += line_headings(style)
+        self._write(out)
+
+    def step(self, step: Step) -> None:
+        """Print a step and draw the running text again, in one write."""
+        self.steps((step,))
+
+    def steps(self, steps: Sequence[Step]) -> None:
+        """Print several steps in order and draw the running text again, in one write."""
+        self._style = self._fitted(steps)
+        out = "".join([self._drawing(step, self._style) for step in steps])
+        if self._live:
+            erase, self._drawn = (_ERASE if self._drawn else ""), True
+            out = f"{erase}{out}{self._region()}"
+        self._write(out)
+
+    def _drawing(self, step: Step, style: Style) -> str:
+        """What is printed of a step for good."""
+        self._facts.add(step)
+        is_chosen = self._chosen(step.index)
+        surprise = level(math.exp(step.logprob))
+        code = style.theme.text[surprise]
+        text = self._safe(step.text)
+        if text and self._show_text:
+            if self._tables != "none":
+                self._texts.append(text)
+                self._levels.append(surprise)
+            if self._live:
+                self._running.add(text, code)
+        if not is_chosen:
+            leaves_out, self._leaving_out = not self._leaving_out, True
+            plain = self._show_text and self._tables == "none" and leaves_out
+            return style.theme.paint(style.theme.dim, "…") if plain else ""
+        self._leaving_out = False
+        if self._tables == "full":
+            return step_table(step, style)
+        if self._tables == "line":
+            return step_line(step, style)
+        self._line_start = text.endswith("\n") if text else self._line_start
+        return style.theme.paint(code, text) if self._show_text else ""
+
+    def finish(self, summary: RunSummary) -> None:
+        """Take the running text away; print the whole text once, and the summary."""
+        self.close()
+        style = self._style = self._fitted()
+        out = ""
+        if self._tables != "none":
+            if self._show_text and self._header is not None:
+                out = f"{self._rule()}\n{self._whole_text(prompt_shown(self._header))}\n\n"
+        elif self._show_text:
+            out = "\n" if self._line_start else "\n\n"
+            out += "".join(f" {line}\n" for line in legend_lines(style))
+        if self._header is not None:
+            lines = summary_lines(self._header, summary, self._facts, style)
+            out += "".join(f" {line}\n" for line in lines)
+        self._write(out)
+
+    def _whole_text(self, prompt: str) -> str:
+        """The prompt and the text in its colours; on a terminal wrapped between words."""
+        theme = self._style.theme
+        codes = map(theme.text.__getitem__, self._levels)
+        spans = [
+            (self._safe(text_tail(prompt)), theme.prompt),
+            *zip(self._texts, codes, strict=True),
+        ]
+        if not self._console.is_terminal:
+            return "".join(theme.paint(code, text) for text, code in spans)
+        wrapped = RunningText()
+        for text, code in spans:
+            wrapped.add(text, code)
+        return "\n".join(wrapped.rows(max(self._style.width - 1, 1), theme.reset))
+
+    def close(self) -> None:
+        """Erase the running text and give the cursor back. The next step, if there is one, draws it
+        again; so this is also what to call before something else is printed."""
+        if self._drawn:
+            self._drawn = False
+            self._write(_ERASE + _WRAP + _SHOW_CURSOR)
+
+    def _region(self) -> str:
+        """The rule and the last rows of the text, the cursor put back to where it started."""
+        theme, (width, height) = self._style.theme, self._size()
+        rows = self._running.rows(max(width - 2, 1), theme.reset)[-max(min(height - 2, 3), 0) :]
+        if not rows or height < 4:
+            return ""
+        lines = [self._rule(), *(f" {row}" for row in rows)]
+        lines[-1] += theme.paint(theme.dim, "▌")
+        back = f"\r\x1b[{len(lines) - 1}A"
+        return f"{_HIDE_CURSOR}{_NO_WRAP}" + "\n".join(lines) + f"{back}{_WRAP}"
+
+    def _rule(self) -> str:
+        """A line across, with the key to the text's colours where there is room and colour."""
+        theme, width = self._style.theme, self._style.width
+        for name in (LEGEND, "T=1") if any(theme.text) else ():
+            dashes = width - len(f" {name} {' '.join(LEVELS)} ──")
+            if dashes >= 8:
+                line = theme.paint(theme.dim, "─" * dashes)
+                return f"{line} {theme.legend(name)} {theme.paint(theme.dim, '──')}"
+        return theme.paint(theme.dim, "─" * width)
+
+    def _fitted(self, steps: Iterable[Step] = ()) -> Style:
+        """The style at the terminal's present width, knowing what the steps' tokens give away."""
+        style, width = self._style, self._size()[0]
+        byte_level = style.byte_level if self._byte_level is None else self._byte_level
+        if self._byte_level is None:
+            for step in steps:
+                pieces = [row.token for row in step.candidates]
+                seen_before = byte_level and not any("▁" in piece for piece in pieces)
+                byte_level = seen_before or guess_byte_level(pieces)
+        if width == style.width and byte_level == style.byte_level:
+            return style
+        return replace(style, width=width, byte_level=byte_level)
+
+    def _size(self) -> tuple[int, int]:
+        """Columns and rows. Rich takes a dumb terminal to have 80 columns; it may say otherwise."""
+        console = self._console
+        if console.is_dumb_terminal and "COLUMNS" not in os.environ:
+            try:
+                width, height = os.get_terminal_size(console.file.fileno())
+            except (OSError, ValueError):
+                width = height = 0
+            if width and height:
+                return width, height
+        return console.width, console.height
+
+    def _safe(self, text: str) -> str:
+        """Text of the run, for this stream."""
+        text = safe_text(text)
+        return encodable(text, self._style.encoding) if self._style.ascii_only else text
+
+    def _write(self, text: str) -> None:
+        if not text:
+            return
+        if self._style.ascii_only:
+            encoding = self._style.encoding
+            text = text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+        self._console.file.write(text)
+        self._console.file.flush()
+
+
+def can_move_cursor(console: Console) -> bool:
+    """Whether this is a real terminal that takes escape sequences, and not a pipe told to be one."""
+    isatty = getattr(console.file, "isatty", None)
+    return (
+        isatty is not None
+        and isatty()
+        and console.is_interactive
+        and console.is_terminal
+        and not console.is_dumb_terminal
+        and not console.legacy_windows
+    )

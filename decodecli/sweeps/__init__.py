@@ -1,0 +1,1 @@
+"""Many settings, prompts and seeds from one loaded model."""

@@ -1,0 +1,318 @@
+"""`sweep.toml`: what a sweep was asked, and of what model and programs its cells are.
+
+It is a grid file, so that `--grid DIR/sweep.toml` asks for the same cells again. Its last part, the table
+`sweep`, is what this program needs to know a folder again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import importlib.metadata
+import os
+import platform
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from decodecli.config import check_trust
+from decodecli.errors import DecodecliError, UsageError
+from decodecli.models.checkpoint import Checkpoint
+from decodecli.settings import LoadParams
+from decodecli.sweeps.grid import Grid, GridFile, plan, read_grid
+from decodecli.sweeps.toml import spelt
+
+NAME = "sweep.toml"
+PENDING = ".extended.toml"  # what will be called so: see `growing`
+TABLE = "sweep"  # in the file: what is no part of the grid
+_SAMPLE = 2**16  # bytes of each of a weight file's samples
+_PACKAGES = ("torch", "transformers")
+_RESTORE = "put back what the sweep wrote there, or begin again in a new folder"
+_KINDS: dict[str, type] = {"exact": bool, "traces": bool, "model": dict, "versions": dict}
+_COUNTS = ("parameters", "vocab_size")
+_FASTEST = 1e12  # tokens a second
+_OPTIONS = frozenset(item.name for item in fields(LoadParams))
+
+
+def versions() -> dict[str, str]:
+    """The versions that a cell can depend on, found without importing anything heavy."""
+    from decodecli import __version__
+
+    found = {"decodecli": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A sweep as it was asked for.
+
+    options: the command's options that say which model, where they are not at their default.
+    model: facts about the model, as far as they are known: `name`, `revision`, `weights`, and after
+        loading `parameters`, `vocab_size`, `dtype`, `device`, `quantize`.
+    exact, traces: how the cells are run, and whether their steps are kept.
+    started: when the first of them was. rate: tokens a second of the last run, for estimates.
+    """
+
+    grid: Grid
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    exact: bool = False
+    traces: bool = False
+    versions: Mapping[str, str] = field(default_factory=versions)
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    rate: float | None = None
+
+    def as_toml(self) -> str:
+        """The whole file."""
+        about = {
+            "fingerprint": self.grid.fingerprint,
+            "cells": len(self.grid),
+            "started": self.started,
+            "exact": self.exact,
+            "traces": self.traces,
+            "tokens_per_second": self.rate,
+        }
+        return "\n".join(
+            [
+                self.grid.as_toml(self.options, ["What this sweep was asked, as a grid file."]),
+                f"# From here on, what the cells are of.\n[{TABLE}]\n{_pairs(about)}",
+                f"[{TABLE}.model]\n{_pairs(self.model)}",
+                f"[{TABLE}.versions]\n{_pairs(self.versions)}",
+            ]
+        )
+
+    def going_on(self, found: Found) -> Asked:
+        """This, asked again of a folder where `found` stands: the file goes on saying what the first
+        cells were run with."""
+        about = found.about
+        return replace(
+            self,
+            options={k: v for k, v in found.values.items() if k in _OPTIONS and isinstance(v, str)},
+            model={**self.model, **about.get("model", {})},
+            exact=self.exact and bool(about.get("exact")),
+            traces=self.traces and bool(about.get("traces")),
+            versions=about.get("versions", self.versions),
+            started=about.get("started", self.started),
+            rate=found.rate,
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """A `sweep.toml` that was read: its grid's values, and the table of this program."""
+
+    values: dict[str, Any]
+    about: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.about["fingerprint"])
+
+    @property
+    def model(self) -> dict[str, Any]:
+        return dict(self.about.get("model", {}))
+
+    @property
+    def versions(self) -> dict[str, Any]:
+        return dict(self.about.get("versions", {}))
+
+    @property
+    def rate(self) -> float | None:
+        """Tokens a second of the last run that came to its end."""
+        return self.about.get("tokens_per_second")
+
+
+def asked_path(folder: Path) -> Path:
+    """The file that says what a folder was asked."""
+    pending = folder / PENDING
+    return pending if os.path.exists(pending) else folder / NAME
+
+
+def read_asked(folder: Path) -> GridFile:
+    """What a folder was asked, as a grid file.
+
+    Raises:
+        DecodecliError: it is none that this program knows.
+    """
+    path = asked_path(folder)
+    try:
+        return read_grid(path)
+    except UsageError as error:
+        raise DecodecliError(f"{error.message} (in {folder})", _RESTORE) from None
+
+
+def asked_grid(folder: Path) -> Grid:
+    """The grid that a folder was asked.
+
+    Raises:
+        DecodecliError: it is none that this program knows.
+    """
+    file = read_asked(folder)
+    try:
+        return plan(file.values, file.prompts, file.zip_groups, description=file.description)
+    except UsageError as error:
+        raise DecodecliError(f"{asked_path(folder)}: {error.message}", _RESTORE) from None
+
+
+def read_found(folder: Path) -> Found | None:
+    """What `folder` was asked, None where it has no `sweep.toml`.
+
+    Raises:
+        UsageError: the file is there but was not written by a sweep, or asks for trust in the model.
+        DecodecliError: it cannot be read, or a value in it is of another kind.
+    """
+    path = asked_path(folder)
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would wait for ever
+            raise OSError(0, "it is not a file")
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        about = found.pop(TABLE)
+        whole = isinstance(about["fingerprint"], str) and isinstance(about["cells"], int)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise DecodecliError(
+            f"{path} cannot be read: {error.strerror}", "check the path"
+        ) from error
+    except (ValueError, KeyError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        raise UsageError(
+            f"{path} was not written by a sweep", "give --out a folder that is new or empty"
+        )
+    check_trust(found, str(path))
+    bad = _bad_key(about)
+    if bad is not None:
+        raise DecodecliError(f"{path}: {bad} in [{TABLE}] cannot be read", _RESTORE)
+    return Found(found, about)
+
+
+def _bad_key(about: Mapping[str, Any]) -> str | None:
+    """The first key of the table whose value is not as a sweep writes it."""
+    for name, kind in _KINDS.items():
+        if not isinstance(about.get(name, kind()), kind):
+            return name
+    for table in ("model", "versions"):
+        for name, value in about.get(table, {}).items():
+            if not isinstance(value, int if name in _COUNTS else str):
+                return f"{table}.{name}"
+    started, rate = about.get("started"), about.get("tokens_per_second", 0)
+    if started is not None and not isinstance(started, datetime):
+        return "started"
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < _FASTEST:
+        return "tokens_per_second"
+    return None
+
+
+def check_same_grid(found: Found, asked: Asked, folder: Path, extend: bool = False) -> None:
+    """Refuse a folder whose cells are of another grid, naming the values that differ.
+
+    Args:
+        extend: whether it will do that all its cells are in this grid.
+
+    Raises:
+        UsageError: it is another grid.
+    """
+    if found.fingerprint == asked.grid.fingerprint:
+        return
+    grows = _holds(asked.grid, folder)
+    if extend and grows:
+        return
+    now = tomllib.loads(asked.grid.as_toml())
+    names = dict.fromkeys([*now, *found.values])
+    other = [n for n in names if n not in _OPTIONS and now.get(n) != found.values.get(n)]
+    said = f" ({', '.join(other[:5])}{', …' if len(other) > 5 else ''})" if other else ""
+    if extend:
+        raise UsageError(
+            f"{folder} holds cells that are not in this grid{said}",
+            "--extend adds values: give those that it has as well, and new prompts last",
+        )
+    again = f"go on with that one: decodecli sweep --out {folder}"
+    raise UsageError(
+        f"{folder} holds a sweep of another grid{said}",
+        "--extend keeps its cells and adds the others; or give another --out"
+        if grows
+        else f"give another --out, or {again}",
+    )
+
+
+def _holds(grid: Grid, folder: Path) -> bool:
+    """Whether every cell that a folder was asked is in `grid`."""
+    try:
+        before = asked_grid(folder)
+    except DecodecliError:
+        return False
+    return grid.holds(before)
+
+
+def check_same_model(found: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a folder whose cells are of another model; only what both sides know is compared.
+
+    The name counts where the weights are not known: a model may lie in another folder today. Another
+    kind of device draws other tokens from the same seed.
+
+    Raises:
+        UsageError: it is another model.
+    """
+    names = ("weights",) if found.get("weights") and now.get("weights") else ("name", "revision")
+    for name in (*names, "dtype", "quantize", "device"):
+        before, after = found.get(name), now.get(name)
+        if name == "device":
+            before, after = (str(x).partition(":")[0] if x else x for x in (before, after))
+        if before is None or after is None or before == after:
+            continue
+        if name == "weights":
+            before, after = found.get("name"), now.get("name")
+            said = f"model {before}" + (" with other weights" if before == after else "")
+        else:
+            said = f"model {before}" if name == "name" else f"{name} {before}"
+        raise UsageError(
+            f"the finished cells in {folder} are of {said}"
+            + ("" if before == after else f", not {after}"),
+            "ask for the same model as before, or give another --out",
+        )
+
+
+def told_differences(found: Found, asked: Asked) -> list[str]:
+    """What is not as it was when the sweep began, yet no reason not to go on."""
+    told = []
+    before, now = found.versions, versions()
+    other = [f"{name} {before[name]}" for name in before if before[name] != now.get(name)]
+    if other:
+        told.append(f"the first cells were run with {', '.join(other)}")
+    if bool(found.about.get("exact")) != asked.exact:
+        told.append(f"the first cells were run with{'out' if asked.exact else ''} --exact")
+    if asked.traces and not found.about.get("traces"):
+        told.append("the first cells have no traces")
+    if found.about.get("traces") and not asked.traces:
+        told.append("the first cells have traces, those that follow will not")
+    return told
+
+
+def weights_fingerprint(checkpoint: Checkpoint) -> str:
+    """What tells a model's weights from others, wherever the files lie: a hash of the configuration,
+    and of each weight file's name, size and three samples (all of a large one would take minutes)."""
+    digest = hashlib.sha256((checkpoint.folder / "config.json").read_bytes())
+    for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt"):
+        for path in sorted(checkpoint.folder.glob(pattern)):
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                digest.update(f"{path.name} {size} ".encode("utf-8", "surrogateescape"))
+                for start in (0, (size - _SAMPLE) // 2, size - _SAMPLE):
+                    file.seek(max(start, 0))
+                    digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    """TOML lines; None is left out."""
+    return "".join(f"{k} = {spelt(v)}\n" for k, v in values.items() if v is not None)

@@ -1,0 +1,240 @@
+"""Where the prompts of a sweep come from: arguments, text files, JSONL files, grids.
+
+A text file has a prompt a line; blank lines are skipped, other spaces are kept. A JSONL file has an
+object a line with `prompt` and, if wanted, `id`, `task`, and `expect`: what a right answer contains,
+case-sensitive: a string, a list of strings, or {"regex": "…"} for a regular expression (Python's; it may
+begin with (?i)). A string is never taken for an expression, however it looks.
+
+A prompt without an id is called p0, p1, … by its place among all. A text may stand twice only under ids
+of its own, since the same prompt twice gives the same cells twice.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from decodecli.config import nearest
+from decodecli.errors import PromptError, UsageError
+from decodecli.sweeps.cells import Prompt
+from decodecli.text_files import read_file
+
+Expected = tuple[str, ...] | re.Pattern[str] | None
+_TABLES = (".csv", ".tsv", ".xlsx", ".ods", ".parquet")
+_KEYS = ("prompt", "id", "expect", "task")
+_EXAMPLE = 'write lines like {"prompt": "The capital of Japan is", "expect": "Tokyo"}'
+_EXPECT = 'expect is a string, a list of strings, or {"regex": "…"}'
+
+
+class Given(NamedTuple):
+    """A prompt as it was given, before it has an id. where: for messages."""
+
+    text: str
+    where: str
+    id: str | None = None
+    expect: Expected = None
+    task: str | None = None
+
+
+def gather_prompts(typed: Sequence[str] = (), file: str | Path | None = None) -> tuple[Prompt, ...]:
+    """The prompts typed as arguments, then those of a file.
+
+    Raises:
+        UsageError: as `read_prompts`; or one stands twice.
+        PromptError: an argument is not UTF-8.
+    """
+    found = []
+    for place, text in enumerate(typed, start=1):
+        if not _is_unicode(text):
+            raise PromptError(f"prompt {place} is not UTF-8", "type it in a terminal set to UTF-8")
+        found.append(Given(text, f"prompt {place}"))
+    return named([*found, *(() if file is None else _read(file))])
+
+
+def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
+    """The prompts of a file: JSONL by its suffix (`.jsonl`) or, unless it is a `.txt`, by its first line.
+
+    Raises:
+        UsageError: the file cannot be read, has no prompts, or a line is not what it should be: not
+            UTF-8, no JSON object, an unknown key, a value of the wrong kind, a bad regular expression,
+            an id or text that was there before; the message names file and line. Or it is a table.
+    """
+    return named(_read(path))
+
+
+def parse_prompts(data: bytes, name: str) -> tuple[Prompt, ...]:
+    """The same from bytes; `name` is the file's, for its suffix and for messages."""
+    return named(_parsed(data, name))
+
+
+def named(found: Iterable[Given]) -> tuple[Prompt, ...]:
+    """The prompts with their ids.
+
+    Raises:
+        UsageError: an id stands twice, or a text without ids of its own.
+    """
+    entries = list(found)
+    ids: dict[str, Given] = {}
+    for given in entries:
+        if given.id is not None and ids.setdefault(given.id, given) is not given:
+            first = ids[given.id].where
+            raise UsageError(
+                f"{given.where}: the id {_short(given.id)} is taken by {first}",
+                "give every prompt an id of its own",
+            )
+    _refuse_repeated_texts(entries)
+    prompts = []
+    for place, given in enumerate(entries):
+        name = given.id
+        if name is None:
+            name = f"p{place}"
+            while name in ids:  # somebody's own id
+                name += "+"
+        prompts.append(Prompt(given.text, name, given.expect, given.task))
+    return tuple(prompts)
+
+
+def _refuse_repeated_texts(entries: Iterable[Given]) -> None:
+    texts: dict[str, Given] = {}
+    for given in entries:
+        first = texts.setdefault(given.text, given)
+        if first is not given and (first.id is None or given.id is None):
+            raise UsageError(
+                f"{given.where}: {_short(given.text)} is the same as {first.where}",
+                "give each prompt once; several runs of it come from --seeds",
+            )
+
+
+def _read(path: str | Path) -> list[Given]:
+    return _parsed(read_file(path, f"the prompt file {path}"), Path(path).name)
+
+
+def _parsed(data: bytes, name: str) -> list[Given]:
+    if Path(name).suffix.lower() in _TABLES:
+        raise UsageError(
+            f"{name} is a table, and prompts come a line each or as JSONL",
+            "keep the texts alone, a line each, in a .txt; or write JSONL",
+        )
+    lines = _lines(data, name)
+    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not filled:
+        raise UsageError(f"{name} has no prompts", "write one a line, or JSONL")
+    suffix = Path(name).suffix.lower()
+    is_json = suffix in (".jsonl", ".ndjson", ".json") or (
+        suffix != ".txt" and re.match(r'\s*\{\s*["}]', filled[0][1]) is not None
+    )
+    take = _from_json if is_json else Given
+    return [take(line, f"{name}, line {number}") for number, line in filled]
+
+
+def _lines(data: bytes, name: str) -> list[str]:
+    """The lines of a file; only the newline ends one, with a carriage return before it or not."""
+    try:
+        text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{name}, line {line} is not UTF-8", "save the file as UTF-8") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UsageError(
+            f"{name}, line {line} holds a NUL character", "save the file as text in UTF-8"
+        )
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def _from_json(line: str, where: str) -> Given:
+    try:
+        found = _JSON.decode(line)
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{where} is not JSON: {error.msg} (column {error.colno})", _EXAMPLE
+        ) from None
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.message}", error.hint) from None
+    except (ValueError, RecursionError):  # a number of thousands of digits; thousands of brackets
+        raise UsageError(f"{where} is not JSON that can be read", _EXAMPLE) from None
+    return prompt_from(found, where)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise UsageError(f"the key {_short(key)} stands twice", "give each key once")
+        found[key] = value
+    return found
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_without_repeats)
+
+
+def prompt_from(found: Any, where: str) -> Given:
+    """A prompt from an object with the keys `prompt`, `id`, `expect` and `task`.
+
+    Raises:
+        UsageError: it is no such object; the message begins with `where`.
+    """
+    if not isinstance(found, dict):
+        raise UsageError(f"{where} is no object", _EXAMPLE)
+    text, unknown = found.get("prompt"), [key for key in found if key not in _KEYS]
+    if text is None:
+        but = f" but an unknown key, {_short(unknown[0])}" if unknown else ""
+        raise UsageError(f"{where} has no prompt{but}", _EXAMPLE)
+    if unknown:
+        near = nearest(unknown[0], _KEYS)
+        hint = f"did you mean {near}?" if near else f"keys are: {', '.join(_KEYS)}"
+        raise UsageError(f"{where} has an unknown key: {_short(unknown[0])}", hint)
+    return Given(
+        _string("prompt", text, where, empty=True),
+        where,
+        _optional("id", found, where),
+        _expected(found.get("expect"), where),
+        _optional("task", found, where),
+    )
+
+
+def _string(key: str, value: Any, where: str, *, empty: bool = False) -> str:
+    if not isinstance(value, str):
+        raise UsageError(
+            f"{where}: {key} must be a string, got {_short(value)}", "put it in quotes"
+        )
+    if not value and not empty:
+        raise UsageError(f"{where}: {key} is empty", f"leave {key} out instead")
+    if not _is_unicode(value):
+        raise UsageError(f"{where}: {key} holds half a character", "a \\ud8… needs its other half")
+    return value
+
+
+def _optional(key: str, found: dict[str, Any], where: str) -> str | None:
+    return None if found.get(key) is None else _string(key, found[key], where)
+
+
+def _expected(value: Any, where: str) -> Expected:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return (_string("expect", value, where),)
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return tuple(_string("expect", item, where) for item in value)
+    if not isinstance(value, dict) or list(value) != ["regex"]:
+        raise UsageError(f"{where}: expect cannot be {_short(value)}", _EXPECT)
+    pattern = _string("regex", value["regex"], where)
+    try:
+        return re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UsageError(
+            f"{where}: {_short(pattern)} is no regular expression: {error}",
+            "a backslash before . ( ) [ ] * + ? takes them as they are",
+        ) from None
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,136 @@
+"""Which machine of a cluster gets how many workers, and for how long it is given the chance.
+
+Plain bookkeeping, as `dispatch` is: `ray_engine` asks the cluster and starts what is said here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+CHANCES = 3  # how many workers may die on a machine before any of them was ready
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A node of the cluster as it offers itself: what may be asked of it, not what is free."""
+
+    id: str
+    name: str
+    cpus: float
+    gpus: float
+    memory: float = math.inf
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a worker on a CPU would use there: physical cores that there are, threads, and bytes."""
+
+    cores: int
+    threads: int
+    memory: float = 0.0
+
+
+@dataclass(frozen=True)
+class WorkerSlot:
+    """What one worker gets: whole GPUs, or CPUs and the threads to use on them."""
+
+    cpus: float
+    gpus: float
+    threads: int | None
+
+
+def choose_kind(device: str, machines: Iterable[Machine]) -> str | None:
+    """cuda, mps or cpu for the whole sweep, as CPU and GPU draw differently from one seed.
+
+    `auto` takes GPUs when any machine has one; None when no machine offers anything yet.
+    """
+    if device != "auto":
+        return device.partition(":")[0]
+    offers = [machine for machine in machines if machine.gpus >= 1 or machine.cpus >= 1]
+    if not offers:
+        return None
+    return "cuda" if any(machine.gpus >= 1 for machine in offers) else "cpu"
+
+
+def offers(machine: Machine, kind: str) -> bool:
+    """Whether the machine can have any worker of this kind."""
+    return machine.gpus >= 1 if kind == "cuda" else machine.cpus >= 1
+
+
+def seats(
+    machine: Machine, kind: str, need: Requirements, *, asked: bool = False
+) -> tuple[int, WorkerSlot]:
+    """How many workers a machine has room for, and what each gets.
+
+    Args:
+        asked: a number of workers was asked for: second hardware threads count as cores then, and
+            memory is what who asked has thought of.
+    """
+    if kind == "cuda":
+        return int(machine.gpus), WorkerSlot(0, 1, None)
+    if kind == "mps":
+        return 1, WorkerSlot(1, 0, None)
+    cpus = machine.cpus if asked else min(machine.cpus, need.cores)
+    room = cpus // need.threads
+    if need.memory and not asked:
+        room = min(room, machine.memory / need.memory)
+    return max(1, int(room)), WorkerSlot(min(need.threads, machine.cpus), 0, need.threads)
+
+
+class WorkerPool:
+    """How many workers each machine has and should have.
+
+    A worker that dies is replaced where it was; a machine on which the model cannot be loaded, or
+    `CHANCES` workers in a row die before they are ready, gets no more.
+
+    Args:
+        limit: the most workers altogether; None for as many as there is room for.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self._room: dict[str, int] = {}
+        self._there: Counter[str] = Counter()
+        self._died_early: Counter[str] = Counter()
+
+    def offer(self, machine: str, room: int) -> None:
+        """A machine has room for so many workers."""
+        self._room[machine] = room
+
+    def withdraw(self, machine: str) -> None:
+        """A machine is gone, or gets no more workers."""
+        self._room.pop(machine, None)
+
+    def openings(self) -> list[str]:
+        """The machines to start a worker on, one entry a worker, the emptiest machine first."""
+        there = self._there.copy()
+        total = sum(there.values())
+        found = []
+        while self.limit is None or total < self.limit:
+            machine = max(self._room, key=lambda each: self._room[each] - there[each], default=None)
+            if machine is None or there[machine] >= self._room[machine]:
+                break
+            there[machine] += 1
+            total += 1
+            found.append(machine)
+        return found
+
+    def started(self, machine: str) -> None:
+        self._there[machine] += 1
+
+    def ready(self, machine: str) -> None:
+        """A worker has loaded its model: whatever went wrong there before was chance."""
+        del self._died_early[machine]
+
+    def ended(self, machine: str, *, was_ready: bool) -> bool:
+        """A worker is dead; whether its machine may go on having workers."""
+        self._there[machine] -= 1
+        if not was_ready and machine in self._room:
+            self._died_early[machine] += 1
+            if self._died_early[machine] >= CHANCES:
+                self.withdraw(machine)
+                return False
+        return True

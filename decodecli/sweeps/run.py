@@ -1,0 +1,205 @@
+"""A sweep's cells on this machine: from a loaded model to a record a cell."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+from decodecli.analysis.text_metrics import cell_numbers
+from decodecli.decoding.batch import Batch, Done, Job
+from decodecli.decoding.decode import Prefix, prefill
+from decodecli.errors import PromptError
+from decodecli.models.loading import LanguageModel
+from decodecli.records.run import step_json_line, to_json_line
+from decodecli.records.sweep import CellRecord
+from decodecli.sweeps.cell_result import Outcome, failed_cell, params_of
+from decodecli.sweeps.cells import Cell
+
+BATCH_SIZE = 16
+_AT_ONCE = 64  # cells without decoding that are handed over together
+_PREFIXES = 8  # prompts kept ready; cells of one prompt follow one another
+_DIGITS = 6  # of a logprob in a file
+# What matters where the most probable token is taken: not the seed, and no filter.
+_GREEDY_SEES = ("max_new_tokens", "repetition_penalty", "no_repeat_ngram_size", "stop")
+
+
+def run_cells(
+    lm: LanguageModel,
+    cells: Iterable[Cell | None],
+    *,
+    batch_size: int = BATCH_SIZE,
+    exact: bool = False,
+    traces: bool = False,
+    candidates: int = 10,
+    on_tokens: Callable[[int], None] | None = None,
+) -> Iterator[Outcome]:
+    """Decode `cells`, `batch_size` of them at once, and yield each as it ends, in no set order.
+
+    A cell's tokens are those of `decodecli generate` alone: with `exact` by construction, without it
+    as `engine.batch` says. Cells of one prompt should follow one another: it is then run through the
+    model once. Greedy cells that differ only in seed or filters are decoded once. A cell that cannot be
+    decoded ends as an error, and the others go on.
+
+    Args:
+        cells: a None among them says that there is none just now, though more may come.
+        traces: whether outcomes carry their trace, each step with `candidates` rows.
+        on_tokens: called with the number of tokens that were added.
+
+    Raises:
+        DecodeError: memory ran out.
+    """
+    prompts = _Prompts(lm)
+    batch = Batch(
+        lm,
+        batch_size,
+        candidates=candidates if traces else None,
+        exact=exact,
+        on_tokens=on_tokens,
+    )
+    ready: deque[Outcome] = deque()  # what needs no decoding
+    greedy = _Greedy(traces)
+
+    def jobs() -> Iterator[Job | None]:
+        for cell in cells:
+            if cell is None:
+                yield None
+                continue
+            if greedy.takes(cell, ready):
+                if len(ready) >= _AT_ONCE:
+                    yield None
+                continue
+            try:
+                prefix = prompts.prefilled(cell)
+            except PromptError as error:
+                ready.append(Outcome(failed_cell(cell, str(error))))
+                ready.extend(greedy.settled(cell, ready[-1].record))
+                yield None
+            else:
+                yield Job(cell, prefix, cell.params, {"bos": cell.bos, **_chat(cell)})
+
+    for done in batch(jobs()):
+        while ready:
+            yield ready.popleft()
+        if done is None:
+            continue
+        record = _record(done)
+        yield Outcome(record, _trace(done) if traces else None)
+        yield from greedy.settled(done.job.key, record)
+    yield from ready
+
+
+class _Greedy:
+    """Greedy cells that differ in nothing that greedy decoding looks at: one is decoded, and the others
+    have its tokens."""
+
+    def __init__(self, traces: bool) -> None:
+        self._off = traces  # a trace has its own seed in the header
+        self._waiting: dict[tuple[Any, ...], list[Cell]] = {}
+        self._known: OrderedDict[tuple[Any, ...], CellRecord] = OrderedDict()
+
+    def takes(self, cell: Cell, ready: deque[Outcome]) -> bool:
+        """Whether `cell` is one that is under way or done already; in the latter case it is `ready`."""
+        key = self._key(cell)
+        if key is None:
+            return False
+        if key in self._known:
+            ready.append(_copied(self._known[key], cell))
+        elif key in self._waiting:
+            self._waiting[key].append(cell)
+        else:
+            self._waiting[key] = []
+            return False
+        return True
+
+    def settled(self, cell: Cell, record: CellRecord) -> Iterator[Outcome]:
+        """Those that waited for `cell`."""
+        key = self._key(cell)
+        if key is None:
+            return
+        self._known[key] = record
+        if len(self._known) > _PREFIXES:
+            self._known.popitem(last=False)
+        for other in self._waiting.pop(key, ()):
+            yield _copied(record, other)
+
+    def _key(self, cell: Cell) -> tuple[Any, ...] | None:
+        params = cell.params
+        if self._off or not params.greedy:
+            return None
+        seen = [getattr(params, name) for name in _GREEDY_SEES]
+        return cell.prompt, cell.bos, *seen
+
+
+def _copied(record: CellRecord, cell: Cell) -> Outcome:
+    params = {**record.params, **cell.params.as_dict()}
+    return Outcome(replace(record, index=cell.index, params=params))
+
+
+def _chat(cell: Cell) -> dict[str, Any]:
+    return cell.prompt.chat.as_dict() if cell.prompt.chat else {}
+
+
+class _Prompts:
+    """Prompts that have been run through the model, the last used of them kept."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self._lm = lm
+        self._kept: OrderedDict[tuple[Any, ...], Prefix | PromptError] = OrderedDict()
+
+    def prefilled(self, cell: Cell) -> Prefix:
+        """The cell's prompt; raises PromptError, for the same one again and again, if it is refused."""
+        key = cell.prompt.text, cell.bos, cell.prompt.chat
+        if key not in self._kept:
+            try:
+                self._kept[key] = prefill(self._lm, *key)
+            except PromptError as error:
+                self._kept[key] = error
+            if len(self._kept) > _PREFIXES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        found = self._kept[key]
+        if isinstance(found, PromptError):
+            raise found
+        return found
+
+
+def _effective_bos(cell: Cell, prefix: Prefix) -> bool | None:
+    """Whether the text begins with BOS; None where the tokenizer adds other tokens and no BOS."""
+    if cell.bos is not None:
+        return cell.bos
+    if prefix.ids[:1] == (prefix.lm.bos_id,):
+        return True
+    return None if prefix.lm.tokenizer.num_special_tokens_to_add() else False
+
+
+def _record(done: Done) -> CellRecord:
+    cell: Cell = done.job.key
+    summary = done.summary
+    return CellRecord(
+        index=cell.index,
+        prompt_id=cell.prompt.id,
+        task=cell.prompt.task,
+        prompt=cell.prompt.text,
+        params=params_of(cell, _effective_bos(cell, done.job.prefix)),
+        text=summary.text,
+        token_ids=summary.token_ids,
+        finish_reason=summary.finish_reason,
+        prompt_tokens=summary.prompt_tokens,
+        new_tokens=summary.new_tokens,
+        mean_logprob=summary.mean_logprob,
+        perplexity=summary.perplexity,
+        mean_entropy=fmean(done.entropies) if done.entropies else None,
+        **cell_numbers(summary.token_ids, done.job.prefix.lm.eos_ids),
+        correct=cell.prompt.answered_by(summary.text),
+        segments=done.segments,
+        logprobs=tuple(round(value, _DIGITS) for value in done.logprobs),
+        error=None if done.error is None else str(done.error),
+    )
+
+
+def _trace(done: Done) -> tuple[str, ...]:
+    steps = (step_json_line(step) for step in done.steps)
+    return to_json_line(done.header.as_dict()), *steps, to_json_line(done.summary.as_dict())

@@ -1,0 +1,428 @@
+"""The folder of a sweep: a line a cell in `runs.jsonl`, safe on the disk before anybody hears of it.
+
+A sweep may end at any moment. Lines are only ever appended, whole lines in one write, and synced; what
+a crash leaves of the last one is cut off at the next opening. A cell that failed is not finished: its
+line goes at the next opening, and the cell runs again.
+
+    DIR/sweep.toml    what was asked, and of what model and programs the cells are
+    DIR/runs.jsonl    a `CellRecord` a line, in the order in which they ended
+    DIR/traces/       000123.jsonl for cell 123, where steps are kept
+    DIR/.lock         held by the process that writes here
+    DIR/.extended…    while a grid grows: see `growing`
+
+Everything else there (tables, plots, a page) is made from these again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from decodecli.errors import DecodecliError, UsageError
+from decodecli.records.run import to_json_line
+from decodecli.records.sweep import CellRecord
+from decodecli.sweeps import atomic_files as files
+from decodecli.sweeps import manifest as a
+from decodecli.sweeps.axes import shortened
+from decodecli.sweeps.cell_lines import read_records, scan
+from decodecli.sweeps.extend import RUNS, TRACES, finish, grow
+from decodecli.sweeps.manifest import Asked, Found
+
+LOCK = ".lock"
+_EVERY = 0.05  # seconds from one sync to the next, at least
+_SHARE = 20  # and this many times what the last one took, so that syncing never costs more than 5 %
+_BINARY = getattr(os, "O_BINARY", 0)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A finished cell on its way to the disk."""
+
+    record: CellRecord
+    data: bytes
+
+
+class Store:
+    """A sweep's folder, open for writing by this process alone.
+
+    folder, asked: where it is, and what was asked. notices: what the user should know.
+    """
+
+    def __init__(self, folder: Path, asked: Asked, lock: int, notices: Sequence[str]) -> None:
+        self.folder, self.asked, self._lock = folder, asked, lock
+        self.notices = tuple(notices)
+        self._finished = bytearray(len(asked.grid))  # a byte a cell: 100 kB for 100,000
+        self._waiting: list[_Line] = []
+        self._synced = -1e9
+        self._interval = _EVERY
+        self._file = -1
+        self._size = 0
+
+    @property
+    def done(self) -> int:
+        """How many cells are finished, or have failed in this run."""
+        return sum(self._finished)
+
+    @property
+    def todo(self) -> list[int]:
+        """The cells that are not finished, in grid order."""
+        return [index for index, finished in enumerate(self._finished) if not finished]
+
+    def add(self, record: CellRecord, trace: Sequence[str] | None = None) -> None:
+        """Take a cell. It is safe once a `sync` has returned it.
+
+        Args:
+            trace: the lines of its trace, to be kept in a file of its own.
+
+        Raises:
+            WriteError: the trace could not be written.
+        """
+        if self._finished[record.index]:  # as when a lost worker's cell comes back after all
+            return
+        if trace is not None:
+            files.write_whole(trace_path(self.folder, record.index), _lines(trace))
+        self._finished[record.index] = 1
+        self._waiting.append(_Line(record, _lines([to_json_line(record.as_dict())])))
+
+    def due(self) -> bool:
+        """Whether something waits, and the last sync is long enough ago for another."""
+        return bool(self._waiting) and time.monotonic() - self._synced >= self._interval
+
+    def sync(self) -> list[CellRecord]:
+        """Write what waits and wait until it is on the disk; returns those cells.
+
+        Raises:
+            WriteError: that failed. No part of a line stays, and nothing more is written.
+        """
+        lines, self._waiting = self._waiting, []
+        if not lines:
+            return []
+        if self._file < 0:
+            raise files.not_written(self.folder / RUNS, OSError(errno.EBADF, "it is closed"))
+        start = time.monotonic()
+        try:
+            _write_all(self._file, b"".join(line.data for line in lines))
+            os.fsync(self._file)
+        except OSError as error:
+            self._take_back(lines)
+            raise files.not_written(self.folder / RUNS, error) from error
+        self._size += sum(len(line.data) for line in lines)
+        self._synced = time.monotonic()
+        self._interval = max(_EVERY, _SHARE * (self._synced - start))
+        return [line.record for line in lines]
+
+    def _take_back(self, lines: Sequence[_Line]) -> None:
+        """After a write that failed: no line that nobody was told of, and no more writing."""
+        for line in lines:
+            self._finished[line.record.index] = 0
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file, self._size)
+            os.fsync(self._file)
+        self._close_file()
+
+    def check_model(self, facts: dict[str, Any]) -> None:
+        """Compare the model that was loaded with the one of the finished cells; note it if it is the
+        first.
+
+        Raises:
+            UsageError: it is another one.
+            WriteError: it could not be noted.
+        """
+        a.check_same_model(self.asked.model, facts, self.folder)
+        known = {**facts, **{k: v for k, v in self.asked.model.items() if v is not None}}
+        if known != dict(self.asked.model):
+            self.asked = replace(self.asked, model=known)
+            self._write_asked()
+
+    def note_rate(self, rate: float) -> None:
+        """Keep the tokens a second of this run, for the estimates of `--dry-run`."""
+        self.asked = replace(self.asked, rate=round(rate, 1))
+        self._write_asked()
+
+    def _write_asked(self) -> None:
+        files.write_whole(self.folder / a.NAME, self.asked.as_toml().encode("utf-8"))
+
+    def records(self) -> Iterator[CellRecord]:
+        """The finished cells and those that failed, read from the disk one by one."""
+        return read_records(self.folder)
+
+    def close(self) -> None:
+        """Let go of the folder. What was not synced is not kept."""
+        self._close_file()
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, -1
+        if file >= 0:
+            with contextlib.suppress(OSError):
+                os.close(file)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def _open_runs(self) -> None:
+        """Read what is there, cut off what is torn, drop what failed, and open for appending."""
+        path = self.folder / RUNS
+        failed, end, torn = 0, 0, False
+        for line in scan(path, self.asked.grid):
+            if line.record is None:
+                torn = True
+            elif line.record.error is not None:
+                failed += 1
+            else:
+                self._finished[line.record.index] = 1
+            end = end if torn else line.end
+        if failed:
+            files.write_whole(path, (line.data for line in scan(path) if line.is_finished))
+            cells = (
+                "1 cell that failed runs" if failed == 1 else f"{failed:,} cells that failed run"
+            )
+            self.notices += (f"{cells} again",)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o666)
+        if torn:
+            self.notices += (f"the end of {RUNS} was torn and is cut off; its cell runs again",)
+            if not failed:
+                os.ftruncate(self._file, end)
+                os.fsync(self._file)
+        self._size = os.fstat(self._file).st_size
+
+
+def open_store(folder: Path, asked: Asked, extend: bool = False) -> Store:
+    """Open a new folder for a sweep, or that of the same sweep to go on with it.
+
+    Args:
+        extend: go on with a sweep of fewer cells too, if this one has them all.
+
+    Raises:
+        UsageError: the folder cannot be used: it holds something else or another sweep's cells, lies in
+            another sweep's folder, is being written by another process, or cannot be written.
+        WriteError: there is no room.
+        DecodecliError: `runs.jsonl` is damaged.
+    """
+    look_into(folder, asked, extend)
+    with contextlib.ExitStack() as undo:
+        try:
+            made = _make(folder)
+            lock, notices = _take_lock(folder)
+            undo.callback(os.close, lock)
+            if made:  # only now is it certain that nobody else has begun there
+                undo.callback(_unmake, folder)
+            finish(folder)
+            found = look_into(folder, asked, extend)  # again, now that nobody else writes
+            if found is not None:
+                notices += a.told_differences(found, asked)
+                asked = asked.going_on(found)
+                if found.fingerprint != asked.grid.fingerprint:
+                    notices.append(_extend(folder, asked))
+            store = Store(folder, asked, lock, notices)
+            undo.callback(store._close_file)
+            files.remove_parts(folder, folder / TRACES)
+            if found is None:
+                store._write_asked()
+            store._open_runs()
+            files.sync_folder(folder)
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        undo.pop_all()
+    return store
+
+
+def _extend(folder: Path, asked: Asked) -> str:
+    """Make a folder that of a larger grid, its cells in their places there; returns what to say of it.
+
+    Raises:
+        WriteError: there is no room; nothing has changed.
+    """
+    old = a.asked_grid(folder)
+    places: dict[int, int] = {}  # of the finished cells, before and after
+
+    def lines() -> Iterator[bytes]:
+        for line in scan(folder / RUNS, old):
+            if not line.is_finished or line.record is None or line.record.index in places:
+                continue
+            place = asked.grid.place(old[line.record.index])
+            assert place is not None, "the larger grid has every cell"
+            places[line.record.index] = place
+            yield _lines([to_json_line(replace(line.record, index=place).as_dict())])
+
+    def traces() -> dict[str, str]:
+        return {
+            trace_path(folder, old).name: trace_path(folder, new).name
+            for old, new in places.items()
+        }
+
+    grow(folder, asked.as_toml().encode("utf-8"), lines(), traces)
+    return f"the sweep of {len(old):,} cells has {len(asked.grid):,} from now on"
+
+
+def look_into(folder: Path, asked: Asked, extend: bool = False) -> Found | None:
+    """What a folder holds of this very sweep, or with `extend` of one of fewer cells that it has all:
+    None for a new or empty one. Nothing is changed.
+
+    Raises:
+        UsageError: it holds something else, or lies in another sweep's folder.
+        DecodecliError: it cannot be read.
+    """
+    if not os.path.isdir(folder) and os.path.lexists(folder):
+        raise UsageError(f"--out {folder} is no folder", "give a folder that is new or empty")
+    for parent in folder.resolve().parents:
+        if os.path.isfile(parent / a.NAME) and os.path.isfile(parent / RUNS):
+            raise UsageError(
+                f"--out {folder} lies in the folder of another sweep, {parent}",
+                "give a folder of its own",
+            )
+    found = a.read_found(folder)
+    if found is None:
+        _check_empty(folder)
+        return None
+    a.check_same_grid(found, asked, folder, extend)
+    a.check_same_model(found.model, asked.model, folder)
+    return found
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that could not be made or written, as far as permissions tell.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    place = Path(os.path.abspath(folder))
+    while not os.path.exists(place):
+        place = place.parent
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise _unusable(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def _check_empty(folder: Path) -> None:
+    """Refuse a folder that holds anything but hidden files and what a sweep that was killed at once
+    leaves: an empty `runs.jsonl`."""
+    try:
+        held = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        other = [entry.name for entry in held if entry.name != RUNS or entry.stat().st_size > 0]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    if other:
+        raise UsageError(
+            f"--out {folder} holds other files ({sorted(other)[0]}) and no {a.NAME}",
+            "give a folder that is new, empty, or a sweep's",
+        )
+
+
+def trace_path(folder: Path, index: int) -> Path:
+    """Where the trace of a cell lies."""
+    return folder / TRACES / f"{index:06}.jsonl"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file of a sweep's folder: it is there as a whole, or as it was before.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    files.write_whole(path, text.encode("utf-8"))
+
+
+def _write_all(file: int, data: bytes) -> None:
+    """Write everything, in one call where the system takes it whole."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def _lines(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+
+
+def _make(folder: Path) -> bool:
+    """Make a folder; whether it was not there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return False
+    return True
+
+
+def _unmake(folder: Path) -> None:
+    """Take back a folder that was made for a sweep that did not begin."""
+    with contextlib.suppress(OSError):
+        for name in (LOCK, RUNS, a.NAME):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _take_lock(folder: Path) -> tuple[int, list[str]]:
+    """Hold `.lock` until it is closed or the process ends, however it ends; with what is to be said
+    where the file system has no locks.
+
+    Raises:
+        UsageError: another process holds it.
+        OSError: it cannot be made.
+    """
+    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
+    notices: list[str] = []
+    try:
+        _lock(file)
+        if not _is_at(file, folder / LOCK):  # its holder took the folder back meanwhile
+            raise BlockingIOError
+    except (BlockingIOError, PermissionError):
+        holder = os.read(file, 100).decode("ascii", "replace").strip()
+        os.close(file)
+        raise UsageError(
+            f"another sweep is writing into {folder}" + (f" ({holder})" if holder else ""),
+            "wait for it, or give another --out",
+        ) from None
+    except OSError:
+        notices.append(f"{folder} cannot be locked: let one process alone write into it")
+    with contextlib.suppress(OSError):
+        os.ftruncate(file, 0)
+        os.write(file, f"process {os.getpid()}\n".encode())
+    return file, notices
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether the open `file` is still what `path` names."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: int) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        import msvcrt
+
+        os.lseek(file, 2**20, os.SEEK_SET)  # beyond what is written there
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        finally:
+            os.lseek(file, 0, os.SEEK_SET)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _unusable(folder: Path, error: OSError) -> DecodecliError:
+    if error.errno in _NO_ROOM:
+        return files.not_written(folder, error)
+    return UsageError(
+        f"--out {shortened(folder)} cannot be used: {error.strerror}",
+        "give a folder that can be written",
+    )

@@ -1,1 +1,0 @@
-"""Records made visible. No torch here."""

@@ -1,0 +1,85 @@
+"""The tokens are those of transformers' `generate`, the oracle."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from decodecli.decoding.decode import generate
+from decodecli.settings import SamplingParams
+
+PROMPTS = ("Once upon a time,", "The capital of Japan is", "日本の首都は", "a a a a", "")
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "temperature": st.sampled_from([0, 0, 1e-3, 0.2, 0.7, 1.0, 1.4, 2.0, 20.0, 100.0]),
+        "top_k": st.sampled_from([0, 0, 0, 1, 2, 5, 40, 10_000]),
+        "top_p": st.sampled_from([1.0, 1.0, 1e-6, 0.2, 0.5, 0.9, 0.999]),
+        "min_p": st.sampled_from([0.0, 0.0, 0.01, 0.1, 1.0]),
+        "typical_p": st.sampled_from([1.0, 1.0, 0.1, 0.5, 0.95]),
+        "epsilon_cutoff": st.sampled_from([0.0, 0.0, 3e-4, 0.05, 0.9]),
+        "eta_cutoff": st.sampled_from([0.0, 0.0, 3e-4, 0.05, 0.9]),
+        "repetition_penalty": st.sampled_from([1.0, 1.0, 1.3, 0.8, 5.0]),
+        "no_repeat_ngram_size": st.sampled_from([0, 0, 1, 2, 3]),
+        "seed": st.integers(0, 2**32 - 1),
+        "max_new_tokens": st.integers(1, 24),
+    }
+)
+EXAMPLES = settings(
+    max_examples=45,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def oracle(lm, ids: list[int], values: dict) -> list[int]:
+    """`generate`'s new token ids, every value passed explicitly."""
+    values = dict(values)
+    seed, temperature = values.pop("seed"), values.pop("temperature")
+    if temperature == 0:
+        arguments = {
+            "do_sample": False,
+            "repetition_penalty": values["repetition_penalty"],
+            "no_repeat_ngram_size": values["no_repeat_ngram_size"],
+            "max_new_tokens": values["max_new_tokens"],
+        }
+    else:
+        arguments = {"do_sample": True, "temperature": float(temperature), **values}
+        if not values["min_p"]:
+            del arguments["min_p"]
+    transformers.set_seed(seed)
+    device = lm.model.get_input_embeddings().weight.device
+    inputs = torch.tensor([ids], device=device)
+    output = lm.model.generate(
+        inputs, attention_mask=torch.ones_like(inputs), pad_token_id=0, **arguments
+    )
+    return output[0, len(ids) :].tolist()
+
+
+@EXAMPLES
+@given(values=SETTINGS, prompt=st.sampled_from(PROMPTS))
+def test_tokens_equal_those_of_generate_on_every_architecture(tiny_lm, values, prompt):
+    run = generate(tiny_lm, prompt, SamplingParams(**values), candidates=2)
+    assert list(run.summary.token_ids) == oracle(tiny_lm, list(run.header.prompt_ids), values)
+
+
+@EXAMPLES
+@given(values=SETTINGS, prompt=st.sampled_from(PROMPTS))
+def test_tokens_equal_those_of_generate_on_the_built_in_model(lm, values, prompt):
+    run = generate(lm, prompt, SamplingParams(**values), candidates=2)
+    assert list(run.summary.token_ids) == oracle(lm, list(run.header.prompt_ids), values)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device")
+@EXAMPLES
+@given(values=SETTINGS, prompt=st.sampled_from(PROMPTS))
+def test_tokens_equal_those_of_generate_on_cuda(values, prompt):
+    import decodecli
+
+    lm = decodecli.load("builtin", device="cuda", dtype="float32", quantize="none")
+    run = generate(lm, prompt, SamplingParams(**values), candidates=2)
+    assert list(run.summary.token_ids) == oracle(lm, list(run.header.prompt_ids), values)
