@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from decodecli.errors import UsageError
+from decodecli.memory_size import memory_limits
 
 BUILTIN = "builtin"
 BUILTIN_PROMPT = "Once upon a time,"
@@ -211,44 +212,6 @@ _INTEGERS: dict[str, tuple[int, str]] = {
     "top_k": (0, "0 keeps everything; 40 is a usual choice"),
     "no_repeat_ngram_size": (0, "0 is off; 3 forbids repeating any three tokens"),
 }
-
-
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-
-def memory_size(size: int) -> str:
-    """Bytes as people read them: `14.96 GiB`, `11.8 MiB`, `3.4 KiB`, `512 B`."""
-    for name, digits in (("GiB", 2), ("MiB", 1), ("KiB", 1)):
-        if abs(size) >= _UNITS[name.upper()]:
-            return f"{size / _UNITS[name.upper()]:.{digits}f} {name}"
-    return f"{size} B"
-
-
-def memory_limits(text: str) -> dict[int | str, int]:
-    """Bytes for each device, from `0=10GiB,cpu=30GiB`: GPUs by their number, and `cpu`.
-
-    Raises:
-        UsageError: it is not written like that, or names a device twice.
-    """
-    hint = "write it like 0=10GiB,cpu=30GiB"
-    limits: dict[int | str, int] = {}
-    for part in text.split(","):
-        match = re.fullmatch(
-            r"\s*(?:(?:cuda:)?(\d+)|(cpu))\s*=\s*(\d+(?:\.\d+)?)\s*([KMG]i?B|)\s*",
-            part,
-            re.ASCII | re.IGNORECASE,
-        )
-        if not match:
-            raise UsageError(f"--max-memory cannot be read: {text!r}", hint)
-        device: int | str = int(match[1]) if match[1] else "cpu"
-        if device in limits:
-            raise UsageError(f"--max-memory names {device} twice: {text!r}", hint)
-        limits[device] = int(float(match[3]) * _UNITS[match[4].upper()])
-        if not limits[device]:
-            raise UsageError(
-                f"--max-memory gives {device} no memory: {text!r}", "leave the device out instead"
-            )
-    return limits
 
 
 def flag_name(name: str) -> str:

@@ -3,10 +3,8 @@ kind of trouble."""
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-import tomllib
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,6 +59,8 @@ def check_size(size: int, what: str, limit: int = MAX_PROMPT_BYTES) -> None:
 
 def parse_json(text: str, what: str, hint: str) -> Any:
     """`json.loads`, whose errors end as a `UsageError`, too deep a nesting among them."""
+    import json
+
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -69,6 +69,8 @@ def parse_json(text: str, what: str, hint: str) -> Any:
 
 def parse_toml(text: str | bytes, what: str, hint: str) -> dict[str, Any]:
     """`tomllib.loads`, of UTF-8 too; errors as those of `parse_json`."""
+    import tomllib
+
     try:
         return tomllib.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits

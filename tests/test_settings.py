@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from decodecli.errors import DecodecliError, UsageError
-from decodecli.settings import LoadParams, SamplingParams, memory_limits, memory_size
+from decodecli.memory_size import memory_limits, memory_size
+from decodecli.settings import LoadParams, SamplingParams
 
 # What each value may be, by the contract and transformers' own limits.
 RANGES = {

@@ -16,6 +16,7 @@ import torch
 
 from decodecli.errors import LoadError, UsageError
 from decodecli.library_logging import quiet_libraries
+from decodecli.memory_size import memory_limits
 from decodecli.models import quantization as quantizing
 from decodecli.models.cache_files import read_ahead
 from decodecli.models.checkpoint import Checkpoint, Progress, find_checkpoint
@@ -26,7 +27,7 @@ from decodecli.models.model_files import blamed_on, first_line
 from decodecli.models.runner import input_device
 from decodecli.models.threads import choose_threads
 from decodecli.records.run import ModelInfo
-from decodecli.settings import LoadParams, memory_limits
+from decodecli.settings import LoadParams
 
 BILLION = 1_000_000_000
 _FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

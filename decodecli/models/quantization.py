@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from decodecli.errors import LoadError
+from decodecli.memory_size import memory_size
 from decodecli.models import quantized_cache
 from decodecli.models.checkpoint import Checkpoint
 from decodecli.models.load_errors import out_of_memory
-from decodecli.settings import memory_size
 
 SCHEMES = ("nf4", "fp4", "int8")
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -12,24 +12,6 @@ from typing import Any
 
 from decodecli.records.display import Displayed
 
-# The numbers of a setting, in the order in which they are shown.
-METRICS = (
-    "mean_logprob",
-    "perplexity",
-    "mean_entropy",
-    "distinct_1",
-    "distinct_2",
-    "distinct_3",
-    "self_bleu_4",
-    "repetition_rate",
-    "zipf",
-    "identical",
-    "divergence_step",
-    "accuracy",
-    "new_tokens",
-    "ended",
-)
-
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CellRecord:

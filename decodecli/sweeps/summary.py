@@ -15,7 +15,8 @@ from typing import Any
 
 from decodecli.analysis import text_metrics
 from decodecli.analysis.confidence_intervals import Interval, jackknife, mean, student, wilson
-from decodecli.records.sweep import METRICS, CellRecord, Estimate, SettingSummary, SweepSummary
+from decodecli.records.metrics import METRICS
+from decodecli.records.sweep import CellRecord, Estimate, SettingSummary, SweepSummary
 
 _OF_A_CELL = (
     *("mean_logprob", "mean_entropy", "distinct_1", "distinct_2", "distinct_3"),

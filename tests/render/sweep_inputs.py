@@ -7,7 +7,8 @@ import math
 import random
 from typing import Any
 
-from decodecli.records.sweep import METRICS, CellRecord, Estimate, SettingSummary, SweepSummary
+from decodecli.records.metrics import METRICS
+from decodecli.records.sweep import CellRecord, Estimate, SettingSummary, SweepSummary
 
 WORDS = (" Tokyo", ".", " It", " is", " the", " largest", " garden", ",", " blue", " river", "\n")
 HOSTILE = (

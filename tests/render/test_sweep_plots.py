@@ -12,7 +12,8 @@ import pytest
 from sweep_inputs import HOSTILE, summary
 
 from decodecli.errors import UsageError, WriteError
-from decodecli.records.sweep import METRICS, Estimate
+from decodecli.records.metrics import METRICS
+from decodecli.records.sweep import Estimate
 from decodecli.render.plots import distribution as plots
 from decodecli.render.plots.sweep import draw_readme, draw_sweep, pictures, readme_figure
 from decodecli.render.plots.sweep_curves import NAMED, Shown, page_figure, pages

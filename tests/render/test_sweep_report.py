@@ -13,7 +13,8 @@ from html.parser import HTMLParser
 import pytest
 from sweep_inputs import HOSTILE, WORDS, record, records, summary
 
-from decodecli.records.sweep import METRICS, Estimate
+from decodecli.records.metrics import METRICS
+from decodecli.records.sweep import Estimate
 from decodecli.render.html.sweep_report import TOKENS, chosen, report_html
 from decodecli.render.plots.sweep_data import METRIC
 from decodecli.render.theme import LEVELS

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from sweep_inputs import HOSTILE, summary
 
-from decodecli.records.sweep import METRICS, Estimate, SettingSummary
+from decodecli.records.metrics import METRICS
+from decodecli.records.sweep import Estimate, SettingSummary
 from decodecli.render.plots.sweep_common import constants, shortened
 from decodecli.render.plots.sweep_data import METRIC, is_geometric, layout, lines, seeds_name
 from decodecli.render.terminal.step_table import Style

@@ -16,7 +16,8 @@ import sacrebleu
 from scipy import stats
 
 from decodecli.analysis.text_metrics import cell_numbers
-from decodecli.records.sweep import METRICS, CellRecord, Estimate, SweepSummary
+from decodecli.records.metrics import METRICS
+from decodecli.records.sweep import CellRecord, Estimate, SweepSummary
 from decodecli.sweeps.summary import FEW, summarise
 
 WORDS = ["the", "sun", "sank", "and", "a", "fox", "ran", "over", "hills", "of", "snow", "."]

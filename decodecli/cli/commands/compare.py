@@ -10,7 +10,7 @@ import typer
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
-from decodecli.records.sweep import METRICS
+from decodecli.records.metrics import METRICS
 
 if TYPE_CHECKING:
     from pathlib import Path

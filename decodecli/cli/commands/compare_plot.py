@@ -11,7 +11,8 @@ from decodecli.cli import streams
 from decodecli.cli.commands.compare import chosen_cells, nothing_found
 from decodecli.config import nearest
 from decodecli.errors import UsageError
-from decodecli.records.sweep import METRICS, CellRecord, SweepSummary
+from decodecli.records.metrics import METRICS
+from decodecli.records.sweep import CellRecord, SweepSummary
 from decodecli.render.plots.distribution import check_suffix
 from decodecli.render.plots.sweep import draw_metric, metric_option
 from decodecli.sweeps.manifest import read_found

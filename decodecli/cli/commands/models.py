@@ -9,7 +9,7 @@ import typer
 from decodecli.cli import options as o
 from decodecli.cli import streams
 from decodecli.cli.usage import Command, Group
-from decodecli.settings import memory_size
+from decodecli.memory_size import memory_size
 
 if TYPE_CHECKING:
     from decodecli.models.cache_files import CacheEntry

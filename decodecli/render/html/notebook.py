@@ -353,7 +353,7 @@ def _(record: EmbedReport) -> Page:
 
 @page.register
 def _(record: SweepSummary) -> Page:
-    from decodecli.records.sweep import METRICS
+    from decodecli.records.metrics import METRICS
     from decodecli.render.plots.sweep_data import facts
 
     shown = [m for m in METRICS if any(m in setting.numbers for setting in record.settings)]

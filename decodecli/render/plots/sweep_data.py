@@ -16,7 +16,8 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from decodecli.records.sweep import METRICS, Estimate, SettingSummary, SweepSummary
+from decodecli.records.metrics import METRICS
+from decodecli.records.sweep import Estimate, SettingSummary, SweepSummary
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import clip, encodable, model_title, one_line
 from decodecli.render.terminal.step_table import Style

@@ -12,7 +12,8 @@ from typing import Any
 from rich.cells import cell_len
 
 from decodecli.csv_text import csv_text
-from decodecli.records.sweep import METRICS, Estimate, SettingSummary, SweepSummary
+from decodecli.records.metrics import METRICS
+from decodecli.records.sweep import Estimate, SettingSummary, SweepSummary
 from decodecli.render.escaping import clip, encodable, model_title, one_line, pad
 from decodecli.render.number_format import count
 from decodecli.render.plots.sweep_common import common_lines, constants, readable
