@@ -32,8 +32,13 @@ from decodecli.text_files import parse_toml, read_file
 ENVIRONMENT = "DECODECLI_"
 LAYERS = ("flag", "env", "grid", "config", "preset", "user", "default")
 _NOT_OPTIONS = {"DECODECLI_DEBUG", "DECODECLI_CACHE"}
-# Trust in a model's files is the user's word: flag, environment or own file, none that travels with data.
-TRUST = ("trust_remote_code", "allow_pickle")
+# What lets somebody else's code run is the user's word: flag, environment or own file, none that travels
+# with data. By option: what the user vouches for.
+TRUST = {
+    "trust_remote_code": "you trust the model",
+    "allow_pickle": "you trust the model",
+    "address": "the cluster is yours",
+}
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -323,12 +328,12 @@ def _parse(name: str, text: str, variable: str) -> Any:
 
 
 def check_trust(keys: Iterable[str], name: str) -> None:
-    """Raise UsageError where a file that travels with data asks for trust in a model's files."""
-    for key in TRUST:
+    """Raise UsageError where a file that travels with data asks for trust in a model or a cluster."""
+    for key, vouched in TRUST.items():
         if key in keys:
             raise UsageError(
                 f"{name} sets {key}, which only you can",
-                f"take that line out; if you trust the model, add {flag_name(key)}",
+                f"take that line out; if {vouched}, add {flag_name(key)}",
             )
 
 

@@ -69,6 +69,26 @@ def test_no_file_that_travels_with_data_has_the_models_code_run(cli, here, runs_
     assert not mark.exists()
 
 
+def test_no_file_that_travels_with_data_names_a_cluster(cli, here, runs):
+    """A cluster that is somebody else's hands back pickled objects, which can be code."""
+    other = 'engine = "ray"\naddress = "203.0.113.7:6379"\n'
+    (here / "config.toml").write_text(other)
+    (here / "grid.toml").write_text(other + 'prompts = ["Once"]\nseeds = 0\n')
+    asked = (runs / "sweep.toml").read_text()
+    (runs / "sweep.toml").write_text(other + asked)
+    (runs / "runs.jsonl").write_text("")
+    for words in (
+        ("sweep", "--grid", "grid.toml"),
+        ("sweep", "--config", "config.toml"),
+        ("sweep", "--grid", "runs/sweep.toml"),
+        ("sweep", "--out", "runs"),
+        ("compare", "runs"),
+    ):
+        result = cli(*words)
+        result.refused(2, "sets address, which only you can")
+        assert "--address" in result.err
+
+
 # ── Values that no sweep has written ───────────────────────────────────────────────────────────
 
 
