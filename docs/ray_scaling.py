@@ -29,7 +29,7 @@ from typing import Any
 from benchmarks.machine import describe
 from decodecli.models.threads import usable_cores
 from decodecli.settings import LoadParams
-from decodecli.sweeps.cell_result import Outcome
+from decodecli.sweeps.cell_result import CellResult
 from decodecli.sweeps.cells import Cell, Prompt
 from decodecli.sweeps.grid import Grid, plan
 from decodecli.sweeps.ray.engine import run_on_ray
@@ -67,7 +67,7 @@ class Clock:
     def start(self, *_: Any) -> None:
         self.began = time.perf_counter()
 
-    def rate(self, outcomes: Iterable[Outcome]) -> float:
+    def rate(self, outcomes: Iterable[CellResult]) -> float:
         tokens = sum(outcome.record.new_tokens for outcome in outcomes)
         return tokens / (time.perf_counter() - self.began)
 

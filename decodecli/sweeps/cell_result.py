@@ -10,7 +10,7 @@ from decodecli.sweeps.cells import Cell
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CellResult:
     """A finished cell. `trace`: the JSONL lines of its run, without line ends, where they were asked
     for."""
 

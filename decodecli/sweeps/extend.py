@@ -27,7 +27,7 @@ _NEXT_RUNS, _NEXT_TRACES, _OLD_TRACES = ".extended.jsonl", ".extended.traces", "
 
 
 def runs_path(folder: Path) -> Path:
-    """Where the cells are that belong to what `asked.asked_path` says."""
+    """Where the cells are that belong to what `asked.manifest_path` says."""
     pending = folder / _NEXT_RUNS
     return pending if (folder / a.PENDING).exists() and pending.exists() else folder / RUNS
 

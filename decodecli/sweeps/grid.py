@@ -38,8 +38,8 @@ from decodecli.records.sweep import CellRecord
 from decodecli.settings import ChatParams, SamplingParams
 from decodecli.sweeps.axes import AXES, parse_axis, shortened, unknown_axis
 from decodecli.sweeps.cells import Cell, Prompt
-from decodecli.sweeps.prompts import Given, named, prompt_from, read_prompts
-from decodecli.sweeps.toml import spelt
+from decodecli.sweeps.prompts import PromptEntry, prompt_from, read_prompts, with_ids
+from decodecli.sweeps.toml import to_toml
 
 MOST_CELLS = 10_000_000
 # Keys of a grid file beside the options'; `sweep` is the table that a finished sweep adds of itself.
@@ -145,7 +145,7 @@ class Grid:
     def __iter__(self) -> Iterator[Cell]:
         return map(self.__getitem__, range(len(self)))
 
-    def place(self, cell: Cell) -> int | None:
+    def index_of(self, cell: Cell) -> int | None:
         """The number that a cell of another grid has in this one; None where it is not here."""
         found = self._places_of_prompts.get(cell.prompt)
         for dimension, places in zip(self.dimensions, self._places_of_rows, strict=True):
@@ -162,7 +162,7 @@ class Grid:
         if not self.zipped and not other.zipped:
             return all(set(other.axes[name]) <= set(self.axes[name]) for name in AXES)
         cells = (other[place * len(other.seeds)] for place in range(other.settings))
-        return all(self.place(cell) is not None for cell in cells)
+        return all(self.index_of(cell) is not None for cell in cells)
 
     @cached_property
     def _places_of_prompts(self) -> dict[Prompt, int]:
@@ -196,11 +196,11 @@ class Grid:
             comments: lines to put at the top.
         """
         lines = [f"# {comment}" for comment in comments]
-        lines += [f"{k} = {spelt(v)}" for k, v in (options or {}).items() if v is not None]
+        lines += [f"{k} = {to_toml(v)}" for k, v in (options or {}).items() if v is not None]
         if self.description:
-            lines.append(f"description = {spelt(self.description)}")
+            lines.append(f"description = {to_toml(self.description)}")
         lines += [
-            f"{k} = {spelt(v)}" for k, v in (self.chat.as_dict() if self.chat else {}).items()
+            f"{k} = {to_toml(v)}" for k, v in (self.chat.as_dict() if self.chat else {}).items()
         ]
         lines += ["prompts = [", *_prompt_lines(self.prompts), "]"]
         groups = {
@@ -212,7 +212,7 @@ class Grid:
                 values = tuple(row[place] for row in groups[name].rows)
             lines.append(f"{name} = {_axis(name, values)}")
         if groups:
-            lines.append(f"zip = {spelt([list(names) for names in self.zipped])}")
+            lines.append(f"zip = {to_toml([list(names) for names in self.zipped])}")
         return "\n".join(lines) + "\n"
 
 
@@ -235,7 +235,7 @@ def _prompt_lines(prompts: Sequence[Prompt]) -> Iterator[str]:
         plain = (
             prompt == Prompt(prompt.text, f"p{place}", chat=prompt.chat) and times[prompt.text] == 1
         )
-        yield f"  {spelt(prompt.text if plain else _plain(prompt))},"
+        yield f"  {to_toml(prompt.text if plain else _plain(prompt))},"
 
 
 def _axis(name: str, values: tuple[Any, ...]) -> str:
@@ -244,7 +244,7 @@ def _axis(name: str, values: tuple[Any, ...]) -> str:
         if values == tuple(run):
             return f'"{run[0]}..{run[-1]}"'
     found = ["auto" if value is None else value for value in values]
-    return spelt(found[0] if len(found) == 1 else found)
+    return to_toml(found[0] if len(found) == 1 else found)
 
 
 def plan(
@@ -380,7 +380,7 @@ def _paired(names: tuple[str, ...], columns: Sequence[tuple[Any, ...]]) -> Dimen
     return Dimension(names, rows)
 
 
-def as_asked(grid: Grid, records: Iterable[CellRecord]) -> Iterator[CellRecord]:
+def with_requested_bos(grid: Grid, records: Iterable[CellRecord]) -> Iterator[CellRecord]:
     """The records, with the `bos` that was asked for where both auto and another were: a record has what
     auto came to, and two settings would become one."""
     asked = grid.axes["bos"]
@@ -491,10 +491,10 @@ def _prompts_of(value: Any, path: Path) -> tuple[Prompt, ...]:
     for place, item in enumerate(value, start=1):
         where = f"{path.name}, prompt {place}"
         if isinstance(item, str):
-            found.append(Given(item, where))
+            found.append(PromptEntry(item, where))
         else:
             found.append(prompt_from(item, where))
-    return named(found)
+    return with_ids(found)
 
 
 def _groups_of(value: Any) -> tuple[tuple[str, ...], ...]:
@@ -506,8 +506,8 @@ def _groups_of(value: Any) -> tuple[tuple[str, ...], ...]:
     groups = [value] if value and names(value) else value
     if not isinstance(groups, list) or not all(map(names, groups)):
         raise UsageError(f"zip must be lists of names, got {shortened(value)}", _ZIP_HINT)
-    spelt = [[name.replace("-", "_") for name in group] for group in groups]
-    return tuple(_checked_groups(spelt))
+    names_with_underscores = [[name.replace("-", "_") for name in group] for group in groups]
+    return tuple(_checked_groups(names_with_underscores))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from decodecli.errors import DecodecliError, UsageError
 from decodecli.models.checkpoint import Checkpoint
 from decodecli.settings import LoadParams
 from decodecli.sweeps.grid import Grid, GridFile, plan, read_grid
-from decodecli.sweeps.toml import spelt
+from decodecli.sweeps.toml import to_toml
 
 NAME = "sweep.toml"
 PENDING = ".extended.toml"  # what will be called so: see `growing`
@@ -50,7 +50,7 @@ def versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Manifest:
     """A sweep as it was asked for.
 
     options: the command's options that say which model, where they are not at their default.
@@ -88,7 +88,7 @@ class Asked:
             ]
         )
 
-    def going_on(self, found: Found) -> Asked:
+    def resuming(self, found: StoredManifest) -> Manifest:
         """This, asked again of a folder where `found` stands: the file goes on saying what the first
         cells were run with."""
         about = found.about
@@ -105,7 +105,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredManifest:
     """A `sweep.toml` that was read: its grid's values, and the table of this program."""
 
     values: dict[str, Any]
@@ -129,46 +129,46 @@ class Found:
         return self.about.get("tokens_per_second")
 
 
-def asked_path(folder: Path) -> Path:
+def manifest_path(folder: Path) -> Path:
     """The file that says what a folder was asked."""
     pending = folder / PENDING
     return pending if os.path.exists(pending) else folder / NAME
 
 
-def read_asked(folder: Path) -> GridFile:
+def read_manifest_grid(folder: Path) -> GridFile:
     """What a folder was asked, as a grid file.
 
     Raises:
         DecodecliError: it is none that this program knows.
     """
-    path = asked_path(folder)
+    path = manifest_path(folder)
     try:
         return read_grid(path)
     except UsageError as error:
         raise DecodecliError(f"{error.message} (in {folder})", _RESTORE) from None
 
 
-def asked_grid(folder: Path) -> Grid:
+def manifest_grid(folder: Path) -> Grid:
     """The grid that a folder was asked.
 
     Raises:
         DecodecliError: it is none that this program knows.
     """
-    file = read_asked(folder)
+    file = read_manifest_grid(folder)
     try:
         return plan(file.values, file.prompts, file.zip_groups, description=file.description)
     except UsageError as error:
-        raise DecodecliError(f"{asked_path(folder)}: {error.message}", _RESTORE) from None
+        raise DecodecliError(f"{manifest_path(folder)}: {error.message}", _RESTORE) from None
 
 
-def read_found(folder: Path) -> Found | None:
+def read_manifest(folder: Path) -> StoredManifest | None:
     """What `folder` was asked, None where it has no `sweep.toml`.
 
     Raises:
         UsageError: the file is there but was not written by a sweep, or asks for trust in the model.
         DecodecliError: it cannot be read, or a value in it is of another kind.
     """
-    path = asked_path(folder)
+    path = manifest_path(folder)
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would wait for ever
             raise OSError(0, "it is not a file")
@@ -193,7 +193,7 @@ def read_found(folder: Path) -> Found | None:
     bad = _bad_key(about)
     if bad is not None:
         raise DecodecliError(f"{path}: {bad} in [{TABLE}] cannot be read", _RESTORE)
-    return Found(found, about)
+    return StoredManifest(found, about)
 
 
 def _bad_key(about: Mapping[str, Any]) -> str | None:
@@ -213,7 +213,9 @@ def _bad_key(about: Mapping[str, Any]) -> str | None:
     return None
 
 
-def check_same_grid(found: Found, asked: Asked, folder: Path, extend: bool = False) -> None:
+def check_same_grid(
+    found: StoredManifest, manifest: Manifest, folder: Path, extend: bool = False
+) -> None:
     """Refuse a folder whose cells are of another grid, naming the values that differ.
 
     Args:
@@ -222,12 +224,12 @@ def check_same_grid(found: Found, asked: Asked, folder: Path, extend: bool = Fal
     Raises:
         UsageError: it is another grid.
     """
-    if found.fingerprint == asked.grid.fingerprint:
+    if found.fingerprint == manifest.grid.fingerprint:
         return
-    grows = _holds(asked.grid, folder)
+    grows = _holds(manifest.grid, folder)
     if extend and grows:
         return
-    now = tomllib.loads(asked.grid.as_toml())
+    now = tomllib.loads(manifest.grid.as_toml())
     names = dict.fromkeys([*now, *found.values])
     other = [n for n in names if n not in _OPTIONS and now.get(n) != found.values.get(n)]
     said = f" ({', '.join(other[:5])}{', …' if len(other) > 5 else ''})" if other else ""
@@ -248,7 +250,7 @@ def check_same_grid(found: Found, asked: Asked, folder: Path, extend: bool = Fal
 def _holds(grid: Grid, folder: Path) -> bool:
     """Whether every cell that a folder was asked is in `grid`."""
     try:
-        before = asked_grid(folder)
+        before = manifest_grid(folder)
     except DecodecliError:
         return False
     return grid.holds(before)
@@ -282,18 +284,18 @@ def check_same_model(found: Mapping[str, Any], now: Mapping[str, Any], folder: P
         )
 
 
-def told_differences(found: Found, asked: Asked) -> list[str]:
+def differences(found: StoredManifest, manifest: Manifest) -> list[str]:
     """What is not as it was when the sweep began, yet no reason not to go on."""
     told = []
     before, now = found.versions, versions()
     other = [f"{name} {before[name]}" for name in before if before[name] != now.get(name)]
     if other:
         told.append(f"the first cells were run with {', '.join(other)}")
-    if bool(found.about.get("exact")) != asked.exact:
-        told.append(f"the first cells were run with{'out' if asked.exact else ''} --exact")
-    if asked.traces and not found.about.get("traces"):
+    if bool(found.about.get("exact")) != manifest.exact:
+        told.append(f"the first cells were run with{'out' if manifest.exact else ''} --exact")
+    if manifest.traces and not found.about.get("traces"):
         told.append("the first cells have no traces")
-    if found.about.get("traces") and not asked.traces:
+    if found.about.get("traces") and not manifest.traces:
         told.append("the first cells have traces, those that follow will not")
     return told
 
@@ -315,4 +317,4 @@ def weights_fingerprint(checkpoint: Checkpoint) -> str:
 
 def _pairs(values: Mapping[str, Any]) -> str:
     """TOML lines; None is left out."""
-    return "".join(f"{k} = {spelt(v)}\n" for k, v in values.items() if v is not None)
+    return "".join(f"{k} = {to_toml(v)}\n" for k, v in values.items() if v is not None)

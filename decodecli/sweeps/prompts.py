@@ -29,7 +29,7 @@ _EXAMPLE = 'write lines like {"prompt": "The capital of Japan is", "expect": "To
 _EXPECT = 'expect is a string, a list of strings, or {"regex": "…"}'
 
 
-class Given(NamedTuple):
+class PromptEntry(NamedTuple):
     """A prompt as it was given, before it has an id. where: for messages."""
 
     text: str
@@ -50,8 +50,8 @@ def gather_prompts(typed: Sequence[str] = (), file: str | Path | None = None) ->
     for place, text in enumerate(typed, start=1):
         if not _is_unicode(text):
             raise PromptError(f"prompt {place} is not UTF-8", "type it in a terminal set to UTF-8")
-        found.append(Given(text, f"prompt {place}"))
-    return named([*found, *(() if file is None else _read(file))])
+        found.append(PromptEntry(text, f"prompt {place}"))
+    return with_ids([*found, *(() if file is None else _read(file))])
 
 
 def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
@@ -62,22 +62,22 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
             UTF-8, no JSON object, an unknown key, a value of the wrong kind, a bad regular expression,
             an id or text that was there before; the message names file and line. Or it is a table.
     """
-    return named(_read(path))
+    return with_ids(_read(path))
 
 
 def parse_prompts(data: bytes, name: str) -> tuple[Prompt, ...]:
     """The same from bytes; `name` is the file's, for its suffix and for messages."""
-    return named(_parsed(data, name))
+    return with_ids(_parsed(data, name))
 
 
-def named(found: Iterable[Given]) -> tuple[Prompt, ...]:
+def with_ids(found: Iterable[PromptEntry]) -> tuple[Prompt, ...]:
     """The prompts with their ids.
 
     Raises:
         UsageError: an id stands twice, or a text without ids of its own.
     """
     entries = list(found)
-    ids: dict[str, Given] = {}
+    ids: dict[str, PromptEntry] = {}
     for given in entries:
         if given.id is not None and ids.setdefault(given.id, given) is not given:
             first = ids[given.id].where
@@ -97,8 +97,8 @@ def named(found: Iterable[Given]) -> tuple[Prompt, ...]:
     return tuple(prompts)
 
 
-def _refuse_repeated_texts(entries: Iterable[Given]) -> None:
-    texts: dict[str, Given] = {}
+def _refuse_repeated_texts(entries: Iterable[PromptEntry]) -> None:
+    texts: dict[str, PromptEntry] = {}
     for given in entries:
         first = texts.setdefault(given.text, given)
         if first is not given and (first.id is None or given.id is None):
@@ -108,11 +108,11 @@ def _refuse_repeated_texts(entries: Iterable[Given]) -> None:
             )
 
 
-def _read(path: str | Path) -> list[Given]:
+def _read(path: str | Path) -> list[PromptEntry]:
     return _parsed(read_file(path, f"the prompt file {path}"), Path(path).name)
 
 
-def _parsed(data: bytes, name: str) -> list[Given]:
+def _parsed(data: bytes, name: str) -> list[PromptEntry]:
     if Path(name).suffix.lower() in _TABLES:
         raise UsageError(
             f"{name} is a table, and prompts come a line each or as JSONL",
@@ -126,7 +126,7 @@ def _parsed(data: bytes, name: str) -> list[Given]:
     is_json = suffix in (".jsonl", ".ndjson", ".json") or (
         suffix != ".txt" and re.match(r'\s*\{\s*["}]', filled[0][1]) is not None
     )
-    take = _from_json if is_json else Given
+    take = _from_json if is_json else PromptEntry
     return [take(line, f"{name}, line {number}") for number, line in filled]
 
 
@@ -145,7 +145,7 @@ def _lines(data: bytes, name: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
-def _from_json(line: str, where: str) -> Given:
+def _from_json(line: str, where: str) -> PromptEntry:
     try:
         found = _JSON.decode(line)
     except json.JSONDecodeError as error:
@@ -171,7 +171,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _JSON = json.JSONDecoder(object_pairs_hook=_without_repeats)
 
 
-def prompt_from(found: Any, where: str) -> Given:
+def prompt_from(found: Any, where: str) -> PromptEntry:
     """A prompt from an object with the keys `prompt`, `id`, `expect` and `task`.
 
     Raises:
@@ -187,7 +187,7 @@ def prompt_from(found: Any, where: str) -> Given:
         near = nearest(unknown[0], _KEYS)
         hint = f"did you mean {near}?" if near else f"keys are: {', '.join(_KEYS)}"
         raise UsageError(f"{where} has an unknown key: {_short(unknown[0])}", hint)
-    return Given(
+    return PromptEntry(
         _string("prompt", text, where, empty=True),
         where,
         _optional("id", found, where),

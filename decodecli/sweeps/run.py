@@ -15,7 +15,7 @@ from decodecli.errors import PromptError
 from decodecli.models.loading import LanguageModel
 from decodecli.records.run import step_json_line, to_json_line
 from decodecli.records.sweep import CellRecord
-from decodecli.sweeps.cell_result import Outcome, failed_cell, params_of
+from decodecli.sweeps.cell_result import CellResult, failed_cell, params_of
 from decodecli.sweeps.cells import Cell
 
 BATCH_SIZE = 16
@@ -35,7 +35,7 @@ def run_cells(
     traces: bool = False,
     candidates: int = 10,
     on_tokens: Callable[[int], None] | None = None,
-) -> Iterator[Outcome]:
+) -> Iterator[CellResult]:
     """Decode `cells`, `batch_size` of them at once, and yield each as it ends, in no set order.
 
     A cell's tokens are those of `decodecli generate` alone: with `exact` by construction, without it
@@ -59,7 +59,7 @@ def run_cells(
         exact=exact,
         on_tokens=on_tokens,
     )
-    ready: deque[Outcome] = deque()  # what needs no decoding
+    ready: deque[CellResult] = deque()  # what needs no decoding
     greedy = _Greedy(traces)
 
     def jobs() -> Iterator[Job | None]:
@@ -74,7 +74,7 @@ def run_cells(
             try:
                 prefix = prompts.prefilled(cell)
             except PromptError as error:
-                ready.append(Outcome(failed_cell(cell, str(error))))
+                ready.append(CellResult(failed_cell(cell, str(error))))
                 ready.extend(greedy.settled(cell, ready[-1].record))
                 yield None
             else:
@@ -86,7 +86,7 @@ def run_cells(
         if done is None:
             continue
         record = _record(done)
-        yield Outcome(record, _trace(done) if traces else None)
+        yield CellResult(record, _trace(done) if traces else None)
         yield from greedy.settled(done.job.key, record)
     yield from ready
 
@@ -100,7 +100,7 @@ class _Greedy:
         self._waiting: dict[tuple[Any, ...], list[Cell]] = {}
         self._known: OrderedDict[tuple[Any, ...], CellRecord] = OrderedDict()
 
-    def takes(self, cell: Cell, ready: deque[Outcome]) -> bool:
+    def takes(self, cell: Cell, ready: deque[CellResult]) -> bool:
         """Whether `cell` is one that is under way or done already; in the latter case it is `ready`."""
         key = self._key(cell)
         if key is None:
@@ -114,7 +114,7 @@ class _Greedy:
             return False
         return True
 
-    def settled(self, cell: Cell, record: CellRecord) -> Iterator[Outcome]:
+    def settled(self, cell: Cell, record: CellRecord) -> Iterator[CellResult]:
         """Those that waited for `cell`."""
         key = self._key(cell)
         if key is None:
@@ -133,9 +133,9 @@ class _Greedy:
         return cell.prompt, cell.bos, *seen
 
 
-def _copied(record: CellRecord, cell: Cell) -> Outcome:
+def _copied(record: CellRecord, cell: Cell) -> CellResult:
     params = {**record.params, **cell.params.as_dict()}
-    return Outcome(replace(record, index=cell.index, params=params))
+    return CellResult(replace(record, index=cell.index, params=params))
 
 
 def _chat(cell: Cell) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from decodecli.sweeps import manifest as a
 from decodecli.sweeps.axes import shortened
 from decodecli.sweeps.cell_lines import read_records, scan
 from decodecli.sweeps.extend import RUNS, TRACES, finish, grow
-from decodecli.sweeps.manifest import Asked, Found
+from decodecli.sweeps.manifest import Manifest, StoredManifest
 
 LOCK = ".lock"
 _EVERY = 0.05  # seconds from one sync to the next, at least
@@ -52,13 +52,13 @@ class _Line:
 class Store:
     """A sweep's folder, open for writing by this process alone.
 
-    folder, asked: where it is, and what was asked. notices: what the user should know.
+    folder, manifest: where it is, and what was asked. notices: what the user should know.
     """
 
-    def __init__(self, folder: Path, asked: Asked, lock: int, notices: Sequence[str]) -> None:
-        self.folder, self.asked, self._lock = folder, asked, lock
+    def __init__(self, folder: Path, manifest: Manifest, lock: int, notices: Sequence[str]) -> None:
+        self.folder, self.manifest, self._lock = folder, manifest, lock
         self.notices = tuple(notices)
-        self._finished = bytearray(len(asked.grid))  # a byte a cell: 100 kB for 100,000
+        self._finished = bytearray(len(manifest.grid))  # a byte a cell: 100 kB for 100,000
         self._waiting: list[_Line] = []
         self._synced = -1e9
         self._interval = _EVERY
@@ -135,19 +135,19 @@ class Store:
             UsageError: it is another one.
             WriteError: it could not be noted.
         """
-        a.check_same_model(self.asked.model, facts, self.folder)
-        known = {**facts, **{k: v for k, v in self.asked.model.items() if v is not None}}
-        if known != dict(self.asked.model):
-            self.asked = replace(self.asked, model=known)
-            self._write_asked()
+        a.check_same_model(self.manifest.model, facts, self.folder)
+        known = {**facts, **{k: v for k, v in self.manifest.model.items() if v is not None}}
+        if known != dict(self.manifest.model):
+            self.manifest = replace(self.manifest, model=known)
+            self._write_manifest()
 
     def note_rate(self, rate: float) -> None:
         """Keep the tokens a second of this run, for the estimates of `--dry-run`."""
-        self.asked = replace(self.asked, rate=round(rate, 1))
-        self._write_asked()
+        self.manifest = replace(self.manifest, rate=round(rate, 1))
+        self._write_manifest()
 
-    def _write_asked(self) -> None:
-        files.write_whole(self.folder / a.NAME, self.asked.as_toml().encode("utf-8"))
+    def _write_manifest(self) -> None:
+        files.write_whole(self.folder / a.NAME, self.manifest.as_toml().encode("utf-8"))
 
     def records(self) -> Iterator[CellRecord]:
         """The finished cells and those that failed, read from the disk one by one."""
@@ -176,7 +176,7 @@ class Store:
         """Read what is there, cut off what is torn, drop what failed, and open for appending."""
         path = self.folder / RUNS
         failed, end, torn = 0, 0, False
-        for line in scan(path, self.asked.grid):
+        for line in scan(path, self.manifest.grid):
             if line.record is None:
                 torn = True
             elif line.record.error is not None:
@@ -199,7 +199,7 @@ class Store:
         self._size = os.fstat(self._file).st_size
 
 
-def open_store(folder: Path, asked: Asked, extend: bool = False) -> Store:
+def open_store(folder: Path, manifest: Manifest, extend: bool = False) -> Store:
     """Open a new folder for a sweep, or that of the same sweep to go on with it.
 
     Args:
@@ -211,7 +211,7 @@ def open_store(folder: Path, asked: Asked, extend: bool = False) -> Store:
         WriteError: there is no room.
         DecodecliError: `runs.jsonl` is damaged.
     """
-    look_into(folder, asked, extend)
+    check_folder(folder, manifest, extend)
     with contextlib.ExitStack() as undo:
         try:
             made = _make(folder)
@@ -220,17 +220,17 @@ def open_store(folder: Path, asked: Asked, extend: bool = False) -> Store:
             if made:  # only now is it certain that nobody else has begun there
                 undo.callback(_unmake, folder)
             finish(folder)
-            found = look_into(folder, asked, extend)  # again, now that nobody else writes
+            found = check_folder(folder, manifest, extend)  # again, now that nobody else writes
             if found is not None:
-                notices += a.told_differences(found, asked)
-                asked = asked.going_on(found)
-                if found.fingerprint != asked.grid.fingerprint:
-                    notices.append(_extend(folder, asked))
-            store = Store(folder, asked, lock, notices)
+                notices += a.differences(found, manifest)
+                manifest = manifest.resuming(found)
+                if found.fingerprint != manifest.grid.fingerprint:
+                    notices.append(_extend(folder, manifest))
+            store = Store(folder, manifest, lock, notices)
             undo.callback(store._close_file)
             files.remove_parts(folder, folder / TRACES)
             if found is None:
-                store._write_asked()
+                store._write_manifest()
             store._open_runs()
             files.sync_folder(folder)
         except OSError as error:
@@ -239,20 +239,20 @@ def open_store(folder: Path, asked: Asked, extend: bool = False) -> Store:
     return store
 
 
-def _extend(folder: Path, asked: Asked) -> str:
+def _extend(folder: Path, manifest: Manifest) -> str:
     """Make a folder that of a larger grid, its cells in their places there; returns what to say of it.
 
     Raises:
         WriteError: there is no room; nothing has changed.
     """
-    old = a.asked_grid(folder)
+    old = a.manifest_grid(folder)
     places: dict[int, int] = {}  # of the finished cells, before and after
 
     def lines() -> Iterator[bytes]:
         for line in scan(folder / RUNS, old):
             if not line.is_finished or line.record is None or line.record.index in places:
                 continue
-            place = asked.grid.place(old[line.record.index])
+            place = manifest.grid.index_of(old[line.record.index])
             assert place is not None, "the larger grid has every cell"
             places[line.record.index] = place
             yield _lines([to_json_line(replace(line.record, index=place).as_dict())])
@@ -263,11 +263,11 @@ def _extend(folder: Path, asked: Asked) -> str:
             for old, new in places.items()
         }
 
-    grow(folder, asked.as_toml().encode("utf-8"), lines(), traces)
-    return f"the sweep of {len(old):,} cells has {len(asked.grid):,} from now on"
+    grow(folder, manifest.as_toml().encode("utf-8"), lines(), traces)
+    return f"the sweep of {len(old):,} cells has {len(manifest.grid):,} from now on"
 
 
-def look_into(folder: Path, asked: Asked, extend: bool = False) -> Found | None:
+def check_folder(folder: Path, manifest: Manifest, extend: bool = False) -> StoredManifest | None:
     """What a folder holds of this very sweep, or with `extend` of one of fewer cells that it has all:
     None for a new or empty one. Nothing is changed.
 
@@ -283,12 +283,12 @@ def look_into(folder: Path, asked: Asked, extend: bool = False) -> Found | None:
                 f"--out {folder} lies in the folder of another sweep, {parent}",
                 "give a folder of its own",
             )
-    found = a.read_found(folder)
+    found = a.read_manifest(folder)
     if found is None:
         _check_empty(folder)
         return None
-    a.check_same_grid(found, asked, folder, extend)
-    a.check_same_model(found.model, asked.model, folder)
+    a.check_same_grid(found, manifest, folder, extend)
+    a.check_same_model(found.model, manifest.model, folder)
     return found
 
 

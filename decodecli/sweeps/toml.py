@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 
-def spelt(value: Any) -> str:
+def to_toml(value: Any) -> str:
     """A value in TOML, on one line."""
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds")
@@ -15,7 +15,7 @@ def spelt(value: Any) -> str:
         text = value.encode("utf-8", "replace").decode()  # a path may hold what is no character
         return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {spelt(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key} = {to_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(spelt, value)) + "]"
+        return "[" + ", ".join(map(to_toml, value)) + "]"
     return json.dumps(value)

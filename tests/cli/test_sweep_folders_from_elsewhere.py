@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decodecli.sweeps.toml import spelt
+from decodecli.sweeps.toml import to_toml
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def toml_value(value: object) -> str:
     if isinstance(value, dict):
         pairs = (f"{json.dumps(k)} = {toml_value(v)}" for k, v in value.items())
         return "{" + ", ".join(pairs) + "}"
-    return spelt(value)
+    return to_toml(value)
 
 
 @MANY

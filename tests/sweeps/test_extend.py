@@ -16,7 +16,7 @@ from decodecli.errors import UsageError, WriteError
 from decodecli.records.sweep import CellRecord
 from decodecli.sweeps.cells import Prompt
 from decodecli.sweeps.grid import Grid, plan
-from decodecli.sweeps.manifest import Asked, asked_grid, read_found
+from decodecli.sweeps.manifest import Manifest, manifest_grid, read_manifest
 from decodecli.sweeps.store import open_store, read_records, trace_path
 
 PROMPTS = (Prompt("Once", "p0"), Prompt("The capital is", "capital", ("Tokyo",), "facts"))
@@ -53,7 +53,7 @@ def spelt(cell) -> str:
 
 
 def fill(folder: Path, grid: Grid, *indices: int, traces: bool = True) -> set[str]:
-    with open_store(folder, Asked(grid)) as store:
+    with open_store(folder, Manifest(grid)) as store:
         for index in indices:
             cell = spelt(grid[index])
             store.add(record(grid, index), [json.dumps(cell)] if traces else None)
@@ -63,8 +63,8 @@ def fill(folder: Path, grid: Grid, *indices: int, traces: bool = True) -> set[st
 
 def check(folder: Path, wanted: set[str], traces: bool = True) -> Grid:
     """That every cell is there once, in its place in the grid that the folder has; returns that."""
-    grid, found = asked_grid(folder), list(read_records(folder))
-    assert read_found(folder).fingerprint == grid.fingerprint
+    grid, found = manifest_grid(folder), list(read_records(folder))
+    assert read_manifest(folder).fingerprint == grid.fingerprint
     assert {spelt(grid[r.index]) for r in found} == wanted
     assert len(found) == len(wanted)
     for one in found:
@@ -82,7 +82,7 @@ def check_traces(folder: Path, grid: Grid, wanted: set[str]) -> None:
 
 def test_finished_cells_are_kept_under_their_new_numbers(tmp_path):
     wanted = fill(tmp_path / "out", small(), 0, 2, 3, 7, 11)
-    with open_store(tmp_path / "out", Asked(large()), extend=True) as store:
+    with open_store(tmp_path / "out", Manifest(large()), extend=True) as store:
         assert store.done == 5
         assert len(store.todo) == len(large()) - 5
         assert store.notices == ("the sweep of 12 cells has 90 from now on",)
@@ -94,23 +94,25 @@ def test_finished_cells_are_kept_under_their_new_numbers(tmp_path):
     check_traces(tmp_path / "out", grid, wanted | {spelt(large()[todo])})
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [".lock", "runs.jsonl", "sweep.toml", "traces"]
-    with open_store(tmp_path / "out", Asked(large()), extend=True) as store:
+    with open_store(tmp_path / "out", Manifest(large()), extend=True) as store:
         assert store.notices == (), "now it is the same grid"
 
 
 def test_what_the_first_cells_were_run_with_is_kept(tmp_path):
     facts = {"name": "builtin", "weights": "abc"}
     with open_store(
-        tmp_path / "out", Asked(small(), {"dtype": "float32"}, facts, exact=True)
+        tmp_path / "out", Manifest(small(), {"dtype": "float32"}, facts, exact=True)
     ) as store:
         store.note_rate(12.5)
-    with open_store(tmp_path / "out", Asked(large(), model=facts), extend=True):
+    with open_store(tmp_path / "out", Manifest(large(), model=facts), extend=True):
         pass
-    found = read_found(tmp_path / "out")
+    found = read_manifest(tmp_path / "out")
     assert found.fingerprint == large().fingerprint
     assert (found.values["dtype"], found.model, found.rate) == ("float32", facts, 12.5)
     with pytest.raises(UsageError, match="other weights"):
-        open_store(tmp_path / "out", Asked(large(), model={**facts, "weights": "z"}), extend=True)
+        open_store(
+            tmp_path / "out", Manifest(large(), model={**facts, "weights": "z"}), extend=True
+        )
 
 
 @pytest.mark.parametrize(
@@ -132,10 +134,10 @@ def test_a_grid_that_lacks_a_cell_is_refused_and_nothing_changes(tmp_path, value
         if p.name != ".lock" and p.is_file()
     }
     with pytest.raises(UsageError, match="cells that are not in this grid") as error:
-        open_store(tmp_path / "out", Asked(plan(values, prompts)), extend=True)
+        open_store(tmp_path / "out", Manifest(plan(values, prompts)), extend=True)
     assert "--extend adds values" in error.value.hint
     with pytest.raises(UsageError, match="another grid") as error:
-        open_store(tmp_path / "out", Asked(plan(values, prompts)))
+        open_store(tmp_path / "out", Manifest(plan(values, prompts)))
     assert "--extend" not in error.value.hint
     assert all(path.read_bytes() == data for path, data in before.items())
 
@@ -143,9 +145,9 @@ def test_a_grid_that_lacks_a_cell_is_refused_and_nothing_changes(tmp_path, value
 def test_without_being_asked_nothing_grows_and_the_hint_names_it(tmp_path):
     fill(tmp_path / "out", small(), 0)
     with pytest.raises(UsageError, match="another grid") as error:
-        open_store(tmp_path / "out", Asked(large()))
+        open_store(tmp_path / "out", Manifest(large()))
     assert "--extend keeps its cells" in error.value.hint
-    assert asked_grid(tmp_path / "out") == small()
+    assert manifest_grid(tmp_path / "out") == small()
 
 
 def test_paired_axes_grow_by_rows_and_into_a_product(tmp_path):
@@ -163,7 +165,7 @@ def test_paired_axes_grow_by_rows_and_into_a_product(tmp_path):
     assert not paired.holds(more)
     wanted = fill(tmp_path / "out", paired, *range(12))
     for grid in (more, product):
-        open_store(tmp_path / "out", Asked(grid), extend=True).close()
+        open_store(tmp_path / "out", Manifest(grid), extend=True).close()
         check_traces(tmp_path / "out", check(tmp_path / "out", wanted), wanted)
 
 
@@ -173,18 +175,18 @@ def test_the_place_of_a_cell_in_its_own_grid_is_its_number():
         large(),
         plan({"bos": "on,off,auto", "stop": [["a"], ["b", "c"]], "seed": 3}, PROMPTS),
     ):
-        assert [grid.place(cell) for cell in grid] == list(range(len(grid)))
-    assert small().place(large()[0]) is None, "another top-p"
+        assert [grid.index_of(cell) for cell in grid] == list(range(len(grid)))
+    assert small().index_of(large()[0]) is None, "another top-p"
 
 
 def test_a_torn_end_and_failed_cells_do_not_come_along(tmp_path):
     wanted = fill(tmp_path / "out", small(), 1, 2)
-    with open_store(tmp_path / "out", Asked(small())) as store:
+    with open_store(tmp_path / "out", Manifest(small())) as store:
         store.add(record(small(), 3, error="memory ran out", finish_reason="error"))
         store.sync()
     with (tmp_path / "out" / "runs.jsonl").open("ab") as file:
         file.write(b'{"type":"cell","ind')
-    open_store(tmp_path / "out", Asked(large()), extend=True).close()
+    open_store(tmp_path / "out", Manifest(large()), extend=True).close()
     check(tmp_path / "out", wanted)
 
 
@@ -207,7 +209,7 @@ def extended_until(folder: Path, calls: int) -> bool:
         for name in CHANGING:
             setattr(os, name, ending(getattr(os, name)))
         try:
-            open_store(folder, Asked(large()), extend=True).close()
+            open_store(folder, Manifest(large()), extend=True).close()
         except BaseException:
             os._exit(1)
         os._exit(0)
@@ -229,15 +231,15 @@ def test_killed_between_any_two_writes_no_cell_is_lost_and_each_is_in_its_place(
         seen.add(len(check(folder, wanted)))  # as a reader finds it
         again = tmp_path / "again"
         shutil.copytree(folder, again)
-        grid = asked_grid(again)
-        open_store(again, Asked(grid)).close()  # the folder alone goes on
+        grid = manifest_grid(again)
+        open_store(again, Manifest(grid)).close()  # the folder alone goes on
         assert check(again, wanted) == grid
         if traces:
             check_traces(again, grid, wanted)
         shutil.rmtree(again)
         extended_until(folder, calls)  # killed once more, on its way back or through
         check(folder, wanted)
-        open_store(folder, Asked(large()), extend=True).close()
+        open_store(folder, Manifest(large()), extend=True).close()
         assert check(folder, wanted) == large()
         if traces:
             check_traces(folder, large(), wanted)
@@ -268,9 +270,9 @@ def test_a_full_disk_leaves_the_folder_as_it_was_or_whole(tmp_path, monkeypatch,
         with monkeypatch.context() as patch:
             patch.setattr(os, name, full)
             with contextlib.suppress(WriteError):
-                open_store(folder, Asked(large()), extend=True).close()
+                open_store(folder, Manifest(large()), extend=True).close()
         check(folder, wanted)
-        open_store(folder, Asked(large()), extend=True).close()
+        open_store(folder, Manifest(large()), extend=True).close()
         assert check(folder, wanted) == large()
         check_traces(folder, large(), wanted)
 
@@ -281,5 +283,5 @@ def test_a_file_system_without_links_has_copies(tmp_path, monkeypatch):
 
     wanted = fill(tmp_path / "out", small(), 0, 2, 5)
     monkeypatch.setattr(os, "link", none)
-    open_store(tmp_path / "out", Asked(large()), extend=True).close()
+    open_store(tmp_path / "out", Manifest(large()), extend=True).close()
     check_traces(tmp_path / "out", check(tmp_path / "out", wanted), wanted)

@@ -20,7 +20,7 @@ from decodecli.errors import DecodecliError, UsageError, WriteError
 from decodecli.records.sweep import CellRecord
 from decodecli.sweeps import manifest as asked_module
 from decodecli.sweeps import store as store_module
-from decodecli.sweeps.manifest import Asked, read_found, weights_fingerprint
+from decodecli.sweeps.manifest import Manifest, read_manifest, weights_fingerprint
 from decodecli.sweeps.store import check_writable, open_store, read_records, trace_path
 
 
@@ -46,8 +46,8 @@ class MadeUpGrid:
         return "\n".join([*lines, f"temperature = {self.temperature}", f"top_k = {self.cells}", ""])
 
 
-def asked(cells: int = 6, **changed) -> Asked:
-    return Asked(MadeUpGrid(cells, changed.pop("temperature", 1.0)), **changed)
+def asked(cells: int = 6, **changed) -> Manifest:
+    return Manifest(MadeUpGrid(cells, changed.pop("temperature", 1.0)), **changed)
 
 
 def record(index: int, **changed) -> CellRecord:
@@ -231,7 +231,7 @@ def test_what_was_asked_is_a_toml_file_with_versions_and_model(tmp_path):
     with open_store(tmp_path / "out", asked(options={"model": "builtin"}, model=model)) as store:
         store.check_model({"name": "builtin", "dtype": "float32", "device": "cpu"})
         store.note_rate(123.456)
-    found = read_found(tmp_path / "out")
+    found = read_manifest(tmp_path / "out")
     assert found.values == {"model": "builtin", "temperature": 1.0, "top_k": 6}
     known = {"name": "builtin", "dtype": "float32", "device": "cpu", "weights": "ab\x7f\n"}
     assert found.model == known
@@ -275,8 +275,8 @@ def test_the_same_model_in_another_place_goes_on(tmp_path):
     open_store(tmp_path / "out", asked(model=before)).close()
     with open_store(tmp_path / "out", asked(model={"name": "/b", "weights": "1"})) as store:
         store.check_model({"name": "/b", "weights": "1", "device": "cuda:3", "dtype": "float16"})
-    assert read_found(tmp_path / "out").model["name"] == "a"
-    assert read_found(tmp_path / "out").model["dtype"] == "float16"
+    assert read_manifest(tmp_path / "out").model["name"] == "a"
+    assert read_manifest(tmp_path / "out").model["dtype"] == "float16"
 
 
 def test_other_versions_are_a_notice(tmp_path, monkeypatch):
@@ -284,7 +284,7 @@ def test_other_versions_are_a_notice(tmp_path, monkeypatch):
     with open_store(tmp_path / "out", asked()) as store:
         assert store.notices == ("the first cells were run with torch 1.0",)
         store.note_rate(1)
-    assert read_found(tmp_path / "out").versions == {"torch": "1.0"}
+    assert read_manifest(tmp_path / "out").versions == {"torch": "1.0"}
 
 
 def test_exact_and_traces_that_come_later_are_notices(tmp_path):
@@ -294,7 +294,7 @@ def test_exact_and_traces_that_come_later_are_notices(tmp_path):
         assert "without --exact" in told
         assert "no traces" in told
         store.note_rate(1)
-    assert read_found(tmp_path / "out").about["exact"] is False
+    assert read_manifest(tmp_path / "out").about["exact"] is False
 
 
 def test_weights_are_told_apart_wherever_they_lie(tmp_path):

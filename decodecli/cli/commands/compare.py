@@ -239,10 +239,10 @@ def _model_of(place: Path) -> dict[str, Any] | None:
     from dataclasses import fields
 
     from decodecli.settings import LoadParams
-    from decodecli.sweeps.manifest import read_found
+    from decodecli.sweeps.manifest import read_manifest
 
     is_folder = os.path.isdir(place)  # unlike Path's, never raises
-    asked = read_found(place if is_folder else place.parent)
+    asked = read_manifest(place if is_folder else place.parent)
     if asked is None or not (is_folder or place.name == "runs.jsonl"):
         return None
     options = {item.name for item in fields(LoadParams)}
@@ -256,8 +256,8 @@ def _cells(place: Path) -> Iterator[CellRecord]:
     from decodecli.errors import DecodecliError, UsageError
     from decodecli.sweeps.axes import shortened
     from decodecli.sweeps.cell_lines import read_lines, read_records
-    from decodecli.sweeps.grid import as_asked
-    from decodecli.sweeps.manifest import NAME, asked_grid, read_found
+    from decodecli.sweeps.grid import with_requested_bos
+    from decodecli.sweeps.manifest import NAME, manifest_grid, read_manifest
     from decodecli.sweeps.store import RUNS
 
     if os.path.isfile(place):
@@ -275,11 +275,11 @@ def _cells(place: Path) -> Iterator[CellRecord]:
             hint = "give a sweep's folder, or what --format jsonl wrote"
             raise UsageError(error.message, hint) from None
         return
-    if not os.path.isdir(place) or read_found(place) is None:
+    if not os.path.isdir(place) or read_manifest(place) is None:
         what = "is not the folder of a sweep" if os.path.lexists(place) else "is not there"
         raise UsageError(f"{shortened(place)} {what}", "give what decodecli sweep --out made")
-    grid = asked_grid(place)
-    yield from as_asked(grid, read_records(place, grid))
+    grid = manifest_grid(place)
+    yield from with_requested_bos(grid, read_records(place, grid))
 
 
 def nothing_found(

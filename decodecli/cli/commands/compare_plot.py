@@ -15,7 +15,7 @@ from decodecli.records.metrics import METRICS
 from decodecli.records.sweep import CellRecord, SweepSummary
 from decodecli.render.plots.distribution import check_suffix
 from decodecli.render.plots.sweep import draw_metric, metric_option
-from decodecli.sweeps.manifest import read_found
+from decodecli.sweeps.manifest import read_manifest
 from decodecli.sweeps.summary import summarise
 
 DEFAULT = "mean-logprob"
@@ -54,7 +54,7 @@ def plot_cells(
 
 
 def _summary(place: Path, records: Sequence[CellRecord]) -> SweepSummary:
-    found = read_found(place if os.path.isdir(place) else place.parent)
+    found = read_manifest(place if os.path.isdir(place) else place.parent)
     name = str(found.model.get("name", "")) if found else ""
     axes: dict[str, dict[Any, None]] = {}
     for record in records:

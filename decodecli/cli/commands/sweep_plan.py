@@ -20,7 +20,7 @@ from decodecli.errors import UsageError
 from decodecli.settings import SEED_LIMIT, LoadParams, check_choice, flag_name
 from decodecli.sweeps.cells import Prompt
 from decodecli.sweeps.grid import Grid, GridFile, plan, read_grid, zip_group
-from decodecli.sweeps.manifest import read_asked, read_found
+from decodecli.sweeps.manifest import read_manifest, read_manifest_grid
 from decodecli.sweeps.prompts import gather_prompts, parse_prompts
 
 # Options that sweep.toml keeps of the model; the others are this machine's, or trust in its files.
@@ -118,10 +118,10 @@ def _asked_before(out: str) -> GridFile | None:
     """What a folder's sweep was asked, where it is one: without any other word, it goes on, as exact as
     before and keeping traces as before."""
     folder = Path(os.path.expanduser(out))
-    found = read_found(folder)
+    found = read_manifest(folder)
     if found is None:
         return None
-    asked = read_asked(folder)
+    asked = read_manifest_grid(folder)
     ways = {name: True for name in ("exact", "traces") if found.about.get(name)}
     return replace(asked, values={**asked.values, **ways})
 
@@ -209,9 +209,9 @@ def _seeded(effective: Effective, folder: Path | None, notices: list[str]) -> di
     """The values with a seed: where none was given, that of the folder's sweep, or one that is drawn."""
     values = dict(effective.values)
     if values["seed"] is None:
-        before = None if folder is None else read_found(folder)
+        before = None if folder is None else read_manifest(folder)
         if before is not None and folder is not None:
-            values["seed"] = read_asked(folder).values["seed"]
+            values["seed"] = read_manifest_grid(folder).values["seed"]
         else:
             values["seed"] = secrets.randbelow(SEED_LIMIT)
             notices.append(f"no seed was given; every cell draws with {values['seed']}")

@@ -11,18 +11,18 @@ from decodecli.cli.commands.compare import MOST_SHOWN
 from decodecli.cli.commands.sweep_plan import Plan
 from decodecli.records.sweep import SweepSummary
 from decodecli.sweeps.cell_lines import read_records
-from decodecli.sweeps.grid import as_asked
-from decodecli.sweeps.manifest import NAME, read_found
+from decodecli.sweeps.grid import with_requested_bos
+from decodecli.sweeps.manifest import NAME, read_manifest
 from decodecli.sweeps.store import RUNS, write_whole
 from decodecli.sweeps.summary import summarise
 
 
 def summary_of(plan: Plan, folder: Path) -> SweepSummary:
     """The numbers of the cells that are in the folder."""
-    found = read_found(folder)
+    found = read_manifest(folder)
     name = str(found.model.get("name", plan.load.model)) if found else plan.load.model
     grid = plan.grid
-    records = as_asked(grid, read_records(folder, grid))
+    records = with_requested_bos(grid, read_records(folder, grid))
     return summarise(name, grid.varying, grid.seeds, len(grid.prompts), len(grid), records)
 
 
@@ -69,7 +69,7 @@ def _write_page(plan: Plan, folder: Path, summary: SweepSummary, pictures: list[
     """`report.html`: the numbers, the pictures, texts, and what was asked."""
     from decodecli.render.html.sweep_report import report_html
 
-    records = as_asked(plan.grid, read_records(folder, plan.grid))
+    records = with_requested_bos(plan.grid, read_records(folder, plan.grid))
     finished = (record for record in records if record.error is None)
     toml = (folder / NAME).read_text(encoding="utf-8")
     write_whole(folder / "report.html", report_html(summary, finished, pictures, toml))

@@ -22,13 +22,13 @@ from decodecli.records.run import ModelInfo, to_json_line
 from decodecli.records.sweep import CellRecord
 from decodecli.signals import postponed
 from decodecli.sweeps.cell_result import never_succeeds
-from decodecli.sweeps.manifest import Asked, Found, weights_fingerprint
-from decodecli.sweeps.store import Store, check_writable, look_into, open_store
+from decodecli.sweeps.manifest import Manifest, StoredManifest, weights_fingerprint
+from decodecli.sweeps.store import Store, check_folder, check_writable, open_store
 from decodecli.sweeps.throughput import recall, remember
 
 if TYPE_CHECKING:
     from decodecli.models.loading import LanguageModel
-    from decodecli.sweeps.run import Outcome
+    from decodecli.sweeps.run import CellResult
 
 _MODEL_WORDS = 4  # of a rate's key
 _TELLING = 500  # tokens from which on a rate says something
@@ -38,39 +38,41 @@ def sweep_command(typed: Typed) -> None:
     """Everything that `sweep` does."""
     plan = planned(typed)
     shown = streams.Notices(plan.output.quiet)
-    asked = Asked(plan.grid, plan.options, _facts_before(plan), plan.how.exact, plan.how.traces)
-    found = None if plan.folder is None else look_into(plan.folder, asked, typed.extend)
+    manifest = Manifest(
+        plan.grid, plan.options, _facts_before(plan), plan.how.exact, plan.how.traces
+    )
+    found = None if plan.folder is None else check_folder(plan.folder, manifest, typed.extend)
     shown.tell_all(plan.notices)
     if typed.dry_run:
-        show_plan(plan, *_rate(plan, asked, found))
+        show_plan(plan, *_rate(plan, manifest, found))
         return
     if plan.how.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise LoadError("--engine ray needs Ray", "pip install 'decodecli[ray]'")
     with quiet_libraries(plan.output.verbose):
         if plan.folder is None:
-            _run(plan, _Passing(asked), _loaded(plan, shown), shown)
+            _run(plan, _Passing(manifest), _loaded(plan, shown), shown)
         elif found is not None:
-            _go_on(plan, asked, shown, typed.extend)
+            _go_on(plan, manifest, shown, typed.extend)
         else:
-            _begin(plan, asked, shown)
+            _begin(plan, manifest, shown)
 
 
-def _begin(plan: Plan, asked: Asked, shown: streams.Notices) -> None:
+def _begin(plan: Plan, manifest: Manifest, shown: streams.Notices) -> None:
     """Load first: a model that cannot be loaded leaves no folder."""
     assert plan.folder is not None
     check_writable(plan.folder)
     if plan.how.out is None:
         shown.tell(f"results go to {plan.folder}")
     lm = _loaded(plan, shown)
-    with open_store(plan.folder, asked) as store:
+    with open_store(plan.folder, manifest) as store:
         shown.tell_all(store.notices)
         _run(plan, store, lm, shown)
 
 
-def _go_on(plan: Plan, asked: Asked, shown: streams.Notices, extend: bool) -> None:
+def _go_on(plan: Plan, manifest: Manifest, shown: streams.Notices, extend: bool) -> None:
     """Look first: where all cells are done no model is needed."""
     assert plan.folder is not None
-    with open_store(plan.folder, asked, extend) as store:
+    with open_store(plan.folder, manifest, extend) as store:
         shown.tell_all(store.notices)
         cells = len(plan.grid)
         if store.done == cells:
@@ -93,18 +95,18 @@ def _facts_before(plan: Plan) -> dict[str, Any]:
     return found
 
 
-def _rate(plan: Plan, asked: Asked, found: Found | None) -> tuple[float | None, str]:
+def _rate(plan: Plan, manifest: Manifest, found: StoredManifest | None) -> tuple[float | None, str]:
     """Tokens a second of a sweep like this one, and what was different where it was not the same."""
-    same = (found.rate if found else None) or recall(_rate_key(plan, asked))
+    same = (found.rate if found else None) or recall(_rate_key(plan, manifest))
     if same is not None:
         return same, ""
-    return recall(_rate_key(plan, asked), words=_MODEL_WORDS), "with other options"
+    return recall(_rate_key(plan, manifest), words=_MODEL_WORDS), "with other options"
 
 
-def _rate_key(plan: Plan, asked: Asked) -> str:
+def _rate_key(plan: Plan, manifest: Manifest) -> str:
     """What the speed depends on, on this machine: the model in `_MODEL_WORDS` words, then the rest."""
     load, how = plan.load, plan.how
-    words = [asked.model.get("weights", load.model), load.device, load.dtype, load.quantize]
+    words = [manifest.model.get("weights", load.model), load.device, load.dtype, load.quantize]
     words += [how.batch_size, how.exact, how.traces, how.engine, how.address, how.actors]
     return " ".join(str(word).replace(" ", "_") for word in words)
 
@@ -129,7 +131,7 @@ class _Kept(Protocol):
     """Where finished cells go: a `Store`, or nowhere."""
 
     @property
-    def asked(self) -> Asked: ...
+    def manifest(self) -> Manifest: ...
     @property
     def done(self) -> int: ...
     @property
@@ -143,9 +145,9 @@ class _Kept(Protocol):
 class _Passing:
     """Cells that are shown and not kept."""
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
-        self.todo = list(range(len(asked.grid)))
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.todo = list(range(len(manifest.grid)))
         self.done = 0
         self._waiting: list[CellRecord] = []
 
@@ -184,9 +186,9 @@ def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: streams.Notic
     if not shown.quiet:
         streams.tell(running.pace)
     if running.drawn >= _TELLING:
-        remember(_rate_key(plan, kept.asked), running.rate)
+        remember(_rate_key(plan, kept.manifest), running.rate)
     if isinstance(kept, Store):
-        if running.drawn >= _TELLING or kept.asked.rate is None:
+        if running.drawn >= _TELLING or kept.manifest.rate is None:
             kept.note_rate(running.rate)
         write_results(plan, kept.folder)
     if running.failed:
@@ -263,7 +265,7 @@ class _Running:
             self.rate = self.drawn / max(time.monotonic() - self._start, 1e-9)
             self.pace = self._progress.pace()
 
-    def _outcomes(self, lm: LanguageModel | None) -> Iterator[Outcome]:
+    def _outcomes(self, lm: LanguageModel | None) -> Iterator[CellResult]:
         plan, todo = self._plan, self._kept.todo
         if lm is None:
             from decodecli.sweeps.ray.engine import run_on_ray

@@ -1,6 +1,6 @@
 """A grid over a Ray cluster: a worker per GPU or per core, cells as work, outcomes as they end.
 
-`dispatch` says who works on what and `placement` where workers are; here is the cluster itself. A
+`scheduler` says who works on what and `placement` where workers are; here is the cluster itself. A
 worker is asked for one exchange after another: further cells go in, what has ended comes out. Nothing
 is kept on the cluster, so that whatever happens to a worker, its machine, or the answer on its way, is
 one case: the exchange fails, the worker is given up, and its unfinished cells go to others.
@@ -22,7 +22,7 @@ from decodecli.errors import DecodecliError, LoadError
 from decodecli.models.threads import usable_cores
 from decodecli.records.run import ModelInfo
 from decodecli.settings import LoadParams, check_positive
-from decodecli.sweeps.cell_result import Outcome, failed_cell
+from decodecli.sweeps.cell_result import CellResult, failed_cell
 from decodecli.sweeps.grid import Grid
 from decodecli.sweeps.ray.connection import connected, import_ray
 from decodecli.sweeps.ray.requirements import (
@@ -32,9 +32,9 @@ from decodecli.sweeps.ray.requirements import (
     WorkerSlot,
     choose_kind,
     offers,
-    seats,
+    worker_slots,
 )
-from decodecli.sweeps.ray.scheduler import Dispatch
+from decodecli.sweeps.ray.scheduler import Scheduler
 from decodecli.sweeps.ray.worker import Model, Options, Problem, Report, Worker, load_model, survey
 
 LOOK = 1.0  # seconds between two looks at the cluster
@@ -59,7 +59,7 @@ def run_on_ray(
     notice: Callable[[str], None] | None = None,
     on_model: Callable[[ModelInfo], None] | None = None,
     make: Callable[[LoadParams, Options], Model] = load_model,
-) -> Iterator[Outcome]:
+) -> Iterator[CellResult]:
     """Run the cells `todo` of the grid on a Ray cluster; outcomes come as cells end, each once.
 
     A dead worker or machine costs only its unfinished cells, which run again elsewhere; a cell whose
@@ -129,12 +129,14 @@ class _Cluster:
         self.tell: Callable[[str], None] = lambda line: None
         self.on_tokens: Callable[[int], None] = lambda count: None
         self.on_model: Callable[[ModelInfo], None] = lambda info: None
-        self.staff = WorkerPool(actors)
+        self.pool = WorkerPool(actors)
         self.kind: str | None = None
         self.machines: dict[str, Machine] = {}
-        self.seats: dict[str, WorkerSlot] = {}
+        self.slots: dict[str, WorkerSlot] = {}
         self.actors: set[_Actor] = set()
-        self.answers: dict[Any, Callable[[Any], Iterable[Outcome]]] = {}  # asked for, by their refs
+        self.answers: dict[
+            Any, Callable[[Any], Iterable[CellResult]]
+        ] = {}  # asked for, by their refs
         self.problem: Problem | None = None
         self.left_out: set[str] = set()
         self.versions: dict[str, str] | None = None
@@ -146,13 +148,13 @@ class _Cluster:
         self._worker = ray.remote(max_restarts=0, max_task_retries=0)(Worker)
         self._survey = ray.remote(max_retries=0, num_cpus=0)(survey)
 
-    def run(self, todo: Sequence[int]) -> Iterator[Outcome]:
+    def run(self, todo: Sequence[int]) -> Iterator[CellResult]:
         """The outcomes of these cells."""
         per_prompt = max(1, len(self.grid) // len(self.grid.prompts))  # prompts are outermost
-        self.dispatch = Dispatch(
+        self.scheduler = Scheduler(
             todo, lambda index: index // per_prompt, batch_size=self.options.batch_size
         )
-        while self.dispatch.unfinished:
+        while self.scheduler.unfinished:
             if time.monotonic() - self._looked >= LOOK:
                 self._look()
                 self._hire()
@@ -185,7 +187,7 @@ class _Cluster:
             if node["Alive"]
         }
         for gone in self.machines.keys() - found.keys():
-            self.staff.withdraw(gone)
+            self.pool.withdraw(gone)
             self.tell(f"{self.machines.pop(gone).name} has left the cluster")
         if self.kind is None:
             self.kind = choose_kind(self.load.device, found.values())
@@ -200,7 +202,7 @@ class _Cluster:
                 ask = self._pinned(self._survey, machine)
                 self.answers[ask(self.load)] = partial(self._surveyed, machine)
 
-    def _surveyed(self, machine: Machine, ref: Any) -> Iterable[Outcome]:
+    def _surveyed(self, machine: Machine, ref: Any) -> Iterable[CellResult]:
         try:
             found = self.ray.get(ref)
         except Exception as error:  # of Ray, or of a package that is not there
@@ -212,17 +214,19 @@ class _Cluster:
             self._leave_out(machine, Problem(wrong, "install the same version everywhere"))
         elif machine.id in self.machines:
             need = Requirements(found.cores, found.threads, found.memory)
-            room, seat = seats(machine, self.kind or "cpu", need, asked=self.wanted is not None)
-            self.seats[machine.id] = seat
-            self.staff.offer(machine.id, room)
+            room, slot = worker_slots(
+                machine, self.kind or "cpu", need, asked=self.wanted is not None
+            )
+            self.slots[machine.id] = slot
+            self.pool.offer(machine.id, room)
             if self.versions is not None:  # the sweep is under way
                 self.tell(f"{machine.name} has joined: room for {room} more")
-            self._demand(self.wanted, seat)
+            self._demand(self.wanted, slot)
             self._hire()
         return ()
 
     def _leave_out(self, machine: Machine, problem: Problem) -> None:
-        self.staff.withdraw(machine.id)
+        self.pool.withdraw(machine.id)
         if machine.id not in self.machines or machine.id in self.left_out:
             return  # it is gone, and that was it; or it is known
         self.problem = problem
@@ -230,13 +234,13 @@ class _Cluster:
         if len(self.machines) > 1:  # else it is the end, and the error says it
             self.tell(f"no more workers on {machine.name}: {problem.message}")
 
-    def _demand(self, count: int | None, seat: WorkerSlot | None = None) -> None:
+    def _demand(self, count: int | None, slot: WorkerSlot | None = None) -> None:
         """Tell an autoscaler, if there is one, what to make room for; 0 to take that back."""
         if self.own or count is None:
             return
         from ray.autoscaler.sdk import request_resources
 
-        each = {"GPU": seat.gpus} if seat and seat.gpus else {"CPU": seat.cpus if seat else 1}
+        each = {"GPU": slot.gpus} if slot and slot.gpus else {"CPU": slot.cpus if slot else 1}
         with contextlib.suppress(Exception):  # a wish
             request_resources(bundles=[each] * count)
 
@@ -282,16 +286,16 @@ class _Cluster:
 
     def _hire(self) -> None:
         """Start the workers that there is room for."""
-        for name in self.staff.openings():
-            machine, seat = self.machines[name], self.seats[name]
-            load = self.load if seat.threads is None else replace(self.load, threads=seat.threads)
-            start = self._pinned(self._worker, machine, num_cpus=seat.cpus, num_gpus=seat.gpus)
+        for name in self.pool.openings():
+            machine, slot = self.machines[name], self.slots[name]
+            load = self.load if slot.threads is None else replace(self.load, threads=slot.threads)
+            start = self._pinned(self._worker, machine, num_cpus=slot.cpus, num_gpus=slot.gpus)
             actor = _Actor(start(load, *self._given), machine, time.monotonic())
             self.actors.add(actor)
-            self.staff.started(name)
+            self.pool.started(name)
             self.answers[actor.handle.ready.remote()] = partial(self._started, actor)
 
-    def _started(self, actor: _Actor, ref: Any) -> Iterable[Outcome]:
+    def _started(self, actor: _Actor, ref: Any) -> Iterable[CellResult]:
         try:
             model = self.ray.get(ref)
         except self.ray.exceptions.RayError:
@@ -302,7 +306,7 @@ class _Cluster:
                 self._leave_out(actor.machine, model)
             return ()
         actor.ready = True
-        self.staff.ready(actor.machine.id)
+        self.pool.ready(actor.machine.id)
         self._note_model(model, actor.machine)
         self._ask(actor)
         return ()
@@ -310,7 +314,7 @@ class _Cluster:
     def _note_model(self, model: Model, machine: Machine) -> None:
         if self.versions is None:
             self.versions = model.versions
-            self.tell(f"workers: {len(self.actors)}, on {_machines(self.seats)}")
+            self.tell(f"workers: {len(self.actors)}, on {_machines(self.slots)}")
             for line in model.notices:
                 self.tell(line)
             if model.info is not None:
@@ -326,11 +330,11 @@ class _Cluster:
         """Hand over further cells, and ask for what has ended."""
         soon = time.monotonic() - STARTING
         among = sum(each.ready or each.since > soon for each in self.actors)
-        cells = self.dispatch.take(actor, among)
+        cells = self.scheduler.take(actor, among)
         ref = actor.handle.exchange.remote(cells, PAUSE * max(1.0, len(self.actors) / 50))
         self.answers[ref] = partial(self._reported, actor)
 
-    def _reported(self, actor: _Actor, ref: Any) -> Iterator[Outcome]:
+    def _reported(self, actor: _Actor, ref: Any) -> Iterator[CellResult]:
         try:
             report: Report = self.ray.get(ref)
         except self.ray.exceptions.RayError:
@@ -338,24 +342,24 @@ class _Cluster:
             return
         if report.tokens:
             self.on_tokens(report.tokens)
-        ended = [each for each in report.outcomes if self.dispatch.done(each.record.index)]
+        ended = [each for each in report.outcomes if self.scheduler.done(each.record.index)]
         self.deaths = 0 if ended else self.deaths
-        if report.trouble is None and self.dispatch.unfinished:
+        if report.trouble is None and self.scheduler.unfinished:
             self._ask(actor)  # before anything is made of what came
         yield from ended
         if report.trouble is not None:
             yield from self._lose(actor, f"{actor.machine.name}: {report.trouble}")
 
-    def _lose(self, actor: _Actor, why: str) -> Iterator[Outcome]:
+    def _lose(self, actor: _Actor, why: str) -> Iterator[CellResult]:
         """Give a worker up; its cells go to others, and those that were lost too often are failed."""
-        held = len(self.dispatch.held(actor))
-        given_up = self.dispatch.lost(actor)
+        held = len(self.scheduler.held(actor))
+        given_up = self.scheduler.lost(actor)
         self._end(actor)
         again = held - len(given_up)
         self.tell(f"{why}; {again} unfinished cell{'' if again == 1 else 's'} will run again")
         for index in given_up:
-            times = self.dispatch.tries
-            yield Outcome(failed_cell(self.grid[index], f"given up after {times} tries: {why}"))
+            times = self.scheduler.tries
+            yield CellResult(failed_cell(self.grid[index], f"given up after {times} tries: {why}"))
         self.deaths += 1
         if self.deaths > _DEATHS + 2 * len(self.actors):
             raise DecodecliError(
@@ -365,7 +369,7 @@ class _Cluster:
 
     def _end(self, actor: _Actor) -> None:
         self.actors.discard(actor)
-        if not self.staff.ended(actor.machine.id, was_ready=actor.ready):
+        if not self.pool.ended(actor.machine.id, was_ready=actor.ready):
             self.tell(f"no more workers on {actor.machine.name}: they die while they load")
         with contextlib.suppress(Exception):
             self.ray.kill(actor.handle)

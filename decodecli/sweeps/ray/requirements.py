@@ -1,6 +1,6 @@
 """Which machine of a cluster gets how many workers, and for how long it is given the chance.
 
-Plain bookkeeping, as `dispatch` is: `ray_engine` asks the cluster and starts what is said here.
+Plain bookkeeping, as `scheduler` is: `engine` asks the cluster and starts what is said here.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def offers(machine: Machine, kind: str) -> bool:
     return machine.gpus >= 1 if kind == "cuda" else machine.cpus >= 1
 
 
-def seats(
-    machine: Machine, kind: str, need: Requirements, *, asked: bool = False
+def worker_slots(
+    machine: Machine, kind: str, requirements: Requirements, *, asked: bool = False
 ) -> tuple[int, WorkerSlot]:
     """How many workers a machine has room for, and what each gets.
 
@@ -73,11 +73,13 @@ def seats(
         return int(machine.gpus), WorkerSlot(0, 1, None)
     if kind == "mps":
         return 1, WorkerSlot(1, 0, None)
-    cpus = machine.cpus if asked else min(machine.cpus, need.cores)
-    room = cpus // need.threads
-    if need.memory and not asked:
-        room = min(room, machine.memory / need.memory)
-    return max(1, int(room)), WorkerSlot(min(need.threads, machine.cpus), 0, need.threads)
+    cpus = machine.cpus if asked else min(machine.cpus, requirements.cores)
+    room = cpus // requirements.threads
+    if requirements.memory and not asked:
+        room = min(room, machine.memory / requirements.memory)
+    return max(1, int(room)), WorkerSlot(
+        min(requirements.threads, machine.cpus), 0, requirements.threads
+    )
 
 
 class WorkerPool:

@@ -1,11 +1,11 @@
 """Who works on which cell: bookkeeping for workers that come, go, and die in the middle of a cell.
 
-    dispatch = Dispatch(todo, group_of=prompt_number, batch_size=16)
-    dispatch.take(worker, among=2)     # cells to give to this worker now
-    dispatch.done(index)               # True the first time
-    dispatch.lost(worker)              # it is dead: its unfinished cells are to be done again
+    scheduler = Scheduler(todo, group_of=prompt_number, batch_size=16)
+    scheduler.take(worker, among=2)     # cells to give to this worker now
+    scheduler.done(index)               # True the first time
+    scheduler.lost(worker)              # it is dead: its unfinished cells are to be done again
 
-No clock, no threads, no network: `ray_engine` brings those.
+No clock, no threads, no network: `engine` brings those.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterable
 TRIES = 3  # how often a cell is begun before it counts as what kills its workers
 
 
-class Dispatch:
+class Scheduler:
     """Cells that are to be done, each once, by any number of workers.
 
     A worker holds the rows of its batch and some cells ahead, so that a row that ends is replaced at

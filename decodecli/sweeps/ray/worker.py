@@ -1,6 +1,6 @@
 """What runs on the cluster: a process with a model in it that is handed cells and hands back outcomes.
 
-Ray itself is not imported here; `ray_engine` makes an actor of `Worker`.
+Ray itself is not imported here; `engine` makes an actor of `Worker`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from decodecli.models.checkpoint import find_checkpoint
 from decodecli.models.threads import threads_for, usable_cores
 from decodecli.records.run import ModelInfo
 from decodecli.settings import LoadParams
-from decodecli.sweeps.cell_result import Outcome
+from decodecli.sweeps.cell_result import CellResult
 from decodecli.sweeps.cells import Cell
 from decodecli.sweeps.grid import Grid
 
 _BILLION = 1_000_000_000
 _LIBRARIES = 700_000_000  # bytes of a process that has PyTorch and transformers and no model
 
-Run = Callable[[Iterable[Cell | None], Callable[[int], None]], Iterator[Outcome]]
+Run = Callable[[Iterable[Cell | None], Callable[[int], None]], Iterator[CellResult]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Report:
     """What a worker has done since the last one. trouble: what stopped it, and then it is of no more
     use."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[CellResult, ...]
     tokens: int
     trouble: str | None = None
 
@@ -97,7 +97,7 @@ def load_model(load: LoadParams, options: Options) -> Model:
 
     lm = load_lm(load)
 
-    def run(cells: Iterable[Cell | None], on_tokens: Callable[[int], None]) -> Iterator[Outcome]:
+    def run(cells: Iterable[Cell | None], on_tokens: Callable[[int], None]) -> Iterator[CellResult]:
         return run_cells(
             lm,
             cells,
@@ -130,7 +130,7 @@ class Worker:
         self._changed = threading.Condition()
         self._inbox: deque[int] = deque()
         self._under_way = 0  # cells that the model was given and has not given back
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[CellResult] = []
         self._tokens = 0
         self._model: Model | Problem | None = None
         self._trouble: str | None = None

@@ -16,7 +16,7 @@ from decodecli.sweeps.ray.requirements import (
     WorkerSlot,
     choose_kind,
     offers,
-    seats,
+    worker_slots,
 )
 
 LAPTOP = Machine("l", "laptop", cpus=8, gpus=0)
@@ -45,68 +45,71 @@ def test_a_sweep_on_gpus_leaves_out_machines_without():
 
 
 def test_a_gpu_is_a_seat_and_so_is_a_core_or_for_a_large_model_the_machine():
-    assert seats(EIGHT, "cuda", Requirements(48, 48)) == (8, WorkerSlot(0, 1, None))
-    assert seats(LAPTOP, "cpu", Requirements(4, 1)) == (4, WorkerSlot(1, 0, 1))
-    assert seats(LAPTOP, "cpu", Requirements(4, 4)) == (1, WorkerSlot(4, 0, 4))
-    assert seats(LAPTOP, "cpu", Requirements(4, 1), asked=True) == (8, WorkerSlot(1, 0, 1))
-    assert seats(LAPTOP, "cpu", Requirements(4, 16)) == (1, WorkerSlot(8, 0, 16))
-    assert seats(LAPTOP, "mps", Requirements(4, 1)) == (1, WorkerSlot(1, 0, None))
+    assert worker_slots(EIGHT, "cuda", Requirements(48, 48)) == (8, WorkerSlot(0, 1, None))
+    assert worker_slots(LAPTOP, "cpu", Requirements(4, 1)) == (4, WorkerSlot(1, 0, 1))
+    assert worker_slots(LAPTOP, "cpu", Requirements(4, 4)) == (1, WorkerSlot(4, 0, 4))
+    assert worker_slots(LAPTOP, "cpu", Requirements(4, 1), asked=True) == (8, WorkerSlot(1, 0, 1))
+    assert worker_slots(LAPTOP, "cpu", Requirements(4, 16)) == (1, WorkerSlot(8, 0, 16))
+    assert worker_slots(LAPTOP, "mps", Requirements(4, 1)) == (1, WorkerSlot(1, 0, None))
 
 
 def test_memory_limits_the_workers_unless_a_number_was_asked_for():
     small = Machine("s", "small", cpus=64, gpus=0, memory=32e9)
-    assert seats(small, "cpu", Requirements(64, 1, 15e9)) == (2, WorkerSlot(1, 0, 1))
-    assert seats(small, "cpu", Requirements(64, 1, 50e9)) == (1, WorkerSlot(1, 0, 1))
-    assert seats(small, "cpu", Requirements(64, 1, 15e9), asked=True) == (64, WorkerSlot(1, 0, 1))
+    assert worker_slots(small, "cpu", Requirements(64, 1, 15e9)) == (2, WorkerSlot(1, 0, 1))
+    assert worker_slots(small, "cpu", Requirements(64, 1, 50e9)) == (1, WorkerSlot(1, 0, 1))
+    assert worker_slots(small, "cpu", Requirements(64, 1, 15e9), asked=True) == (
+        64,
+        WorkerSlot(1, 0, 1),
+    )
 
 
-def start_all(staff: WorkerPool) -> list[str]:
-    found = staff.openings()
+def start_all(pool: WorkerPool) -> list[str]:
+    found = pool.openings()
     for machine in found:
-        staff.started(machine)
+        pool.started(machine)
     return found
 
 
 def test_the_dead_are_replaced_and_newcomers_used():
-    staff = WorkerPool(None)
-    staff.offer("a", 2)
-    assert start_all(staff) == ["a", "a"]
-    assert start_all(staff) == []
-    staff.ready("a")
-    staff.ended("a", was_ready=True)
-    staff.offer("b", 1)
-    assert sorted(start_all(staff)) == ["a", "b"]
-    staff.withdraw("a")
-    staff.ended("a", was_ready=True)
-    assert start_all(staff) == [], "that machine is gone"
+    pool = WorkerPool(None)
+    pool.offer("a", 2)
+    assert start_all(pool) == ["a", "a"]
+    assert start_all(pool) == []
+    pool.ready("a")
+    pool.ended("a", was_ready=True)
+    pool.offer("b", 1)
+    assert sorted(start_all(pool)) == ["a", "b"]
+    pool.withdraw("a")
+    pool.ended("a", was_ready=True)
+    assert start_all(pool) == [], "that machine is gone"
 
 
 def test_a_limit_is_spread_over_the_machines():
-    staff = WorkerPool(3)
-    staff.offer("a", 8)
-    staff.offer("b", 8)
-    assert sorted(start_all(staff)) in (["a", "a", "b"], ["a", "b", "b"])
-    assert start_all(staff) == []
+    pool = WorkerPool(3)
+    pool.offer("a", 8)
+    pool.offer("b", 8)
+    assert sorted(start_all(pool)) in (["a", "a", "b"], ["a", "b", "b"])
+    assert start_all(pool) == []
 
 
 def test_a_machine_where_workers_die_before_they_are_ready_is_left_alone():
-    staff = WorkerPool(None)
-    staff.offer("a", 1)
+    pool = WorkerPool(None)
+    pool.offer("a", 1)
     for chance in range(CHANCES):
-        assert start_all(staff) == ["a"]
-        assert staff.ended("a", was_ready=False) is (chance < CHANCES - 1)
-    assert start_all(staff) == []
+        assert start_all(pool) == ["a"]
+        assert pool.ended("a", was_ready=False) is (chance < CHANCES - 1)
+    assert start_all(pool) == []
 
 
 def test_a_worker_that_was_ready_clears_its_machine():
-    staff = WorkerPool(None)
-    staff.offer("a", 1)
+    pool = WorkerPool(None)
+    pool.offer("a", 1)
     for _ in range(2 * CHANCES):
-        assert start_all(staff) == ["a"]
-        staff.ended("a", was_ready=False)
-        assert start_all(staff) == ["a"]
-        staff.ready("a")
-        assert staff.ended("a", was_ready=True)
+        assert start_all(pool) == ["a"]
+        pool.ended("a", was_ready=False)
+        assert start_all(pool) == ["a"]
+        pool.ready("a")
+        assert pool.ended("a", was_ready=True)
 
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch):
