@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, singledispatch
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from functools import singledispatch
+from typing import Any
 
 from decodecli.records.display import Displayed
 from decodecli.records.distribution import ComparisonReport, DistributionReport, TextReport
@@ -20,16 +19,14 @@ from decodecli.records.run import Candidate, Run, Step, exp_or_zero
 from decodecli.records.sweep import SweepResult, SweepSummary
 from decodecli.records.tokens import TokenReport, TokenReports, VocabularyReport
 from decodecli.render import number_format as numbers
-from decodecli.render.escaping import guess_byte_level, model_title, one_line, safe_text
+from decodecli.render.escaping import guess_byte_level, model_title, one_line
+from decodecli.render.html.environment import asset, render
 from decodecli.render.number_format import count, decimal, percent
 from decodecli.render.short_text import lines, run_style
 from decodecli.render.terminal.inspect_tables import report_header, whole_text_facts
 from decodecli.render.terminal.step_table import Style
 from decodecli.render.terminal.summary import Facts, header_lines, summary_lines
 from decodecli.render.theme import BAR, GIVEN, LEGEND, LEVELS, css, hex_colour, level
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 _STEPS = 200  # tables of a run
 _ROWS = 500  # of a table
@@ -82,36 +79,18 @@ def fragment(record: Displayed) -> str:
     return _rendered(page(record))
 
 
-def standalone(shown: Page, title: str, language: str = "") -> str:
+def standalone(content: Page, title: str, language: str = "") -> str:
     """A whole HTML file, in large type; it needs no network and runs no script."""
     from markupsafe import Markup
 
-    template = _templates().get_template("page.html")
-    return template.render(title=title, lang=language, body=Markup(_rendered(shown)))
+    return render("page.html", title=title, lang=language, body=Markup(_rendered(content)))
 
 
-def _rendered(shown: Page) -> str:
-    from markupsafe import Markup
-
-    style = (resources.files("decodecli.render.html") / "templates" / "notebook.css").read_text(
-        "utf-8"
-    )
-    style += f".decodecli .bar i {{ background: {hex_colour(BAR)}; }}\n"
-    style += f".decodecli .given {{ color: {hex_colour(GIVEN)}; }}\n{css('.decodecli .p')}"
-    template = _templates().get_template("notebook.html")
-    return template.render(page=shown, css=Markup(style), legend=LEGEND, levels=LEVELS)
-
-
-@cache
-def _templates() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    return Environment(
-        loader=PackageLoader("decodecli.render.html", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
+def _rendered(content: Page) -> str:
+    colours = f".decodecli .bar i {{ background: {hex_colour(BAR)}; }}\n"
+    colours += f".decodecli .given {{ color: {hex_colour(GIVEN)}; }}\n{css('.decodecli .p')}"
+    style = asset("notebook.css", colours)
+    return render("notebook.html", page=content, css=style, legend=LEGEND, levels=LEVELS)
 
 
 @singledispatch
@@ -125,16 +104,16 @@ def text_spans(
 ) -> Iterator[Span]:
     """A text by token, each (text, logprob, rank); what has no logprob, as the prompt, is plain."""
     if prompt:
-        yield Span(safe_text(prompt))
+        yield Span(prompt)
     for text, logprob, rank in tokens:
         if not text:
             continue
         if logprob is None:
-            yield Span(safe_text(text))
+            yield Span(text)
             continue
         probability = math.exp(logprob)
         title = f"{percent(probability)} at T=1, rank {count(rank or 0)}"
-        yield Span(safe_text(text), level(probability), title)
+        yield Span(text, level(probability), title)
 
 
 def run_page(run: Run, *, steps: int = _STEPS) -> Page:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from heapq import heappush, heappushpop
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from decodecli.records.sweep import CellRecord, Estimate, SettingSummary, SweepSummary
-from decodecli.render.escaping import clip, model_title, one_line, safe_text
+from decodecli.render.escaping import clip, model_title, one_line
+from decodecli.render.html.environment import asset, render
+from decodecli.render.html.notebook import Span
 from decodecli.render.number_format import count, percent
 from decodecli.render.plots.sweep_common import constants, readable
 from decodecli.render.plots.sweep_data import (
@@ -38,10 +41,9 @@ from decodecli.render.theme import LEVELS, css, level
 CELLS = 400  # texts, shared among the settings
 ROWS = 1000  # of the table
 TOKENS = 300  # of a text
-PROMPTS = 100  # of the list at the top
 LONGEST_PROMPT = 300  # cells
-_FILTERED = 6  # rows, or texts, from which on a field filters them
-_KINDS = {".png": "image/png", ".svg": "image/svg+xml"}
+_OPEN_BLOCKS = 12  # up to which every prompt's texts are unfolded
+_MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 def report_html(
@@ -64,85 +66,53 @@ def report_html(
         OSError: a plot cannot be read.
     """
     prompts: dict[str, tuple[int, str]] = {}
-    shown = chosen(summary, _noted(records, prompts), most)
+    sample = chosen(summary, _collect_prompts(records, prompts), most)
     summary = readable(summary)
-    parts = [
-        f"<h1>Sweep of {_text(model_title(summary.name))}</h1>",
-        f"<p class=quiet>{_text(' · '.join(facts(summary)[1:]))}</p>",
-        *_asked(summary, prompts),
-        _section("Numbers", *_table(summary)),
-        _pictures([path for path in map(Path, plots) if path.suffix.lower() in _KINDS], summary),
-        _section("Texts", *_texts(shown, summary)) if shown else "",
-        _section("What was asked", f"<pre>{_text(toml)}</pre>") if toml else "",
-    ]
-    return _PAGE.format(
-        title=_text(f"Sweep of {model_title(summary.name)}"),
-        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src '{_hash(_SCRIPT)}'",
-        style=_STYLE,
-        body="\n".join(part for part in parts if part),
-        script=_SCRIPT,
+    script = asset("sweep_report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return render(
+        "sweep_report.html",
+        title=f"Sweep of {model_title(summary.name)}",
+        css=asset("sweep_report.css", css()),
+        script=script,
+        script_hash=f"sha256-{digest}",
+        summary=summary,
+        facts=" · ".join(facts(summary)[1:]),
+        constants=" · ".join(constants(summary.constant)),
+        prompts=[
+            (one_line(name), clip(one_line(text), LONGEST_PROMPT) or "(empty)")
+            for name, (_, text) in sorted(prompts.items(), key=lambda item: item[1])
+        ],
+        table=_table(summary),
+        pictures=[_picture(path, summary) for path in map(Path, plots) if _media_type(path)],
+        texts=_texts(sample, summary),
+        levels=LEVELS,
+        mark=MARK,
+        toml=toml,
     )
 
 
-def _text(text: str) -> str:
-    """Text as HTML: escaped, without characters that steer or that no page may hold."""
-    return html.escape(safe_text(text), quote=True)
-
-
-def _hash(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _noted(
+def _collect_prompts(
     records: Iterable[CellRecord], prompts: dict[str, tuple[int, str]]
 ) -> Iterator[CellRecord]:
-    """The records; on the way each prompt is noted by its id, with the index of its first cell."""
+    """Pass the records on, noting each prompt by its id with the index of its first cell."""
     for record in records:
-        place = prompts.get(record.prompt_id, (record.index, ""))[0]
-        prompts[record.prompt_id] = min(place, record.index), record.prompt
+        first = prompts.get(record.prompt_id, (record.index, ""))[0]
+        prompts[record.prompt_id] = min(first, record.index), record.prompt
         yield record
 
 
-def _asked(summary: SweepSummary, prompts: dict[str, tuple[int, str]]) -> Iterator[str]:
-    """What is the same in all cells, and the prompts."""
-    if found := constants(summary.constant):
-        yield f"<p>Constant: {_text(' · '.join(found))}</p>"
-    ordered = sorted(prompts.items(), key=lambda item: item[1])
-    if len(ordered) == 1:
-        yield f"<p>Prompt: <q>{_text(_clipped(ordered[0][1][1]))}</q></p>"
-    if len(ordered) > 1:
-        rows = [
-            f"<li><b>{_text(one_line(name))}</b> {_text(_clipped(text))}</li>"
-            for name, (_, text) in ordered[:PROMPTS]
-        ]
-        rows += ["<li>…</li>"] if len(ordered) > PROMPTS else []
-        opened = " open" if len(rows) <= 8 else ""
-        many = f"<summary>{count(len(ordered))} prompts</summary>"
-        yield f"<details class=prompts{opened}>{many}<ul>{''.join(rows)}</ul></details>"
+def _media_type(path: Path) -> str | None:
+    return _MEDIA_TYPES.get(path.suffix.lower())
 
 
-def _clipped(prompt: str) -> str:
-    return clip(one_line(prompt), LONGEST_PROMPT) or "(empty)"
-
-
-def _section(title: str, *parts: str) -> str:
-    return "\n".join([f"<section>\n<h2>{title}</h2>", *parts, "</section>"])
-
-
-def _pictures(paths: Sequence[Path], summary: SweepSummary) -> str:
-    found = "\n".join(_picture(path, summary) for path in paths)
-    return _section("Pictures", f"<div class=pictures>{found}</div>") if found else ""
-
-
-def _picture(path: Path, summary: SweepSummary) -> str:
+def _picture(path: Path, summary: SweepSummary) -> dict[str, str]:
     data = base64.b64encode(path.read_bytes()).decode()
-    source = f"data:{_KINDS[path.suffix.lower()]};base64,{data}"
-    caption, alt = map(_text, _told(path.stem, summary))
-    return f'<figure><img src="{source}" alt="{alt}"><figcaption>{caption}</figcaption></figure>'
+    caption, alt = _caption(path.stem, summary)
+    return {"source": f"data:{_media_type(path)};base64,{data}", "caption": caption, "alt": alt}
 
 
-def _told(name: str, summary: SweepSummary) -> tuple[str, str]:
+def _caption(name: str, summary: SweepSummary) -> tuple[str, str]:
     """A picture's caption, and what it says to those who cannot see it."""
     placed = layout(summary)
     across, line = one_line(placed.across or "the settings"), one_line(placed.line or "")
@@ -169,96 +139,78 @@ def _span(summary: SweepSummary, axis: str | None) -> str:
     return ", ".join(names) if len(names) <= 6 else f"{names[0]} to {names[-1]}"
 
 
-def _filter(what: str, rows: int, example: str) -> str:
-    """A field that hides those `what`, a selector, without the words in it."""
-    if rows < _FILTERED:
-        return ""
-    told = _text(f"show only those with … ({example})")
-    return f'<input type=search data-rows="{what}" placeholder="{told}" aria-label="{told}">'
+@dataclass(frozen=True)
+class _Cell:
+    """A cell of the table. key: what the script sorts by. word: whether it is text, not a number."""
+
+    text: str = ""
+    key: str = ""
+    word: bool = False
+    interval: str = ""
+
+    @classmethod
+    def of(cls, text: str, value: Any, interval: str = "") -> _Cell:
+        if numeric([value]):
+            return cls(text, repr(float(value)), interval=interval)
+        return cls(text, one_line(str(value)), word=True)
 
 
-def _table(summary: SweepSummary) -> Iterator[str]:
-    """Every number with its interval, a row a setting and task; a button in each heading sorts."""
-    told, same = told_intervals(summary), _same_everywhere(summary)
+def _table(summary: SweepSummary) -> dict[str, Any]:
+    """Every number with its interval, a row a setting and task."""
+    same, with_interval = _same_everywhere(summary), told_intervals(summary)
     metrics = [metric for metric in shown_metrics(summary) if metric.name not in same]
-    named = bool(groups(summary))
-    left = [*map(axis_name, summary.axes), *([group_heading(summary)] if named else []), "cells"]
-    headings = [(name, "") for name in left] + [(m.heading, m.title) for m in metrics]
-    words = [not numeric(s.setting.get(a) for s in summary.settings) for a in summary.axes]
-    words += [True] if named else []  # columns of text
+    grouped = bool(groups(summary))
+
+    def row(setting: SettingSummary) -> list[_Cell]:
+        values = [setting.setting.get(axis) for axis in summary.axes]
+        cells = [_Cell.of(value_name(v), v if numeric([v]) else value_name(v)) for v in values]
+        if grouped:
+            cells.append(_Cell.of(one_line(setting.group or ""), setting.group or ""))
+        cells.append(_Cell.of(count(setting.cells), setting.cells))
+        estimates = [(metric, setting.numbers.get(metric.name)) for metric in metrics]
+        return cells + [_number(m, estimate, m.name in with_interval) for m, estimate in estimates]
+
+    heads = [
+        {"name": axis_name(a), "word": not numeric(s.setting.get(a) for s in summary.settings)}
+        for a in summary.axes
+    ]
+    heads += [{"name": group_heading(summary), "word": True}] if grouped else []
+    heads.append({"name": "cells", "word": False})
+    heads += [{"name": m.heading, "title": m.title, "word": False} for m in metrics]
     axis = next(iter(summary.axes), "")
-    example = value_name(summary.axes[axis][0]) if axis else "a value"
-    yield _filter("tbody tr", len(summary.settings), f"{axis_name(axis)} {example}".strip())
-    yield '<div class=wide tabindex=0 role=region aria-label="Numbers of each setting">'
-    yield "<table><thead><tr>"
-    for place, (name, title) in enumerate(headings):
-        about = f' title="{_text(title)}"' if title else ""
-        about += " class=word" if place < len(words) and words[place] else ""
-        yield f"<th scope=col{about}><button type=button>{_text(name)}</button></th>"
-    yield "</tr></thead><tbody>"
-    for setting in summary.settings[:ROWS]:
-        yield _row(summary, setting, metrics, named, told)
-    yield "</tbody></table></div>"
-    note = (
-        "In small type: the 95 % interval, of shares in per cent. A heading sorts. "
-        "docs/METRICS.md defines the numbers."
-    )
-    if same:
-        yield f"<p>The same at every setting: {_text(', '.join(same.values()))}</p>"
-    more = len(summary.settings) - ROWS
-    yield f"<p class=quiet>{note}{f' {count(more)} rows more: summary.csv.' if more > 0 else ''}</p>"
+    value = value_name(summary.axes[axis][0]) if axis else "a value"
+    return {
+        "heads": [{"title": ""} | head for head in heads],
+        "rows": [row(setting) for setting in summary.settings[:ROWS]],
+        "same": ", ".join(same.values()),
+        "left_out": len(summary.settings) - ROWS,
+        "example": f"{axis_name(axis)} {value}".strip(),
+    }
 
 
 def _same_everywhere(summary: SweepSummary) -> dict[str, str]:
     """The numbers that need no column, by name: `repetition 0.0%`."""
-    found = {}
+    constant = {}
     for metric in shown_metrics(summary):
-        values = {
-            s.numbers[metric.name].value for s in summary.settings if metric.name in s.numbers
-        }
-        whole = all(metric.name in setting.numbers for setting in summary.settings)
-        if whole and len(values) == 1 and len(summary.settings) > 1:
-            found[metric.name] = f"{metric.heading} {metric.text(values.pop())}"
-    return found
+        estimates = [setting.numbers.get(metric.name) for setting in summary.settings]
+        values = {None if estimate is None else estimate.value for estimate in estimates}
+        if len(values) == 1 and len(estimates) > 1:
+            constant[metric.name] = f"{metric.heading} {metric.text(values.pop() or 0.0)}"
+    return constant
 
 
-def _row(
-    summary: SweepSummary,
-    setting: SettingSummary,
-    metrics: Sequence[Metric],
-    named: bool,
-    told: Collection[str],
-) -> str:
-    values = [setting.setting.get(axis) for axis in summary.axes]
-    cells = [
-        _cell(value_name(value), value if numeric([value]) else value_name(value))
-        for value in values
-    ]
-    cells += [_cell(one_line(setting.group or ""), setting.group or "")] if named else []
-    cells.append(_cell(count(setting.cells), setting.cells))
-    cells += [_number(m, setting.numbers.get(m.name), m.name in told) for m in metrics]
-    return f"<tr>{''.join(cells)}</tr>"
+def _number(metric: Metric, estimate: Estimate | None, with_interval: bool) -> _Cell:
+    if estimate is None:
+        return _Cell()
+    value, low, high = metric.text(estimate.value), estimate.low, estimate.high
+    if not with_interval or low is None or high is None:
+        return _Cell.of(value, estimate.value)
+    if metric.text(low) == value == metric.text(high):
+        return _Cell.of(value, estimate.value)
+    return _Cell.of(value, estimate.value, f"{_bound(metric, low)}…{_bound(metric, high)}")
 
 
-def _cell(text: str, value: Any, more: str = "") -> str:
-    if numeric([value]):
-        return f'<td data-v="{float(value)!r}">{_text(text)}{more}</td>'
-    return f'<td class=word data-v="{_text(one_line(str(value)))}">{_text(text)}</td>'
-
-
-def _number(metric: Metric, found: Estimate | None, told: bool) -> str:
-    if found is None:
-        return "<td></td>"
-    value = metric.text(found.value)
-    if not told or found.low is None or found.high is None:
-        return _cell(value, found.value)
-    if metric.text(found.low) == value == metric.text(found.high):
-        return _cell(value, found.value)
-    ends = f"{_end(metric, found.low)}…{_end(metric, found.high)}"
-    return _cell(value, found.value, f"<small>{ends}</small>")
-
-
-def _end(metric: Metric, value: float) -> str:
+def _bound(metric: Metric, value: float) -> str:
     """An interval's end, in a digit less than the number where that has three."""
     if metric.share:
         return f"{100 * value:.0f}"
@@ -272,186 +224,68 @@ def chosen(summary: SweepSummary, records: Iterable[CellRecord], most: int) -> l
     each = max(most // max(len(settings), 1), 1)
     kept: dict[Any, list[tuple[int, CellRecord]]] = {setting: [] for setting in settings}
     for record in records:
-        found = kept.get(frozen({axis: record.params.get(axis) for axis in summary.axes}))
-        if found is None:
+        heap = kept.get(_setting(record, summary))
+        if heap is None:
             continue
         # A heap with the latest cell on top, which an earlier one drives out.
-        if len(found) < each:
-            heappush(found, (-record.index, record))
-        elif -record.index > found[0][0]:
-            heappushpop(found, (-record.index, record))
-    return sorted((record for found in kept.values() for _, record in found), key=lambda r: r.index)
+        if len(heap) < each:
+            heappush(heap, (-record.index, record))
+        elif -record.index > heap[0][0]:
+            heappushpop(heap, (-record.index, record))
+    return sorted((record for heap in kept.values() for _, record in heap), key=lambda r: r.index)
 
 
-def _texts(shown: Sequence[CellRecord], summary: SweepSummary) -> Iterator[str]:
+def _setting(record: CellRecord, summary: SweepSummary) -> tuple[Any, ...]:
+    return frozen({axis: record.params.get(axis) for axis in summary.axes})
+
+
+def _texts(records: Sequence[CellRecord], summary: SweepSummary) -> dict[str, Any] | None:
     """The texts by prompt and seed, a card a setting."""
-    yield _legend()
-    if len(shown) < summary.finished:
-        yield (
-            f"<p class=quiet>{count(len(shown))} of {count(summary.finished)} texts: the first of each "
-            "setting; runs.jsonl has all.</p>"
-        )
-    found = blocks(shown)
-    yield _filter("article", len(shown), f"{found[0].labels[0]}, seed 1, or a word")
-    prompt = None
-    seen: dict[Any, str] = {}
-    for block in found:
-        first = block.records[0]
-        if first.prompt_id != prompt:
-            yield "" if prompt is None else "</details>"
-            opened = " open" if prompt is None or len(found) <= 12 else ""
-            prompt = first.prompt_id
-            name = f"<b>{_text(one_line(prompt))}</b> {_text(one_line(first.prompt))}"
-            yield f"<details{opened}><summary>{name}</summary>"
-        yield _block(block, summary, seen)
-    yield "</details>"
+    if not records:
+        return None
+    every = blocks(records)
+    seeds: dict[Any, str] = {}
+    prompts = []
+    for prompt_id, of_prompt in groupby(every, lambda block: block.records[0].prompt_id):
+        members = list(of_prompt)
+        cards = [{"name": b.name, "cards": _cards(b, summary, seeds)} for b in members]
+        text = one_line(members[0].records[0].prompt)
+        prompts.append({"name": one_line(prompt_id), "text": text, "blocks": cards})
+    return {
+        "count": len(records),
+        "example": every[0].labels[0],
+        "prompts": prompts,
+        "open": len(every) <= _OPEN_BLOCKS,
+    }
 
 
-def _legend() -> str:
-    names = "".join(f"<span class=p{k}>{_text(name)}</span> " for k, name in enumerate(LEVELS))
-    return (
-        f"<p class=legend>Probability of a token at temperature 1: {names}· the number itself under the "
-        f"pointer · <b class=mark>{MARK}</b> the first token unlike the first text’s</p>"
-    )
-
-
-def _block(block: Block, summary: SweepSummary, seen: dict[Any, str]) -> str:
-    """The block's cards. `seen` knows the seed of each text that a setting gave before, and goes on to:
-    such a text, as a greedy one, is not shown again."""
+def _cards(block: Block, summary: SweepSummary, seeds: dict[Any, str]) -> list[dict[str, Any]]:
+    """The block's texts. `seeds` grows by the seed that first gave each text of a setting: such a text,
+    as a greedy one, is not shown again."""
     cards = []
     for record, label in zip(block.records, block.labels, strict=True):
-        setting = frozen({axis: record.params.get(axis) for axis in summary.axes})
         seed = f"seed {record.params.get('seed')}"
-        key = (record.prompt_id, setting, record.token_ids, record.error)
-        before = seen.setdefault(key, seed)
-        cards.append(_card(block.records[0], record, label, "" if before == seed else before))
-    return f"<div class=block><h3>{_text(block.name)}</h3><div class=cards>{''.join(cards)}</div></div>"
+        key = (record.prompt_id, _setting(record, summary), record.token_ids, record.error)
+        earlier = seeds.setdefault(key, seed)
+        card = {"same_as": earlier} if earlier != seed else _text(block.records[0], record)
+        cards.append({"label": label, "same_as": "", **card})
+    return cards
 
 
-def _card(first: CellRecord, record: CellRecord, label: str, before: str = "") -> str:
-    """A text with its facts; of one that seed `before` gave already only that."""
-    if before:
-        return (
-            f"<article class=again><h4>{_text(label)}</h4>"
-            f"<p class=quiet>the same text as with {_text(before)}</p></article>"
-        )
-    told = " · ".join(text_facts(first, record))
-    return (
-        f"<article><h4>{_text(label)}</h4><p class=quiet>{_text(told)}</p>"
-        f"<p class=text>{''.join(_tokens(first, record))}</p></article>"
-    )
-
-
-def _tokens(first: CellRecord, record: CellRecord) -> Iterator[str]:
-    """The tokens in their colours, the mark where the text parts from the first one."""
-    place = None if record is first else parting(first, record)
-    mark = f'<b class=mark title="the first token unlike the first text\'s">{MARK}</b>'
+def _text(first: CellRecord, record: CellRecord) -> dict[str, Any]:
+    """A text's facts and tokens, those before and those after it parts from the block's first text."""
+    position = None if record is first else parting(first, record)
     tokens = list(zip(record.segments, record.logprobs, strict=False))
-    for step, (text, logprob) in enumerate(tokens[:TOKENS]):
-        if step == place:
-            yield mark
-        if text:
-            probability = math.exp(logprob)
-            yield f'<span class=p{level(probability)} title="{percent(probability)}">{_text(text)}</span>'
-    if len(tokens) > TOKENS:
-        yield f"<span class=quiet> … {count(len(tokens) - TOKENS)} tokens more</span>"
-    elif place is not None and place >= len(tokens):
-        yield mark
-    if record.error is not None:
-        yield f"<span class=quiet>{_text(record.error)}</span>"
-
-
-_PAGE = """<!doctype html>
-<html lang=en>
-<head>
-<meta charset=utf-8>
-<meta name=viewport content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-<script>{script}</script>
-</body>
-</html>
-"""
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f23; --quiet: #57606a; --paper: #fff; --card: #f6f8fa;
-  --rule: #d0d7de; --mark: #b0156b; --blue: 0 114 178; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --quiet: #9198a1; --paper: #0d1117;
-  --card: #161b22; --rule: #30363d; --mark: #ff7ac0; --blue: 50 150 230; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, "Segoe UI", "Noto Sans", "Hiragino Sans", sans-serif; }
-main { max-width: 100rem; margin: 0 auto; padding: 1.5rem; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-h3 { font-size: .95rem; margin: 1rem 0 .4rem; } h4 { font-size: .9rem; margin: 0; }
-p { margin: .3rem 0; } .quiet, figcaption, small { color: var(--quiet); font-size: .85rem; }
-.wide { overflow: auto; max-height: 92vh; border: 1px solid var(--rule); border-radius: 6px; }
-table { border-collapse: collapse; width: 100%; font-size: .82rem; line-height: 1.35;
-  font-variant-numeric: tabular-nums; }
-th { vertical-align: bottom; position: sticky; top: 0; background: var(--card); text-align: right; }
-th button { all: unset; cursor: pointer; padding: .4rem .28rem; font-weight: 600; font-size: .72rem;
-  line-height: 1.2; overflow-wrap: normal; }
-th button:focus-visible, .wide:focus-visible { outline: 2px solid rgb(var(--blue)); }
-th[aria-sort=ascending] button::after { content: " ▲"; }
-th[aria-sort=descending] button::after { content: " ▼"; }
-td { padding: .2rem .28rem; text-align: right; white-space: nowrap; border-top: 1px solid var(--rule); }
-.word { text-align: left; }
-td small { display: block; font-size: .66rem; letter-spacing: -.01em; }
-tbody tr:hover { background: var(--card); }
-.pictures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
-figure { margin: 0; } figure img { max-width: 100%; background: #fff; border-radius: 6px; }
-details { border-top: 1px solid var(--rule); padding: .5rem 0; } summary { cursor: pointer; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .7rem; }
-article { background: var(--card); border-radius: 6px; padding: .6rem .8rem; min-width: 0; }
-.again { align-self: start; }
-.prompts ul { margin: .3rem 0; padding-left: 1.2rem; } [hidden] { display: none !important; }
-input { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--rule);
-  border-radius: 6px; padding: .3rem .6rem; margin: .3rem 0 .6rem; width: min(30rem, 100%); }
-.text { white-space: pre-wrap; overflow-wrap: anywhere; margin-top: .3rem; }
-.text span, .legend span { border-radius: 2px; }
-.mark { color: var(--mark); }
-pre { overflow: auto; background: var(--card); padding: .8rem; border-radius: 6px; }
-@media print { .wide { max-height: none; } .text { print-color-adjust: exact; } }
-""" + css()
-
-_SCRIPT = """
-const table = document.querySelector("table"), body = table.tBodies[0];
-table.tHead.addEventListener("click", event => {
-  const head = event.target.closest("th");
-  if (!head) return;
-  const down = head.ariaSort === "ascending", at = head.cellIndex;
-  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", down ? "descending" : "ascending");
-  const key = row => row.cells[at].dataset.v;
-  const rows = [...body.rows].sort((a, b) => {
-    const x = key(a), y = key(b);
-    if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);
-    const order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
-    return down ? -order : order;
-  });
-  body.append(...rows);
-});
-for (const field of document.querySelectorAll("input[data-rows]"))
-  field.addEventListener("input", () => {
-    const wanted = field.value.trim().toLowerCase();
-    const whole = /[0-9]$/.test(wanted) ? wanted + " " : wanted;  // 0 is not the start of 0.7
-    for (const row of document.querySelectorAll(field.dataset.rows)) {
-      const heads = row.cells ? table.tHead.rows[0].cells : [];
-      const parts = [...row.children].map((part, k) => row.cells
-        ? `${heads[k].textContent} ${part.firstChild?.textContent}` : part.textContent);
-      const name = row.closest(".block")?.firstChild.textContent ?? "";
-      row.hidden = !`${name} ${parts.join(" ")} `.toLowerCase().includes(whole);
+    spans = [
+        Span(text, level(math.exp(logprob)), percent(math.exp(logprob)))
+        for text, logprob in tokens[:TOKENS]
+    ]
+    left_out = len(tokens) - TOKENS
+    note = f" … {count(left_out)} tokens more" if left_out > 0 else ""
+    return {
+        "facts": " · ".join(text_facts(first, record)),
+        "shared": [span for span in spans[:position] if span.text],
+        "rest": [] if position is None else [span for span in spans[position:] if span.text],
+        "parts": position is not None and (left_out <= 0 or position < TOKENS),
+        "note": note + (record.error or ""),
     }
-    if (field.dataset.rows !== "article") return;
-    for (const part of document.querySelectorAll(".block, section > details:has(article)")) {
-      part.hidden = !part.querySelector("article:not([hidden])");
-      if (wanted && part.open === false) part.open = true;
-    }
-  });
-"""
