@@ -12,6 +12,7 @@ from decodecli.analysis.tokenization import kind_of, vocabulary_bytes
 from decodecli.analysis.tokenizer import Tokenizer
 from decodecli.errors import UsageError
 from decodecli.records.tokens import VocabularyReport, VocabularyRow
+from decodecli.regex_limit import compile_pattern, matches
 
 # The first words of a letter's Unicode name → the script, where it is not simply the first word.
 _SCRIPTS = {
@@ -41,6 +42,7 @@ def vocabulary(
 
     Raises:
         UsageError: a regular expression that is none, a script that no token is of.
+        DecodecliError: a regular expression that takes too long.
     """
     pattern = _pattern(grep)
     if longest is not None and longest < 1:
@@ -52,7 +54,9 @@ def vocabulary(
         wanted = _known(script, scripts)
         rows = [row for row in rows if row.script == wanted]
     if pattern is not None:
-        rows = [row for row in rows if pattern.search(row.token) or pattern.search(row.text or "")]
+        rows = [
+            row for row in rows if matches(pattern, row.token) or matches(pattern, row.text or "")
+        ]
     if longest is not None:
         rows = sorted(rows, key=lambda row: (-len(row.text or ""), row.token_id))[:longest]
     return VocabularyReport(
@@ -80,8 +84,8 @@ def _pattern(written: str | None) -> re.Pattern[str] | None:
     if written is None:
         return None
     try:
-        return re.compile(written)
-    except (re.error, RecursionError, OverflowError) as error:
+        return compile_pattern(written)
+    except ValueError as error:
         raise UsageError(
             f"--grep {written[:40]!r} is not a regular expression: {error}",
             "put a \\ before . * + ? ( [ { to mean the character itself",

@@ -14,6 +14,7 @@ import typer
 from decodecli import signals
 from decodecli.cli import streams
 from decodecli.cli.usage import Group
+from decodecli.errors import DecodecliError
 
 R = TypeVar("R")
 # ClickException, wherever this version of Typer has it.
@@ -34,7 +35,16 @@ class Program(Group):
         return _bounded(lambda: super(Program, self).make_context(*args, **kwargs), debug=False)
 
     def invoke(self, ctx: Any) -> Any:
-        return _bounded(lambda: super(Program, self).invoke(ctx), debug="--debug" in ctx.args)
+        return _bounded(lambda: self._invoke(ctx), debug="--debug" in ctx.args)
+
+    def _invoke(self, ctx: Any) -> Any:
+        try:
+            os.getcwd()
+        except OSError:  # PyTorch would end the process
+            raise DecodecliError(
+                "the working folder is no longer there", "change to another one: cd"
+            ) from None
+        return super().invoke(ctx)
 
 
 def _make_lenient(stream: Any) -> None:

@@ -70,7 +70,7 @@ def _columns(stream: Any) -> int | None:
     if not is_terminal(stream):
         return None
     if os.environ.get("COLUMNS", "").isdecimal():
-        return int(os.environ["COLUMNS"])
+        return int(os.environ["COLUMNS"]) or None
     return os.get_terminal_size(stream.fileno()).columns
 
 

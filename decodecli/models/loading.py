@@ -25,7 +25,7 @@ from decodecli.models.load_errors import advice, explained
 from decodecli.models.memory_estimate import Headers, has_bitsandbytes, weight_bytes
 from decodecli.models.model_files import blamed_on, first_line
 from decodecli.models.runner import input_device
-from decodecli.models.threads import choose_threads
+from decodecli.models.threads import check_threads, choose_threads
 from decodecli.records.run import ModelInfo
 from decodecli.settings import LoadParams
 
@@ -164,6 +164,8 @@ def _load(
     """As `load`, of settings that are known."""
     start = time.perf_counter()
     place = choose_device(params.device)
+    if place == "cpu":
+        check_threads(params.threads)
     checkpoint = find_checkpoint(params, progress)
     quantization = choose_quantize(params.quantize, place, checkpoint)
     number = choose_dtype(params.dtype, quantization, checkpoint)

@@ -13,6 +13,8 @@ import math
 import os
 from pathlib import Path
 
+from decodecli.errors import UsageError
+
 ONE_THREAD_BELOW = 50_000_000  # parameters
 _CPUS = Path("/sys/devices/system/cpu")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -29,6 +31,17 @@ def choose_threads(parameters: int, asked: int | None) -> int | None:
     if os.environ.get("OMP_NUM_THREADS", "").strip():
         return None
     return threads_for(parameters)
+
+
+def check_threads(asked: int | None) -> None:
+    """Raises `UsageError` for more threads than this machine has CPUs: PyTorch crashes when it cannot
+    start them all."""
+    most = os.cpu_count() or 1
+    if asked is not None and asked > most:
+        raise UsageError(
+            f"--threads must be at most {most}, the CPUs of this machine, got {asked}",
+            "leave it out to choose by the model's size",
+        )
 
 
 def threads_for(parameters: int) -> int:

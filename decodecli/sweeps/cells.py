@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from decodecli.regex_limit import matches
 from decodecli.settings import ChatParams, SamplingParams
 
 
@@ -27,11 +28,15 @@ class Prompt:
     chat: ChatParams | None = None
 
     def answered_by(self, text: str) -> bool | None:
-        """Whether `text` holds what is expected; None when nothing is."""
+        """Whether `text` holds what is expected; None when nothing is.
+
+        Raises:
+            DecodecliError: the pattern takes too long.
+        """
         if self.expect is None:
             return None
         if isinstance(self.expect, re.Pattern):
-            return self.expect.search(text) is not None
+            return matches(self.expect, text)
         return any(expected in text for expected in self.expect)
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from decodecli.config import nearest
 from decodecli.errors import PromptError, UsageError
+from decodecli.regex_limit import compile_pattern
 from decodecli.sweeps.cells import Prompt
 from decodecli.text_files import read_file
 
@@ -223,8 +224,8 @@ def _expected(value: Any, where: str) -> Expected:
         raise UsageError(f"{where}: expect cannot be {_short(value)}", _EXPECT)
     pattern = _string("regex", value["regex"], where)
     try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
+        return compile_pattern(pattern)
+    except ValueError as error:
         raise UsageError(
             f"{where}: {_short(pattern)} is no regular expression: {error}",
             "a backslash before . ( ) [ ] * + ? takes them as they are",

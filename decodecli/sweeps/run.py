@@ -11,7 +11,7 @@ from typing import Any
 from decodecli.analysis.text_metrics import cell_numbers
 from decodecli.decoding.batch import Batch, Done, Job
 from decodecli.decoding.decode import Prefix, prefill
-from decodecli.errors import PromptError
+from decodecli.errors import DecodecliError, PromptError
 from decodecli.models.loading import LanguageModel
 from decodecli.records.run import step_json_line, to_json_line
 from decodecli.records.sweep import CellRecord
@@ -177,7 +177,12 @@ def _effective_bos(cell: Cell, prefix: Prefix) -> bool | None:
 
 def _record(done: Done) -> CellRecord:
     cell: Cell = done.job.key
-    summary = done.summary
+    summary, error, correct = done.summary, done.error, None
+    if error is None:
+        try:
+            correct = cell.prompt.answered_by(summary.text)
+        except DecodecliError as slow:  # "the prompt …": it would be so again
+            error = DecodecliError(f"the prompt expects what cannot be looked for: {slow.message}")
     return CellRecord(
         index=cell.index,
         prompt_id=cell.prompt.id,
@@ -186,17 +191,17 @@ def _record(done: Done) -> CellRecord:
         params=params_of(cell, _effective_bos(cell, done.job.prefix)),
         text=summary.text,
         token_ids=summary.token_ids,
-        finish_reason=summary.finish_reason,
+        finish_reason="error" if error else summary.finish_reason,
         prompt_tokens=summary.prompt_tokens,
         new_tokens=summary.new_tokens,
         mean_logprob=summary.mean_logprob,
         perplexity=summary.perplexity,
         mean_entropy=fmean(done.entropies) if done.entropies else None,
         **cell_numbers(summary.token_ids, done.job.prefix.lm.eos_ids),
-        correct=cell.prompt.answered_by(summary.text),
+        correct=correct,
         segments=done.segments,
         logprobs=tuple(round(value, _DIGITS) for value in done.logprobs),
-        error=None if done.error is None else str(done.error),
+        error=None if error is None else str(error),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -123,6 +124,7 @@ def threads_set(monkeypatch):
     """The numbers of threads that PyTorch was told, instead of telling it."""
     told: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", told.append)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return told
 
@@ -139,6 +141,13 @@ def test_threads_are_set_only_when_asked_for(tiny_folder, threads_set, monkeypat
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     decodecli.load(folder, device="cpu", auto_threads=True)
     assert len(threads_set) == 3
+
+
+@pytest.mark.parametrize("threads", [5, 100_000, 99_999_999_999])
+def test_more_threads_than_cpus_are_refused(tiny_folder, threads_set, threads):
+    with pytest.raises(UsageError, match=f"--threads must be at most 4.*{threads}"):
+        decodecli.load(str(tiny_folder), device="cpu", threads=threads)
+    assert threads_set == []
 
 
 @pytest.mark.parametrize("limit", ["cpu=200KB", "cpu=1"])

@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decodecli.errors import UsageError, WriteError
+from decodecli.library_logging import quiet_libraries
 from decodecli.records.distribution import DistributionReport
 from decodecli.render.plots.data import KINDS, picture
 from decodecli.render.plots.in_terminal import draw_terminal
@@ -125,11 +127,33 @@ def figure(
         return makers[shown.kind](shown, size)
 
 
+def import_matplotlib() -> Any:
+    """Import matplotlib without a word from it; an `MPLBACKEND` that it does not know is left aside, as
+    files are drawn without any.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    if sys.modules.get("matplotlib"):
+        return sys.modules["matplotlib"]
+    backend = os.environ.pop("MPLBACKEND", None)  # would fail the import half-way
+    try:
+        with quiet_libraries(allowed=False):
+            matplotlib = importlib.import_module("matplotlib")
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
+    return matplotlib
+
+
 @contextmanager
 def style() -> Iterator[None]:
     """Our own settings and nobody else's, given back afterwards."""
     try:
-        import matplotlib
+        matplotlib = import_matplotlib()
     except ImportError:
         raise UsageError(
             "--plot FILE needs matplotlib, which is not installed",

@@ -72,7 +72,7 @@ def draw_sweep(summary: SweepSummary, folder: Path | str, format: str = "png") -
 def check_matplotlib() -> None:
     """Raises `UsageError` where pictures cannot be drawn."""
     try:
-        import matplotlib  # noqa: F401
+        plots.import_matplotlib()
     except ImportError:
         raise UsageError(
             "the plots need matplotlib, which is not installed",

@@ -79,7 +79,7 @@ def sweep_lines(summary: SweepSummary, style: Style, rows: int = ROWS) -> list[s
         more = f"… and {count(len(summary.settings) - rows)} more"
         found.append(style.theme.paint(dim, clip(more, style.width)))
     found += _spark_rows(summary, columns, style)
-    notes = [textwrap.wrap(note, style.width) for note in _notes(summary, columns)]
+    notes = [textwrap.wrap(note, max(style.width, 1)) for note in _notes(summary, columns)]
     found += [style.theme.paint(dim, line) for lines in notes for line in lines]
     return spelt(found, style)
 
