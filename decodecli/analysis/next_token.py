@@ -250,7 +250,7 @@ def _position(
 ) -> Position:
     plain = distribution(logits)
     own = float(logits[token])
-    best = highest_ids(logits, 1)[0]
+    best = int(highest_ids(logits, 1))
     return Position(
         position=at,
         token_id=token,

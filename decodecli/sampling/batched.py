@@ -18,7 +18,7 @@ from torch import Tensor
 from decodecli.sampling.noise import exponential, uniform
 from decodecli.sampling.processors import divide_by_temperature
 from decodecli.sampling.sampler import Sampler
-from decodecli.sampling.truncation import Filters, near_tie, score_margin, truncate
+from decodecli.sampling.truncation import RowSettings, near_tie, score_margin, truncate
 
 LARGEST_VOCABULARY = 32_768  # beyond, a row at a time is as quick
 _NARROW, _WIDE = 32, 128  # how many of the highest logits are looked at
@@ -34,25 +34,6 @@ class SampledToken:
     ambiguous: bool
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """The rows' settings, (rows, 1) each."""
-
-    temperature: np.ndarray
-    tolerance: np.ndarray
-    filters: Filters
-
-    @classmethod
-    def of(cls, samplers: Sequence[Sampler]) -> _Settings:
-        chains = [sampler.chain for sampler in samplers]
-        tolerances = [s.tie_check.tolerance if s.tie_check else 0.0 for s in samplers]
-        return cls(
-            np.array([chain.temperature for chain in chains])[:, None],
-            np.array(tolerances)[:, None],
-            Filters.of(chains),
-        )
-
-
 # Row, token, and whether the draw is ambiguous.
 _Drawn = tuple[int, int, bool]
 
@@ -61,7 +42,7 @@ class BatchedSampler:
     """Draws a token in each of several rows, step after step."""
 
     def __init__(self) -> None:
-        self._cache: dict[tuple[int, ...], tuple[list[Sampler], _Settings]] = {}
+        self._cache: dict[tuple[int, ...], tuple[list[Sampler], RowSettings]] = {}
         self._width = _NARROW
 
     @torch.inference_mode()
@@ -87,7 +68,7 @@ class BatchedSampler:
         settings = self._settings(list(samplers))
         largest = np.maximum(np.abs(highest), np.abs(scores.min(1, keepdims=True)))
         with np.errstate(invalid="ignore"):
-            margin = score_margin(settings.tolerance, largest, settings.temperature)
+            margin = score_margin(settings, largest)
         for row, token, ambiguous in self._tokens(samplers, logits, shifted, margin, rows):
             logprob = min(float(shifted[row, token]) - float(log_sum[row, 0]), 0.0)
             sampled[row] = SampledToken(token, logprob, float(entropy[row, 0]), ambiguous)
@@ -139,31 +120,31 @@ class BatchedSampler:
         scores -= scores[:, :1]
         tempered = divide_by_temperature(shifted, settings.temperature.astype(np.float32))
         total = np.exp(tempered).sum(1, keepdims=True)
-        truncation = truncate(scores, settings.filters, total, margin, complete=False)
+        truncation = truncate(scores, settings, total, margin, complete=False)
         widest = int(truncation.kept.sum(1).max())
         self._width = _WIDE if widest * 2 > _NARROW else _NARROW
         usable = np.flatnonzero(truncation.in_sight)
         if not len(usable):
             return []
-        bits = np.stack([samplers[rows[i]].step_bits()[ids[i]] for i in usable])
-        with np.errstate(divide="ignore"):
-            gumbel_scores = scores[usable] - np.log(exponential(torch.from_numpy(bits)).numpy())
-        truncation = truncation.rows(usable)
+        gumbel_scores = np.full_like(scores, -np.inf)
+        for i in usable:
+            with np.errstate(divide="ignore"):
+                noise = np.log(_noise(samplers[rows[i]].step_bits(), ids[i]))
+            gumbel_scores[i] = scores[i] - noise
         winners = np.where(truncation.kept, gumbel_scores, -np.inf).argmax(1)[:, None]
-        ambiguous = near_tie(truncation, gumbel_scores, winners, margin[usable])
-        tokens = np.take_along_axis(ids[usable], winners, 1)[:, 0]
-        return [
-            (rows[i], int(token), bool(unclear))
-            for i, token, unclear in zip(usable, tokens, ambiguous, strict=True)
-        ]
+        ambiguous = near_tie(truncation, gumbel_scores, winners, margin)
+        tokens = np.take_along_axis(ids, winners, 1)[:, 0]
+        return [(rows[i], int(tokens[i]), bool(ambiguous[i])) for i in usable]
 
-    def _settings(self, samplers: list[Sampler]) -> _Settings:
+    def _settings(self, samplers: list[Sampler]) -> RowSettings:
         """Those of these samplers; remembered, as they are the same until a row ends."""
         key = tuple(map(id, samplers))
         if key not in self._cache:
             if len(self._cache) > 3:
                 self._cache.clear()
-            self._cache[key] = samplers, _Settings.of(samplers)
+            tolerances = [s.tie_check.tolerance if s.tie_check else 0.0 for s in samplers]
+            settings = RowSettings.of([sampler.chain for sampler in samplers], tolerances)
+            self._cache[key] = samplers, settings
         return self._cache[key][1]
 
 

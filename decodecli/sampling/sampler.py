@@ -24,16 +24,14 @@ from decodecli.sampling.noise import ExponentialNoise
 from decodecli.sampling.processors import divide_by_temperature
 from decodecli.sampling.statistics import (
     ONE_HOT,
-    CandidateRows,
     Distribution,
-    Distributions,
+    StepNumbers,
     StepStatistics,
-    build,
     compute,
     rank_and_mass,
     step_statistics,
 )
-from decodecli.sampling.truncation import TRUNCATING, Filters, TieCheck, Truncation, truncate
+from decodecli.sampling.truncation import TRUNCATING, RowSettings, TieCheck, Truncation, truncate
 
 _FAST = TRUNCATING | {"temperature", "greedy"}
 _LEAST_TEMPERATURE = 1e-20  # below, differences of logits overflow float32
@@ -111,7 +109,7 @@ class Sampler:
         self.chain, self.count, self.piece, self.seed = chain, count, piece, seed
         self.tie_check, self.ambiguous = TieCheck(chain, tolerance) if tolerance else None, False
         self._score_margin = np.array([[0.0 if exact_ties else -1.0]])
-        self._filters = Filters.of([chain])
+        self._settings = RowSettings.of([chain])
         self._noise: ExponentialNoise | None = None
         self._fast = (
             _FAST.issuperset(chain.order)
@@ -181,19 +179,44 @@ class Sampler:
     def _from_head(self, logits: Tensor) -> StepStatistics | None:
         """From the highest logits and one sum; None, before any noise is used, where that may not be
         what the processors give."""
-        row = logits[0]
+        row, chain = logits[0], self.chain
         raw, tempered = self._distributions(row)
         if raw is None or tempered is None:
             return None
-        margin = 0.0
-        if self.tie_check is not None:
-            margin = self.tie_check.margin(float(row.abs().amax()))
-        if not self.chain.filters:
-            return self._unfiltered(logits, raw, tempered, margin)
-        truncated = self._truncated(row, tempered.log_sum)
-        if truncated is None:
-            return None
-        return self._filtered(*truncated, raw, tempered, margin)
+        margin = self.tie_check.margin(float(row.abs().amax())) if self.tie_check else 0.0
+        if chain.filters:
+            truncated = self._truncated(row, tempered.log_sum)
+            if truncated is None:
+                return None
+            head, truncation = truncated
+            kept, removed = int(truncation.kept.sum()), self._removed_by(truncation)
+            token = self._draw_kept(head, kept, tempered, margin)
+            shifted = divide_by_temperature(
+                head.logits[:kept].astype(np.float64) - raw.highest, chain.temperature
+            )
+            final = _exact_distribution(shifted, raw.highest, chain.temperature)
+        else:
+            head = Head.of(row, self.count + 1)
+            if not head.determines(min(self.count, len(row))):
+                return None
+            kept, removed = len(row), np.zeros(len(head.ids), np.uint8)
+            token = self._draw_any(logits, margin)
+            final = ONE_HOT if chain.greedy else tempered
+        ids, values = head.ids[: self.count].tolist(), head.logits[: self.count].tolist()
+        codes, unlisted = removed[: self.count].tolist(), None
+        if token not in ids:
+            rank, mass = rank_and_mass(
+                row,
+                row,
+                torch.tensor([token]),
+                tempered.highest,
+                tempered.log_sum,
+                chain.temperature,
+            )
+            unlisted = int(rank), min(float(mass), 1.0)
+            ids, values, codes = [*ids, token], [*values, float(row[token])], [*codes, 0]
+        numbers = StepNumbers(raw, tempered, final, kept, ids, values, values, codes, unlisted)
+        return numbers.statistics(chain, self.piece, token)
 
     def _distributions(self, row: Tensor) -> tuple[Distribution | None, Distribution | None]:
         """The softmax of finite `row` (vocab,), and at the temperature; None where float32 does not
@@ -211,34 +234,28 @@ class Sampler:
             shifted = divide_by_temperature(shifted, temperature)
             return raw, _of_shifted(shifted, weights, highest, temperature)
 
-    def _unfiltered(
-        self, logits: Tensor, raw: Distribution, tempered: Distribution, margin: float
-    ) -> StepStatistics | None:
+    def _draw_any(self, logits: Tensor, margin: float) -> int:
         """The highest logit, or a draw from the whole vocabulary."""
-        row, temperature = logits[0], self.chain.temperature
-        head = Head.of(row, self.count + 1)
-        if not head.determines(min(self.count, len(row))):
-            return None
         noise = None if self._noise is None else self._noise.full()
         scores = self._scores(logits)
         token = int(draw(scores, noise))
-        if self.tie_check is not None and len(row) > 1:
-            own_noise = None if noise is None else noise[0]
-            self.ambiguous = self.tie_check.in_vocabulary(scores[0], own_noise, token, margin)
-        ids = head.ids[: self.count].tolist()
-        values = head.logits[: self.count].tolist()
-        unlisted = None
-        if token not in ids:
-            rank, mass = rank_and_mass(
-                row, row, torch.tensor([token]), tempered.highest, tempered.log_sum, temperature
+        if self.tie_check is not None and logits.shape[-1] > 1:
+            row_noise = None if noise is None else noise[0]
+            self.ambiguous = self.tie_check.in_vocabulary(scores[0], row_noise, token, margin)
+        return token
+
+    def _draw_kept(self, head: Head, kept: int, tempered: Distribution, margin: float) -> int:
+        """A draw from what the filters keep, the first `kept` of the head."""
+        assert self._noise is not None
+        scores = self._scores(head.logits)
+        probabilities = torch.from_numpy(scores[:kept]).softmax(-1).numpy()
+        noise = self._noise.gather(head.ids if self.tie_check else head.ids[:kept])
+        index = int(np.argmax(probabilities / noise[:kept]))
+        if self.tie_check is not None:
+            self.ambiguous = self.tie_check.in_head(
+                scores, noise, index, tempered.log_sum, margin, head.complete
             )
-            unlisted = int(rank), min(float(mass), 1.0)
-            ids.append(token)
-            values.append(float(row[token]))
-        final = ONE_HOT if self.chain.greedy else tempered
-        rows = CandidateRows(ids, values, values, [0] * len(ids), unlisted)
-        distributions = Distributions(raw, tempered, final, len(row))
-        return build(rows, distributions, self.chain, self.piece, token)
+        return int(head.ids[index])
 
     def _truncated(self, row: Tensor, log_sum: float) -> tuple[Head, Truncation] | None:
         """What the filters keep, looking at more and more of the highest logits until it is clear; None
@@ -255,7 +272,7 @@ class Sampler:
                 scores = self._scores(head.logits).astype(np.float64)
                 falling = (scores - scores[0])[None]
                 truncation = truncate(
-                    falling, self._filters, total, self._score_margin, head.complete
+                    falling, self._settings, total, self._score_margin, head.complete
                 )
                 if truncation.in_sight[0]:
                     if truncation.borderline.any():
@@ -270,44 +287,6 @@ class Sampler:
         """Logits over the temperature, in the float32 that the processors see."""
         temperature = self.chain.temperature
         return logits if temperature == 1.0 else divide_by_temperature(logits, temperature)
-
-    def _filtered(
-        self,
-        head: Head,
-        truncation: Truncation,
-        raw: Distribution,
-        tempered: Distribution,
-        margin: float,
-    ) -> StepStatistics:
-        """A draw from what the filters keep."""
-        chain, count = self.chain, int(truncation.kept.sum())
-        assert self._noise is not None
-        scores = self._scores(head.logits)
-        odds = torch.from_numpy(scores[:count]).softmax(-1).numpy()
-        if self.tie_check is not None:
-            noise = self._noise.gather(head.ids)
-            index = int(np.argmax(odds / noise[:count]))
-            self.ambiguous = self.tie_check.in_head(
-                scores, noise, index, tempered.log_sum, margin, head.complete
-            )
-        else:
-            index = int(np.argmax(odds / self._noise.gather(head.ids[:count])))
-        shifted = divide_by_temperature(
-            head.logits.astype(np.float64) - raw.highest, chain.temperature
-        )
-        final = _exact_distribution(shifted[:count], raw.highest, chain.temperature)
-        listed = list(range(min(self.count, len(head.ids))))
-        unlisted = None
-        if index >= len(listed):
-            listed.append(index)
-            rank = 1 + int(np.searchsorted(-head.logits, -head.logits[index]))
-            mass = float(np.exp(shifted[: index + 1] - tempered.log_sum).sum())
-            unlisted = rank, min(mass, 1.0)
-        values = head.logits[listed].tolist()
-        removed_by = self._removed_by(truncation)[listed].tolist()
-        rows = CandidateRows(head.ids[listed].tolist(), values, values, removed_by, unlisted)
-        distributions = Distributions(raw, tempered, final, count)
-        return build(rows, distributions, chain, self.piece, int(head.ids[index]))
 
     def _removed_by(self, truncation: Truncation) -> np.ndarray:
         """For every score 0, or 1 + the index in the chain's order of the filter that removed it."""

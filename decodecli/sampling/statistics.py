@@ -74,19 +74,15 @@ def distribution(scores: Tensor, temperature: float = 1.0) -> Distribution:
     return Distribution(highest, temperature, log_sum, entropy)
 
 
-def highest_ids(logits: Tensor, count: int) -> list[int]:
-    """The ids of the `count` highest logits (vocab,), highest first, equal logits by id."""
-    ids: list[int] = _highest_ids(logits, min(count, logits.shape[-1])).tolist()
-    return ids
-
-
-def _highest_ids(logits: Tensor, count: int) -> Tensor:
-    """The same as a tensor: by integer keys that no two tokens share."""
+def highest_ids(logits: Tensor, count: int) -> Tensor:
+    """The ids of the `count` highest logits (vocab,), highest first, equal logits by id: by integer keys
+    that no two tokens share."""
     bits = (logits + 0.0).view(torch.int32).long()  # adding 0 makes −0 equal to 0
     order = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # as the floats are ordered
-    reverse = torch.arange(logits.shape[-1] - 1, -1, -1, device=logits.device)
-    reversed_ids = ((order << 32) | reverse).topk(count).values & 0xFFFFFFFF
-    return logits.shape[-1] - 1 - reversed_ids
+    last = logits.shape[-1] - 1
+    reverse = torch.arange(last, -1, -1, device=logits.device)
+    keys = ((order << 32) | reverse).topk(min(count, last + 1)).values
+    return last - (keys & 0xFFFFFFFF)
 
 
 def step_statistics(
@@ -132,7 +128,7 @@ def compute(
             left = penalised.masked_fill(removed != 0, -torch.inf)
             final = _constants(left, chain.temperature)
     rank, mass = rank_and_mass(row, penalised, token, tempered[0], tempered[1], chain.temperature)
-    ids = torch.cat((_highest_ids(row, min(count, row.shape[0])), token))
+    ids = torch.cat((highest_ids(row, count), token))
     codes = torch.zeros_like(ids) if removed is None else removed[ids].long()
     integers = torch.cat((token, kept, rank, ids, codes)).int()
     floats = torch.cat((raw, tempered, final, row.amin()[None], mass, row[ids], penalised[ids]))
@@ -168,12 +164,10 @@ def unpack(
     Raises:
         DecodeError: the logits are not finite, or the settings leave nothing to draw from.
     """
-    listed_rows = min(count, vocab)
-    width = listed_rows + 1  # the chosen token comes last
+    listed = min(count, vocab)
+    width = listed + 1  # the chosen token comes last
     token, kept, rank, *integers = packed[: 3 + 2 * width].tolist()
     floats = packed[3 + 2 * width :].view(np.float32).tolist()
-    ids, codes = integers[:width], integers[width:]
-    logits, penalised = floats[11 : 11 + width], floats[11 + width :]
     raw = Distribution(floats[0], 1.0, *floats[1:3])
     tempered = Distribution(floats[3], chain.temperature, *floats[4:6])
     final = ONE_HOT if chain.greedy else Distribution(floats[6], chain.temperature, *floats[7:9])
@@ -188,103 +182,78 @@ def unpack(
             f"{' and '.join(chain.order)} leave nothing to draw from at step {step}",
             "choose milder values",
         )
-    unlisted = None
-    if token in ids[:listed_rows]:
-        ids, logits, penalised, codes = (x[:listed_rows] for x in (ids, logits, penalised, codes))
-    else:
-        unlisted = rank, min(mass, 1.0)
-    rows = CandidateRows(ids, logits, penalised, codes, unlisted)
-    return build(rows, Distributions(raw, tempered, final, kept), chain, piece, token)
+    columns = (integers[:width], floats[11 : 11 + width], floats[11 + width :], integers[width:])
+    unlisted = None if token in integers[:listed] else (rank, min(mass, 1.0))
+    if unlisted is None:
+        columns = tuple(column[:listed] for column in columns)
+    return StepNumbers(raw, tempered, final, kept, *columns, unlisted).statistics(
+        chain, piece, token
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class CandidateRows:
-    """The rows that a step lists, highest logit first. The last may be the chosen token alone, and
-    `unlisted` is then its rank and its cumulative probability among all tokens.
+class StepNumbers:
+    """The three distributions of a step, how many tokens were kept, and the rows that it lists.
 
-    `removed` holds 0 or 1 + the index in the chain's order of the stage that removed the token.
+    Rows stand highest logit first, in four columns; `removed` holds 0 or 1 + the index in the chain's
+    order of the stage that removed the token. The last row may be the chosen token alone: `unlisted` is
+    then its rank and its cumulative probability among all tokens.
     """
 
+    raw: Distribution
+    tempered: Distribution
+    final: Distribution
+    kept: int
     ids: list[int]
     logits: list[float]
     penalised: list[float]
     removed: list[int]
     unlisted: tuple[int, float] | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Distributions:
-    """The three distributions of a step, and how many tokens its filters kept."""
-
-    raw: Distribution
-    tempered: Distribution
-    final: Distribution
-    kept: int
-
-
-def build(
-    rows: CandidateRows,
-    distributions: Distributions,
-    chain: Chain,
-    piece: Callable[[int], str],
-    token_id: int,
-) -> StepStatistics:
-    """The statistics of a step from its rows and distributions."""
-    candidates = _candidates(rows, distributions, chain, piece, token_id)
-    chosen = candidates[rows.ids.index(token_id)]
-    return StepStatistics(
-        token_id=token_id,
-        rank=chosen.rank,
-        logit=chosen.logit,
-        logprob=chosen.logprob,
-        tempered_logprob=chosen.tempered_logprob,
-        final_logprob=chosen.final_logprob or 0.0,  # a drawn token was not removed
-        entropy=distributions.raw.entropy,
-        final_entropy=distributions.final.entropy,
-        kept=1 if chain.greedy else distributions.kept,
-        candidates=tuple(candidates),
-    )
-
-
-def _candidates(
-    rows: CandidateRows,
-    distributions: Distributions,
-    chain: Chain,
-    piece: Callable[[int], str],
-    token_id: int,
-) -> list[Candidate]:
-    raw, tempered, final = distributions.raw, distributions.tempered, distributions.final
-    candidates: list[Candidate] = []
-    cumulative, rank, before = 0.0, 0, math.inf
-    last = len(rows.ids) if rows.unlisted is not None else 0
-    for number, (token, logit, penalised, code) in enumerate(
-        zip(rows.ids, rows.logits, rows.penalised, rows.removed, strict=True), start=1
-    ):
-        if logit < before:  # equal logits share a rank
-            rank, before = number, logit
-        at_temperature = tempered.logprob(penalised)
-        cumulative += math.exp(at_temperature)
-        if number == last and rows.unlisted is not None:
-            rank, cumulative = rows.unlisted
-        removed_by: str | None = None
-        final_logprob: float | None = None
-        if code:
-            removed_by = chain.order[code - 1]
-        elif chain.greedy and token != token_id:
-            removed_by = "greedy"
-        else:
-            final_logprob = 0.0 if chain.greedy else final.logprob(penalised)
-        candidates.append(
-            Candidate(
-                rank,
-                token,
-                piece(token),
-                logit,
-                raw.logprob(logit),
-                at_temperature,
-                min(cumulative, 1.0),
-                final_logprob,
-                removed_by,
-            )
+    def statistics(
+        self, chain: Chain, piece: Callable[[int], str], token_id: int
+    ) -> StepStatistics:
+        """As records have it; `piece` spells a token id."""
+        candidates = self._candidates(chain, piece, token_id)
+        chosen = candidates[self.ids.index(token_id)]
+        return StepStatistics(
+            token_id=token_id,
+            rank=chosen.rank,
+            logit=chosen.logit,
+            logprob=chosen.logprob,
+            tempered_logprob=chosen.tempered_logprob,
+            final_logprob=chosen.final_logprob or 0.0,  # a drawn token was not removed
+            entropy=self.raw.entropy,
+            final_entropy=self.final.entropy,
+            kept=1 if chain.greedy else self.kept,
+            candidates=tuple(candidates),
         )
-    return candidates
+
+    def _candidates(
+        self, chain: Chain, piece: Callable[[int], str], token_id: int
+    ) -> list[Candidate]:
+        candidates: list[Candidate] = []
+        cumulative, rank, before = 0.0, 0, math.inf
+        last = len(self.ids) if self.unlisted is not None else 0
+        for number, (token, logit, penalised, code) in enumerate(
+            zip(self.ids, self.logits, self.penalised, self.removed, strict=True), start=1
+        ):
+            if logit < before:  # equal logits share a rank
+                rank, before = number, logit
+            tempered_logprob = self.tempered.logprob(penalised)
+            cumulative += math.exp(tempered_logprob)
+            if number == last and self.unlisted is not None:
+                rank, cumulative = self.unlisted
+            removed_by = chain.order[code - 1] if code else None
+            if chain.greedy and not code and token != token_id:
+                removed_by = "greedy"
+            final_logprob = None
+            if removed_by is None:
+                final_logprob = 0.0 if chain.greedy else self.final.logprob(penalised)
+            candidates.append(
+                Candidate(
+                    rank, token, piece(token), logit, self.raw.logprob(logit),
+                    tempered_logprob, min(cumulative, 1.0), final_logprob, removed_by,
+                )
+            )  # fmt: skip
+        return candidates

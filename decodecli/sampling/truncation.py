@@ -12,6 +12,7 @@ tie: two scores that could change places, or a token at the edge of a filter. `T
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,27 +28,31 @@ _MASS_ROUNDING = 5e-6  # of a sum of probabilities in float32
 _RATIO_ROUNDING = 1e-5  # of the ratio of two probabilities in float32
 _SCORE_ROUNDING = 4e-6  # of a score in float32, whatever the temperature
 _LOGIT_ROUNDING = 2.5e-6  # of the largest logit: five times what was seen
-_SEARCH = 256  # how many of the highest scores are looked at first
 _TRIALS, _FURTHER = 4, 3  # directions in which logits are moved, and how many times the tolerance
 _LEAST_TEMPERATURE = 1e-20
 
 
 @dataclass(frozen=True)
-class Filters:
-    """The filters of several rows, (rows, 1) each; one that is off has a value that keeps everything."""
+class RowSettings:
+    """Temperature and filters of several rows, and how far their logits may be off, (rows, 1) each. A
+    filter that is off has a value that keeps everything."""
 
+    temperature: np.ndarray
+    tolerance: np.ndarray
     top_k: np.ndarray
     top_p: np.ndarray
     log_min_p: np.ndarray
 
     @classmethod
-    def of(cls, chains: list[Chain]) -> Filters:
+    def of(cls, chains: Sequence[Chain], tolerances: Sequence[float] = (0.0,)) -> RowSettings:
         params = [chain.params for chain in chains]
         with np.errstate(divide="ignore"):
-            log_min_p = np.log(_column([p.min_p for p in params]))
+            log_min_p = np.log(_column(p.min_p for p in params))
         return cls(
-            _column([p.top_k or np.inf for p in params]),
-            _column([np.inf if p.top_p == 1 else p.top_p for p in params]),
+            _column(chain.temperature for chain in chains),
+            _column(tolerances),
+            _column(p.top_k or np.inf for p in params),
+            _column(np.inf if p.top_p == 1 else p.top_p for p in params),
             log_min_p,
         )
 
@@ -67,16 +72,9 @@ class Truncation:
     borderline: np.ndarray
     in_sight: np.ndarray
 
-    def rows(self, chosen: np.ndarray) -> Truncation:
-        """Some of the rows."""
-        return Truncation(
-            self.in_top_k[chosen], self.in_top_p[chosen], self.kept[chosen],
-            self.borderline[chosen], self.in_sight[chosen],
-        )  # fmt: skip
-
 
 def truncate(
-    scores: np.ndarray, filters: Filters, total: np.ndarray, margin: np.ndarray, complete: bool
+    scores: np.ndarray, settings: RowSettings, total: np.ndarray, margin: np.ndarray, complete: bool
 ) -> Truncation:
     """What top-k, top-p and min-p, in this order, do to the highest `scores` (rows, width), float64,
     falling from 0.
@@ -90,13 +88,13 @@ def truncate(
     weights = np.exp(scores)
     with np.errstate(invalid="ignore"):  # −inf beside −inf, where tokens are banned
         clusters = np.cumsum(np.diff(scores, axis=1, prepend=scores[:, :1]) < -margin, axis=1)
-    in_top_k, borderline, beyond = _top_k(scores, clusters, filters.top_k, margin, complete)
-    mass = np.where(np.isfinite(filters.top_k) | complete, _sum(weights * in_top_k), total)
-    in_top_p, near = _top_p(weights, in_top_k, clusters, filters.top_p, mass, margin, borderline)
-    kept = in_top_p & (scores >= filters.log_min_p)
+    in_top_k, borderline, beyond = _top_k(scores, clusters, settings.top_k, margin, complete)
+    mass = np.where(np.isfinite(settings.top_k) | complete, _sum(weights * in_top_k), total)
+    in_top_p, near = _top_p(weights, in_top_k, clusters, settings.top_p, mass, margin, borderline)
+    kept = in_top_p & (scores >= settings.log_min_p)
     kept[:, 0] = True
     with np.errstate(invalid="ignore"):
-        near |= np.abs(scores - filters.log_min_p) <= np.maximum(margin, _RATIO_ROUNDING)
+        near |= np.abs(scores - settings.log_min_p) <= np.maximum(margin, _RATIO_ROUNDING)
     # The first stays whatever happens, unless another could be the first.
     near[:, 0] &= clusters[:, min(1, scores.shape[1] - 1)] == 0
     borderline |= near
@@ -153,11 +151,11 @@ def _top_p(
     return inside, near
 
 
-def score_margin(tolerance: np.ndarray, largest: np.ndarray, temperature: np.ndarray) -> np.ndarray:
-    """How far apart two scores may be and yet change places, where every logit may be off by
-    `tolerance`, or by a share of the `largest` absolute one. All (rows, 1)."""
-    off = 2 * np.maximum(tolerance, _LOGIT_ROUNDING * largest)
-    scaled = divide_by_temperature(off, np.maximum(temperature, _LEAST_TEMPERATURE))
+def score_margin(settings: RowSettings, largest: np.ndarray) -> np.ndarray:
+    """How far apart two scores may be and yet change places, (rows, 1), where every logit may be off by
+    the tolerance, or by a share of the `largest` absolute one."""
+    off = 2 * np.maximum(settings.tolerance, _LOGIT_ROUNDING * largest)
+    scaled = divide_by_temperature(off, np.maximum(settings.temperature, _LEAST_TEMPERATURE))
     margin: np.ndarray = np.maximum(scaled, _SCORE_ROUNDING)
     return margin
 
@@ -185,15 +183,14 @@ class TieCheck:
 
     def __init__(self, chain: Chain, tolerance: float) -> None:
         self.chain, self.tolerance = chain, tolerance
-        self.filters = Filters.of([chain])
+        self._settings = RowSettings.of([chain], [tolerance])
         self._truncating = TRUNCATING.issuperset(set(chain.filters) - WITH_HISTORY)
         penalty = chain.params.repetition_penalty
         self._stretch = max(penalty, 1 / penalty)  # what a penalty makes of a small difference
 
     def margin(self, largest: float) -> float:
         """How far apart two scores may be and yet change places; `largest` is that of all |logits|."""
-        values = (np.array(x) for x in (self.tolerance, largest, self.chain.temperature))
-        return self._stretch * float(score_margin(*values))
+        return self._stretch * float(score_margin(self._settings, np.array(largest))[0, 0])
 
     def in_head(
         self,
@@ -210,7 +207,7 @@ class TieCheck:
             return False
         falling = (scores.astype(np.float64) - float(scores[0]))[None]
         margins = np.array([[margin]])
-        truncation = truncate(falling, self.filters, np.exp([[log_sum]]), margins, complete)
+        truncation = truncate(falling, self._settings, np.exp([[log_sum]]), margins, complete)
         if not truncation.in_sight[0]:
             return True
         with np.errstate(divide="ignore"):
@@ -246,16 +243,11 @@ class TieCheck:
             scores = scores.masked_fill(processed.removed_by[0] == banned, -torch.inf)
         if noise is None or TRUNCATING.isdisjoint(self.chain.order):
             return self.in_vocabulary(scores, None if noise is None else noise[0], token, margin)
+        falling = scores.sort(descending=True)
+        index = int((falling.indices == token).nonzero()[0])
         log_sum = float((scores - scores.amax()).logsumexp(-1))
-        for width in dict.fromkeys((min(_SEARCH, len(scores)), len(scores))):
-            top = scores.topk(width)
-            position = (top.indices == token).nonzero()
-            if len(position) and not self.in_head(
-                top.values.numpy(), noise[0, top.indices].numpy(), int(position[0]),
-                log_sum, margin, width == len(scores),
-            ):  # fmt: skip
-                return False
-        return True
+        row_noise = noise[0, falling.indices].numpy()
+        return self.in_head(falling.values.numpy(), row_noise, index, log_sum, margin, True)
 
     def _survives_shifts(
         self, logits: Tensor, ids: Tensor | None, noise: Tensor | None, chosen: Tensor
@@ -272,8 +264,8 @@ class TieCheck:
         return bool((drawn == chosen).all())
 
 
-def _column(values: list[float]) -> np.ndarray:
-    return np.array(values, dtype=np.float64)[:, None]
+def _column(values: Iterable[float]) -> np.ndarray:
+    return np.array(list(values), dtype=np.float64)[:, None]
 
 
 def _sum(values: np.ndarray) -> np.ndarray:

@@ -113,13 +113,13 @@ def test_segments_logprobs_and_entropies_go_with_the_tokens(lm) -> None:
 
 def test_a_finished_row_is_replaced_at_once(lm, monkeypatch) -> None:
     passes = []
-    forward = batch_module.Together.__call__
+    forward = batch_module.BatchedForward.__call__
 
     def counted(self, tokens):
         passes.append(len(tokens))
         return forward(self, tokens)
 
-    monkeypatch.setattr(batch_module.Together, "__call__", counted)
+    monkeypatch.setattr(batch_module.BatchedForward, "__call__", counted)
     prefix = prefill(lm, "Once")
     # Lengths 1, 2, 3, … : 36 passes for one row after the other.
     jobs = [
@@ -144,7 +144,7 @@ def test_a_doubtful_draw_has_its_job_run_again_alone(lm, monkeypatch) -> None:
 
 
 def test_exact_runs_every_job_alone(lm, monkeypatch) -> None:
-    monkeypatch.setattr(batch_module, "Together", None)
+    monkeypatch.setattr(batch_module, "BatchedForward", None)
     batch = Batch(lm, 16, exact=True)
     assert batch.why_alone == "asked for"
     for done in batch(some_jobs(lm, 5, seed=5)):

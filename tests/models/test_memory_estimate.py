@@ -91,7 +91,7 @@ def test_the_cache_is_told_as_the_engine_keeps_it_where_it_runs_the_steps(archit
     builtin_tokenizer().save_pretrained(tmp_path)
     with torch.inference_mode():
         cache = network(torch.ones((1, 40), dtype=torch.long)).past_key_values
-    kept = direct.DirectStep(direct.plan(network), cache, 40).fork().kept
+    kept = direct.ForwardStep(direct.plan(network), cache, 40).fork().kept
     places = [t[:, :, : kept.length] for t in (*kept._keys, *kept._values)]
     held = sum(t.numel() * t.itemsize for t in places)
     assert fit.estimate(headers(tmp_path), LARGE, 40).schemes[0].kv_cache == held
