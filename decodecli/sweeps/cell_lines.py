@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from decodecli.errors import DecodecliError
 from decodecli.records.sweep import CellRecord
-from decodecli.sweeps.extend import runs_path
+from decodecli.sweeps.extend import RUNS, current
 from decodecli.sweeps.grid import Grid
 
 _LARGEST = sys.float_info.max
@@ -43,7 +43,7 @@ def read_records(folder: Path, grid: Grid | None = None) -> Iterator[CellRecord]
     Raises:
         DecodecliError: a line is no cell, or another one's; the message names the line.
     """
-    return read_lines(runs_path(folder), grid)
+    return read_lines(current(folder, RUNS), grid)
 
 
 def read_lines(path: Path, grid: Grid | None = None) -> Iterator[CellRecord]:

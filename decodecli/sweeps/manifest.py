@@ -23,11 +23,10 @@ from decodecli.config import check_trust
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.models.checkpoint import Checkpoint
 from decodecli.settings import LoadParams
+from decodecli.sweeps.extend import MANIFEST, current
 from decodecli.sweeps.grid import Grid, GridFile, plan, read_grid
 from decodecli.sweeps.toml import to_toml
 
-NAME = "sweep.toml"
-PENDING = ".extended.toml"  # what will be called so: see `growing`
 TABLE = "sweep"  # in the file: what is no part of the grid
 _SAMPLE = 2**16  # bytes of each of a weight file's samples
 _PACKAGES = ("torch", "transformers")
@@ -129,19 +128,13 @@ class StoredManifest:
         return self.about.get("tokens_per_second")
 
 
-def manifest_path(folder: Path) -> Path:
-    """The file that says what a folder was asked."""
-    pending = folder / PENDING
-    return pending if os.path.exists(pending) else folder / NAME
-
-
 def read_manifest_grid(folder: Path) -> GridFile:
     """What a folder was asked, as a grid file.
 
     Raises:
         DecodecliError: it is none that this program knows.
     """
-    path = manifest_path(folder)
+    path = current(folder, MANIFEST)
     try:
         return read_grid(path)
     except UsageError as error:
@@ -158,7 +151,7 @@ def manifest_grid(folder: Path) -> Grid:
     try:
         return plan(file.values, file.prompts, file.zip_groups, description=file.description)
     except UsageError as error:
-        raise DecodecliError(f"{manifest_path(folder)}: {error.message}", _RESTORE) from None
+        raise DecodecliError(f"{current(folder, MANIFEST)}: {error.message}", _RESTORE) from None
 
 
 def read_manifest(folder: Path) -> StoredManifest | None:
@@ -168,7 +161,7 @@ def read_manifest(folder: Path) -> StoredManifest | None:
         UsageError: the file is there but was not written by a sweep, or asks for trust in the model.
         DecodecliError: it cannot be read, or a value in it is of another kind.
     """
-    path = manifest_path(folder)
+    path = current(folder, MANIFEST)
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would wait for ever
             raise OSError(0, "it is not a file")

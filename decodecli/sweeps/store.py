@@ -4,11 +4,11 @@ A sweep may end at any moment. Lines are only ever appended, whole lines in one 
 a crash leaves of the last one is cut off at the next opening. A cell that failed is not finished: its
 line goes at the next opening, and the cell runs again.
 
-    DIR/sweep.toml    what was asked, and of what model and programs the cells are
+    DIR/sweep.toml    the `Manifest`: the grid, the model, the versions of the programs
     DIR/runs.jsonl    a `CellRecord` a line, in the order in which they ended
     DIR/traces/       000123.jsonl for cell 123, where steps are kept
     DIR/.lock         held by the process that writes here
-    DIR/.extended…    while a grid grows: see `growing`
+    DIR/.extended/    while an extension is being moved into place: see `extend`
 
 Everything else there (tables, plots, a page) is made from these again.
 """
@@ -22,22 +22,33 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.records.run import to_json_line
 from decodecli.records.sweep import CellRecord
-from decodecli.sweeps import atomic_files as files
-from decodecli.sweeps import manifest as a
+from decodecli.sweeps.atomic_files import not_written, remove_parts, sync_folder, write_whole
 from decodecli.sweeps.axes import shortened
 from decodecli.sweeps.cell_lines import read_records, scan
-from decodecli.sweeps.extend import RUNS, TRACES, finish, grow
-from decodecli.sweeps.manifest import Manifest, StoredManifest
+from decodecli.sweeps.extend import MANIFEST, RUNS, TRACES, extend_folder, finish
+from decodecli.sweeps.manifest import (
+    Manifest,
+    StoredManifest,
+    check_same_grid,
+    check_same_model,
+    differences,
+    manifest_grid,
+    read_manifest,
+)
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 LOCK = ".lock"
 _EVERY = 0.05  # seconds from one sync to the next, at least
 _SHARE = 20  # and this many times what the last one took, so that syncing never costs more than 5 %
 _BINARY = getattr(os, "O_BINARY", 0)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -55,7 +66,9 @@ class Store:
     folder, manifest: where it is, and what was asked. notices: what the user should know.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, lock: int, notices: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, lock: FileLock, notices: Sequence[str]
+    ) -> None:
         self.folder, self.manifest, self._lock = folder, manifest, lock
         self.notices = tuple(notices)
         self._finished = bytearray(len(manifest.grid))  # a byte a cell: 100 kB for 100,000
@@ -87,7 +100,7 @@ class Store:
         if self._finished[record.index]:  # as when a lost worker's cell comes back after all
             return
         if trace is not None:
-            files.write_whole(trace_path(self.folder, record.index), _lines(trace))
+            write_whole(trace_path(self.folder, record.index), _lines(trace))
         self._finished[record.index] = 1
         self._waiting.append(_Line(record, _lines([to_json_line(record.as_dict())])))
 
@@ -105,14 +118,14 @@ class Store:
         if not lines:
             return []
         if self._file < 0:
-            raise files.not_written(self.folder / RUNS, OSError(errno.EBADF, "it is closed"))
+            raise not_written(self.folder / RUNS, OSError(errno.EBADF, "it is closed"))
         start = time.monotonic()
         try:
             _write_all(self._file, b"".join(line.data for line in lines))
             os.fsync(self._file)
         except OSError as error:
             self._take_back(lines)
-            raise files.not_written(self.folder / RUNS, error) from error
+            raise not_written(self.folder / RUNS, error) from error
         self._size += sum(len(line.data) for line in lines)
         self._synced = time.monotonic()
         self._interval = max(_EVERY, _SHARE * (self._synced - start))
@@ -135,7 +148,7 @@ class Store:
             UsageError: it is another one.
             WriteError: it could not be noted.
         """
-        a.check_same_model(self.manifest.model, facts, self.folder)
+        check_same_model(self.manifest.model, facts, self.folder)
         known = {**facts, **{k: v for k, v in self.manifest.model.items() if v is not None}}
         if known != dict(self.manifest.model):
             self.manifest = replace(self.manifest, model=known)
@@ -147,7 +160,7 @@ class Store:
         self._write_manifest()
 
     def _write_manifest(self) -> None:
-        files.write_whole(self.folder / a.NAME, self.manifest.as_toml().encode("utf-8"))
+        write_whole(self.folder / MANIFEST, self.manifest.as_toml().encode("utf-8"))
 
     def records(self) -> Iterator[CellRecord]:
         """The finished cells and those that failed, read from the disk one by one."""
@@ -156,9 +169,7 @@ class Store:
     def close(self) -> None:
         """Let go of the folder. What was not synced is not kept."""
         self._close_file()
-        lock, self._lock = self._lock, -1
-        if lock >= 0:
-            os.close(lock)
+        self._lock.release()
 
     def _close_file(self) -> None:
         file, self._file = self._file, -1
@@ -185,7 +196,7 @@ class Store:
                 self._finished[line.record.index] = 1
             end = end if torn else line.end
         if failed:
-            files.write_whole(path, (line.data for line in scan(path) if line.is_finished))
+            write_whole(path, (line.data for line in scan(path) if line.is_finished))
             cells = (
                 "1 cell that failed runs" if failed == 1 else f"{failed:,} cells that failed run"
             )
@@ -215,24 +226,24 @@ def open_store(folder: Path, manifest: Manifest, extend: bool = False) -> Store:
     with contextlib.ExitStack() as undo:
         try:
             made = _make(folder)
-            lock, notices = _take_lock(folder)
-            undo.callback(os.close, lock)
+            lock, notices = _lock(folder)
+            undo.callback(lock.release)
             if made:  # only now is it certain that nobody else has begun there
                 undo.callback(_unmake, folder)
             finish(folder)
             found = check_folder(folder, manifest, extend)  # again, now that nobody else writes
             if found is not None:
-                notices += a.differences(found, manifest)
+                notices += differences(found, manifest)
                 manifest = manifest.resuming(found)
                 if found.fingerprint != manifest.grid.fingerprint:
                     notices.append(_extend(folder, manifest))
             store = Store(folder, manifest, lock, notices)
             undo.callback(store._close_file)
-            files.remove_parts(folder, folder / TRACES)
+            remove_parts(folder, folder / TRACES)
             if found is None:
                 store._write_manifest()
             store._open_runs()
-            files.sync_folder(folder)
+            sync_folder(folder)
         except OSError as error:
             raise _unusable(folder, error) from error
         undo.pop_all()
@@ -245,7 +256,7 @@ def _extend(folder: Path, manifest: Manifest) -> str:
     Raises:
         WriteError: there is no room; nothing has changed.
     """
-    old = a.manifest_grid(folder)
+    old = manifest_grid(folder)
     places: dict[int, int] = {}  # of the finished cells, before and after
 
     def lines() -> Iterator[bytes]:
@@ -263,7 +274,7 @@ def _extend(folder: Path, manifest: Manifest) -> str:
             for old, new in places.items()
         }
 
-    grow(folder, manifest.as_toml().encode("utf-8"), lines(), traces)
+    extend_folder(folder, manifest.as_toml().encode("utf-8"), lines(), traces)
     return f"the sweep of {len(old):,} cells has {len(manifest.grid):,} from now on"
 
 
@@ -278,17 +289,17 @@ def check_folder(folder: Path, manifest: Manifest, extend: bool = False) -> Stor
     if not os.path.isdir(folder) and os.path.lexists(folder):
         raise UsageError(f"--out {folder} is no folder", "give a folder that is new or empty")
     for parent in folder.resolve().parents:
-        if os.path.isfile(parent / a.NAME) and os.path.isfile(parent / RUNS):
+        if os.path.isfile(parent / MANIFEST) and os.path.isfile(parent / RUNS):
             raise UsageError(
                 f"--out {folder} lies in the folder of another sweep, {parent}",
                 "give a folder of its own",
             )
-    found = a.read_manifest(folder)
+    found = read_manifest(folder)
     if found is None:
         _check_empty(folder)
         return None
-    a.check_same_grid(found, manifest, folder, extend)
-    a.check_same_model(found.model, manifest.model, folder)
+    check_same_grid(found, manifest, folder, extend)
+    check_same_model(found.model, manifest.model, folder)
     return found
 
 
@@ -317,7 +328,7 @@ def _check_empty(folder: Path) -> None:
         raise _unusable(folder, error) from error
     if other:
         raise UsageError(
-            f"--out {folder} holds other files ({sorted(other)[0]}) and no {a.NAME}",
+            f"--out {folder} holds other files ({sorted(other)[0]}) and no {MANIFEST}",
             "give a folder that is new, empty, or a sweep's",
         )
 
@@ -325,15 +336,6 @@ def _check_empty(folder: Path) -> None:
 def trace_path(folder: Path, index: int) -> Path:
     """Where the trace of a cell lies."""
     return folder / TRACES / f"{index:06}.jsonl"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file of a sweep's folder: it is there as a whole, or as it was before.
-
-    Raises:
-        WriteError: it cannot be written.
-    """
-    files.write_whole(path, text.encode("utf-8"))
 
 
 def _write_all(file: int, data: bytes) -> None:
@@ -362,66 +364,43 @@ def _make(folder: Path) -> bool:
 def _unmake(folder: Path) -> None:
     """Take back a folder that was made for a sweep that did not begin."""
     with contextlib.suppress(OSError):
-        for name in (LOCK, RUNS, a.NAME):
+        for name in (LOCK, RUNS, MANIFEST):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
 
 
-def _take_lock(folder: Path) -> tuple[int, list[str]]:
-    """Hold `.lock` until it is closed or the process ends, however it ends; with what is to be said
+def _lock(folder: Path) -> tuple[FileLock, list[str]]:
+    """Hold `.lock` until it is released or the process ends, however it ends; with what is to be said
     where the file system has no locks.
 
     Raises:
         UsageError: another process holds it.
         OSError: it cannot be made.
     """
-    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
-    notices: list[str] = []
+    from filelock import FileLock, Timeout
+
+    path, notices = folder / LOCK, []
+    lock = FileLock(path, blocking=False, thread_local=False, fallback_to_soft=False)
     try:
-        _lock(file)
-        if not _is_at(file, folder / LOCK):  # its holder took the folder back meanwhile
-            raise BlockingIOError
-    except (BlockingIOError, PermissionError):
-        holder = os.read(file, 100).decode("ascii", "replace").strip()
-        os.close(file)
+        lock.acquire()
+    except Timeout:
+        holder = path.read_bytes()[:100].decode("ascii", "replace").strip() if path.exists() else ""
         raise UsageError(
             f"another sweep is writing into {folder}" + (f" ({holder})" if holder else ""),
             "wait for it, or give another --out",
         ) from None
-    except OSError:
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
         notices.append(f"{folder} cannot be locked: let one process alone write into it")
     with contextlib.suppress(OSError):
-        os.ftruncate(file, 0)
-        os.write(file, f"process {os.getpid()}\n".encode())
-    return file, notices
-
-
-def _is_at(file: int, path: Path) -> bool:
-    """Whether the open `file` is still what `path` names."""
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _lock(file: int) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        os.lseek(file, 2**20, os.SEEK_SET)  # beyond what is written there
-        try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        finally:
-            os.lseek(file, 0, os.SEEK_SET)
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.write_text(f"process {os.getpid()}\n")
+    return lock, notices
 
 
 def _unusable(folder: Path, error: OSError) -> DecodecliError:
     if error.errno in _NO_ROOM:
-        return files.not_written(folder, error)
+        return not_written(folder, error)
     return UsageError(
         f"--out {shortened(folder)} cannot be used: {error.strerror}",
         "give a folder that can be written",

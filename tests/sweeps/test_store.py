@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import random
@@ -433,10 +434,10 @@ def test_two_processes_do_not_write_into_one_folder(tmp_path):
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
-    def none(_: int) -> None:
+    def none(*_: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(store_module, "_lock", none)
+    monkeypatch.setattr(fcntl, "flock", none)
     with open_store(tmp_path / "out", asked()) as store:
         assert "cannot be locked" in store.notices[0]
 
@@ -593,15 +594,13 @@ def test_who_comes_second_to_a_new_folder_leaves_the_firsts_files_alone(tmp_path
 
 
 def test_a_lock_whose_file_was_taken_away_is_no_lock(tmp_path, monkeypatch):
-    from decodecli.sweeps import store as module
-
     folder = tmp_path / "out"
-    original = module._lock
+    original = fcntl.flock
 
-    def taken_away(file):
-        original(file)
-        (folder / ".lock").unlink()
+    def taken_away(file, operation):
+        original(file, operation)
+        (folder / ".lock").unlink(missing_ok=True)
 
-    monkeypatch.setattr(module, "_lock", taken_away)
+    monkeypatch.setattr(fcntl, "flock", taken_away)
     with pytest.raises(UsageError, match="another sweep is writing"):
         open_store(folder, asked(3))

@@ -65,7 +65,7 @@ MetricName = Annotated[
     str | None,
     o.option("--metric", panel=o.OUTPUT, default="mean-logprob",
     help=f"The number that --plot draws: {', '.join(METRIC_NAMES)}.",
-    **o.choices(*METRIC_NAMES) | {"metavar": "NAME"}),
+    **o.choices(*METRIC_NAMES) | {"metavar": "MANIFEST"}),
 ]  # fmt: skip
 
 
@@ -256,12 +256,13 @@ def _cells(place: Path) -> Iterator[CellRecord]:
     from decodecli.errors import DecodecliError, UsageError
     from decodecli.sweeps.axes import shortened
     from decodecli.sweeps.cell_lines import read_lines, read_records
+    from decodecli.sweeps.extend import MANIFEST
     from decodecli.sweeps.grid import with_requested_bos
-    from decodecli.sweeps.manifest import NAME, manifest_grid, read_manifest
+    from decodecli.sweeps.manifest import manifest_grid, read_manifest
     from decodecli.sweeps.store import RUNS
 
     if os.path.isfile(place):
-        if place.name == RUNS and (place.parent / NAME).is_file():
+        if place.name == RUNS and (place.parent / MANIFEST).is_file():
             yield from _cells(place.parent)
             return
         first = True

@@ -10,10 +10,11 @@ from decodecli.cli import streams
 from decodecli.cli.commands.compare import MOST_SHOWN
 from decodecli.cli.commands.sweep_plan import Plan
 from decodecli.records.sweep import SweepSummary
+from decodecli.sweeps.atomic_files import write_whole
 from decodecli.sweeps.cell_lines import read_records
+from decodecli.sweeps.extend import MANIFEST, RUNS
 from decodecli.sweeps.grid import with_requested_bos
-from decodecli.sweeps.manifest import NAME, read_manifest
-from decodecli.sweeps.store import RUNS, write_whole
+from decodecli.sweeps.manifest import read_manifest
 from decodecli.sweeps.summary import summarise
 
 
@@ -35,8 +36,8 @@ def write_numbers(plan: Plan, folder: Path) -> SweepSummary:
     from decodecli.render.terminal.sweep_table import summary_csv, summary_markdown
 
     summary = summary_of(plan, folder)
-    write_whole(folder / "summary.csv", summary_csv(summary))
-    write_whole(folder / "summary.md", summary_markdown(summary))
+    write_whole(folder / "summary.csv", summary_csv(summary).encode())
+    write_whole(folder / "summary.md", summary_markdown(summary).encode())
     return summary
 
 
@@ -71,8 +72,8 @@ def _write_page(plan: Plan, folder: Path, summary: SweepSummary, pictures: list[
 
     records = with_requested_bos(plan.grid, read_records(folder, plan.grid))
     finished = (record for record in records if record.error is None)
-    toml = (folder / NAME).read_text(encoding="utf-8")
-    write_whole(folder / "report.html", report_html(summary, finished, pictures, toml))
+    toml = (folder / MANIFEST).read_text(encoding="utf-8")
+    write_whole(folder / "report.html", report_html(summary, finished, pictures, toml).encode())
     return "report.html"
 
 
