@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from decodecli.errors import PromptError, UsageError
 
-MAX_PROMPT_BYTES = 16 << 20  # some four million tokens; tokenizing them takes a gigabyte
+MAX_PROMPT_BYTES = 8 << 20  # some two million tokens, whose encoding takes a gigabyte
 MAX_DATA_BYTES = 64 << 20
 
 

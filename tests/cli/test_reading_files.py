@@ -82,8 +82,8 @@ def test_an_endless_standard_input_is_refused(cli, command):
 
 def test_a_prompt_of_100_megabytes_is_refused_before_anything_is_loaded(cli, monkeypatch):
     text = "word " * (20 << 20)
-    cli("generate", text, "-m", "./not-there").refused(1, "the prompt is larger than 16 MiB")
-    cli("tokenize", text, "-m", "./not-there").refused(1, "the prompt is larger than 16 MiB")
+    cli("generate", text, "-m", "./not-there").refused(1, "the prompt is larger than 8 MiB")
+    cli("tokenize", text, "-m", "./not-there").refused(1, "the prompt is larger than 8 MiB")
 
 
 def test_a_pipe_is_read(shell):
