@@ -183,7 +183,7 @@ def _block_pattern(how: str | None, body: str) -> str:
 def _draw_readme(sweep: Path, picture: Path) -> None:
     """The README's picture, of the cells in a sweep's folder."""
     from decodecli.render.plots.sweep import draw_readme
-    from decodecli.sweeps.grid import read_grid
+    from decodecli.sweeps.grid_file import read_grid
     from decodecli.sweeps.store import read_records
     from decodecli.sweeps.summary import summarise
 

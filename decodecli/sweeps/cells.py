@@ -27,6 +27,15 @@ class Prompt:
     task: str | None = None
     chat: ChatParams | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """The prompt as a grid file and a JSONL file have it."""
+        entry: dict[str, Any] = {"prompt": self.text, "id": self.id}
+        if isinstance(self.expect, re.Pattern):
+            entry["expect"] = {"regex": self.expect.pattern}
+        elif self.expect is not None:
+            entry["expect"] = list(self.expect)
+        return entry if self.task is None else {**entry, "task": self.task}
+
     def answered_by(self, text: str) -> bool | None:
         """Whether `text` holds what is expected; None when nothing is.
 

@@ -1,10 +1,10 @@
-"""The grid of a sweep: every prompt at every setting with every seed, computed when asked for.
+"""The grid of a sweep: every prompt at every setting with every seed, computed and not kept.
 
 How a command gets one:
 
     file = read_grid(name) if name else GridFile("")
     effective = resolve(flags, grid=file.values, expressions=True)
-    prompts = gather_prompts(typed, prompts_file) or file.prompts       # or the built-in prompt
+    prompts = gather_prompts(arguments, prompts_file) or file.prompts       # or the built-in prompt
     values = effective.values | {"seed": seed}              # drawn, where effective has None
     grid = plan(values, prompts, zips or file.zip_groups, sources=effective.sources)
 """
@@ -14,44 +14,27 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from decodecli.config import (
-    KEYS,
-    chat_params,
-    check_chat_and_bos,
-    configs_folder,
-    from_source,
-    nearest,
-    read_toml,
-    temperature_of,
-)
+from decodecli.config import KEYS, chat_params, check_chat_and_bos, from_source, temperature_of
 from decodecli.errors import UsageError
 from decodecli.records.sweep import CellRecord
 from decodecli.settings import ChatParams, SamplingParams
 from decodecli.sweeps.axes import AXES, parse_axis, shortened, unknown_axis
 from decodecli.sweeps.cells import Cell, Prompt
-from decodecli.sweeps.prompts import PromptEntry, prompt_from, read_prompts, with_ids
-from decodecli.sweeps.toml import to_toml
+from decodecli.sweeps.toml import to_toml, toml_lines
 
 MOST_CELLS = 10_000_000
-# Keys of a grid file beside the options'; `sweep` is the table that a finished sweep adds of itself.
-_OWN_KEYS = ("prompts", "seeds", "zip", "description", "sweep")
 _MISSING = object()
-_ZIP_HINT = 'write zip = [["temperature", "top_p"]]'
-_PROMPTS_HINT = 'write prompts = ["The capital of Japan is"] or prompts = "file.jsonl"'
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One axis, or several that are paired: a row for each place on it.
+    """One axis, or several that are zipped.
 
     names: the options. rows: their values, in the order of `names`.
     """
@@ -61,6 +44,10 @@ class Dimension:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def column(self, name: str) -> tuple[Any, ...]:
+        """The values of one option, a value a row."""
+        return tuple(row[self.names.index(name)] for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -76,14 +63,13 @@ class Grid:
     description: str = ""
 
     @cached_property
+    def _dimension_of(self) -> dict[str, Dimension]:
+        return {name: dimension for dimension in self.dimensions for name in dimension.names}
+
+    @cached_property
     def axes(self) -> dict[str, tuple[Any, ...]]:
         """Every decoding option with its different values, in order; "bos" and "seed" among them."""
-        columns = {
-            name: tuple(dict.fromkeys(row[place] for row in dimension.rows))
-            for dimension in self.dimensions
-            for place, name in enumerate(dimension.names)
-        }
-        return {name: columns[name] for name in AXES}
+        return {name: tuple(dict.fromkeys(self._dimension_of[name].column(name))) for name in AXES}
 
     @cached_property
     def varying(self) -> dict[str, tuple[Any, ...]]:
@@ -101,59 +87,84 @@ class Grid:
 
     @property
     def zipped(self) -> tuple[tuple[str, ...], ...]:
-        """The groups of axes that are paired, by name."""
+        """The groups of axes that go together, by name."""
         return tuple(each.names for each in self.dimensions if len(each.names) > 1)
 
     @property
     def settings(self) -> int:
-        """How many settings there are: everything but prompt and seed."""
-        return math.prod(len(dimension) for dimension in self.dimensions[:-1])
+        """The number of settings: everything but prompt and seed."""
+        return math.prod(map(len, self.dimensions[:-1]))
+
+    @property
+    def prefills(self) -> int:
+        """How many prompts the model reads, at most; with and without BOS count apart."""
+        return len({prompt.text for prompt in self.prompts}) * len(self.axes["bos"])
+
+    @property
+    def max_tokens(self) -> int:
+        """The tokens to draw where every cell comes to its max_new_tokens."""
+        limits = self._dimension_of["max_new_tokens"].column("max_new_tokens")
+        return len(self) // len(limits) * sum(limits)
+
+    @property
+    def repeated(self) -> int:
+        """How many cells must equal another, being greedy with another seed."""
+        temperatures = self._dimension_of["temperature"].column("temperature")
+        greedy = len(self) // len(temperatures) * temperatures.count(0)
+        return greedy - greedy // len(self.seeds)
 
     def __len__(self) -> int:
-        return len(self.prompts) * self.settings * len(self.dimensions[-1])
+        return len(self.prompts) * self.settings * len(self.seeds)
 
     def __getitem__(self, index: int) -> Cell:
         """The cell of that number, from 0; negative ones count from the end. Raises IndexError."""
-        place = index + len(self) if index < 0 else index
-        if not 0 <= place < len(self):
-            raise IndexError(f"cell {index} of {len(self)}")
-        prompt, values = self._at(place)
+        index = range(len(self))[index]
+        prompt, values = self._values_at(index)
         bos = values.pop("bos")
-        return Cell(place, prompt, SamplingParams(**values), bos)
-
-    def _at(self, index: int) -> tuple[Prompt, dict[str, Any]]:
-        """The prompt and the decoding values of a cell."""
-        values, rest = dict[str, Any](), index
-        for dimension in reversed(self.dimensions):
-            rest, row = divmod(rest, len(dimension))
-            values.update(zip(dimension.names, dimension.rows[row], strict=True))
-        return self.prompts[rest], values
-
-    def differs(self, record: CellRecord) -> str | None:
-        """What a record has otherwise than the cell of its number: "prompt" or an option; None if it is
-        that cell's. A record has what `bos` came to where it was left to the tokenizer."""
-        prompt, values = self._at(record.index)
-        if (record.prompt_id, record.prompt, record.task) != (prompt.id, prompt.text, prompt.task):
-            return "prompt"
-        for name, value in values.items():
-            found = record.params.get(name, _MISSING)
-            found = tuple(found) if isinstance(found, list) else found
-            if found != value and not (name == "bos" and value is None and found is not _MISSING):
-                return name
-        return None
+        return Cell(index, prompt, SamplingParams(**values), bos)
 
     def __iter__(self) -> Iterator[Cell]:
         return map(self.__getitem__, range(len(self)))
 
+    def _values_at(self, index: int) -> tuple[Prompt, dict[str, Any]]:
+        """The prompt and the decoding values of a cell."""
+        values = dict[str, Any]()
+        for dimension in reversed(self.dimensions):
+            index, row = divmod(index, len(dimension))
+            values.update(zip(dimension.names, dimension.rows[row], strict=True))
+        return self.prompts[index], values
+
+    def differs(self, record: CellRecord) -> str | None:
+        """What a record has otherwise than the cell of its number: "prompt" or an option; None if it is
+        that cell's. A record has what `bos` came to where it was left to the tokenizer."""
+        prompt, values = self._values_at(record.index)
+        if (record.prompt_id, record.prompt, record.task) != (prompt.id, prompt.text, prompt.task):
+            return "prompt"
+        for name, expected in values.items():
+            value = record.params.get(name, _MISSING)
+            value = tuple(value) if isinstance(value, list) else value
+            by_tokenizer = name == "bos" and expected is None and value is not _MISSING
+            if value != expected and not by_tokenizer:
+                return name
+        return None
+
     def index_of(self, cell: Cell) -> int | None:
         """The number that a cell of another grid has in this one; None where it is not here."""
-        found = self._places_of_prompts.get(cell.prompt)
-        for dimension, places in zip(self.dimensions, self._places_of_rows, strict=True):
+        index = self._prompt_indices.get(cell.prompt)
+        for dimension, indices in zip(self.dimensions, self._row_indices, strict=True):
             row = tuple(cell.value(name) for name in dimension.names)
-            if found is None or row not in places:
+            if index is None or row not in indices:
                 return None
-            found = found * len(dimension) + places[row]
-        return found
+            index = index * len(dimension) + indices[row]
+        return index
+
+    @cached_property
+    def _prompt_indices(self) -> dict[Prompt, int]:
+        return {prompt: index for index, prompt in enumerate(self.prompts)}
+
+    @cached_property
+    def _row_indices(self) -> tuple[dict[tuple[Any, ...], int], ...]:
+        return tuple({row: k for k, row in enumerate(each.rows)} for each in self.dimensions)
 
     def holds(self, other: Grid) -> bool:
         """Whether every cell of `other` is in this grid."""
@@ -161,16 +172,8 @@ class Grid:
             return False
         if not self.zipped and not other.zipped:
             return all(set(other.axes[name]) <= set(self.axes[name]) for name in AXES)
-        cells = (other[place * len(other.seeds)] for place in range(other.settings))
+        cells = (other[setting * len(other.seeds)] for setting in range(other.settings))
         return all(self.index_of(cell) is not None for cell in cells)
-
-    @cached_property
-    def _places_of_prompts(self) -> dict[Prompt, int]:
-        return {prompt: place for place, prompt in enumerate(self.prompts)}
-
-    @cached_property
-    def _places_of_rows(self) -> tuple[dict[tuple[Any, ...], int], ...]:
-        return tuple({row: k for k, row in enumerate(each.rows)} for each in self.dimensions)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -179,7 +182,7 @@ class Grid:
         for dimension in self.dimensions:
             digest.update(json.dumps([dimension.names, dimension.rows]).encode())
         for prompt in self.prompts:
-            digest.update(json.dumps(_plain(prompt)).encode())
+            digest.update(json.dumps(prompt.as_dict()).encode())
         if self.chat is not None:
             digest.update(json.dumps(self.chat.as_dict()).encode())
         return digest.hexdigest()
@@ -195,56 +198,41 @@ class Grid:
             options: further options to write, such as the model's; those that are None are left out.
             comments: lines to put at the top.
         """
-        lines = [f"# {comment}" for comment in comments]
-        lines += [f"{k} = {to_toml(v)}" for k, v in (options or {}).items() if v is not None]
-        if self.description:
-            lines.append(f"description = {to_toml(self.description)}")
-        lines += [
-            f"{k} = {to_toml(v)}" for k, v in (self.chat.as_dict() if self.chat else {}).items()
-        ]
-        lines += ["prompts = [", *_prompt_lines(self.prompts), "]"]
-        groups = {
-            name: each for each in self.dimensions if len(each.names) > 1 for name in each.names
+        chat = self.chat.as_dict() if self.chat else {}
+        header = {**(options or {}), "description": self.description or None, **chat}
+        zipped = {name for group in self.zipped for name in group}
+        axes = {
+            name: self._dimension_of[name].column(name) if name in zipped else values
+            for name, values in self.axes.items()
         }
-        for name, values in self.axes.items():
-            if name in groups:
-                place = groups[name].names.index(name)
-                values = tuple(row[place] for row in groups[name].rows)
-            lines.append(f"{name} = {_axis(name, values)}")
-        if groups:
-            lines.append(f"zip = {to_toml([list(names) for names in self.zipped])}")
-        return "\n".join(lines) + "\n"
-
-
-def _plain(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as a grid file and a JSONL file have it."""
-    found: dict[str, Any] = {"prompt": prompt.text, "id": prompt.id}
-    if isinstance(prompt.expect, re.Pattern):
-        found["expect"] = {"regex": prompt.expect.pattern}
-    elif prompt.expect is not None:
-        found["expect"] = list(prompt.expect)
-    if prompt.task is not None:
-        found["task"] = prompt.task
-    return found
+        return "".join(
+            [
+                *(f"# {comment}\n" for comment in comments),
+                toml_lines(header),
+                *("prompts = [\n", *_prompt_lines(self.prompts), "]\n"),
+                toml_lines({name: _axis(name, values) for name, values in axes.items()}),
+                toml_lines({"zip": [list(names) for names in self.zipped] or None}),
+            ]
+        )
 
 
 def _prompt_lines(prompts: Sequence[Prompt]) -> Iterator[str]:
     """A line a prompt: a string where that says it all."""
     times = Counter(prompt.text for prompt in prompts)
-    for place, prompt in enumerate(prompts):
-        plain = (
-            prompt == Prompt(prompt.text, f"p{place}", chat=prompt.chat) and times[prompt.text] == 1
-        )
-        yield f"  {to_toml(prompt.text if plain else _plain(prompt))},"
+    for position, prompt in enumerate(prompts):
+        is_plain = prompt == Prompt(prompt.text, f"p{position}", chat=prompt.chat)
+        is_plain = is_plain and times[prompt.text] == 1
+        yield f"  {to_toml(prompt.text if is_plain else prompt.as_dict())},\n"
 
 
-def _axis(name: str, values: tuple[Any, ...]) -> str:
+def _axis(name: str, values: tuple[Any, ...]) -> Any:
+    """An axis as a grid file has it; consecutive seeds as an expression."""
     if name == "seed" and len(values) > 2:
-        run = range(values[0], values[0] + len(values))
-        if values == tuple(run):
-            return f'"{run[0]}..{run[-1]}"'
-    found = ["auto" if value is None else value for value in values]
-    return to_toml(found[0] if len(found) == 1 else found)
+        low, high = values[0], values[0] + len(values) - 1
+        if values == tuple(range(low, high + 1)):
+            return f"{low}..{high}"
+    written = ["auto" if value is None else value for value in values]
+    return written[0] if len(written) == 1 else written
 
 
 def plan(
@@ -270,13 +258,13 @@ def plan(
         UsageError: an unknown option, a bad value, no seed, no prompt, axes that cannot be paired, more
             than ten million cells.
     """
-    given = _decoding_values(values)
-    groups = _checked_groups(zip_groups)
-    paired = {name for group in groups for name in group}
+    decoding = _decoding_values(values)
+    groups = checked_groups(zip_groups)
+    zipped = {name for group in groups for name in group}
     axes: dict[str, tuple[Any, ...]] = {}
     for name in AXES:
         try:
-            axes[name] = parse_axis(name, given[name], repeats=name in paired)
+            axes[name] = parse_axis(name, decoding[name], repeats=name in zipped)
         except UsageError as error:
             raise from_source(error, name, (sources or {}).get(name, "flag")) from None
     _check_ids(prompts)
@@ -286,7 +274,7 @@ def plan(
     if chat is not None:
         prompts = [replace(prompt, chat=chat) for prompt in prompts]
     grid = Grid(tuple(prompts), _dimensions(axes, groups), description)
-    cells = math.prod([len(grid.prompts), *map(len, grid.dimensions)])
+    cells = math.prod([len(grid.prompts), *map(len, grid.dimensions)])  # beyond what len() can give
     if cells > MOST_CELLS:
         raise UsageError(
             f"the grid has {cells:,} cells; at most {MOST_CELLS:,} are possible",
@@ -300,21 +288,20 @@ def _decoding_values(values: Mapping[str, Any]) -> dict[str, Any]:
     for name in values:
         if name not in KEYS and name not in (*AXES, "seeds"):
             raise unknown_axis(name)
-    neutral = SamplingParams()
-    found = {name: getattr(neutral, name, None) for name in AXES}
-    found |= {name: value for name, value in values.items() if name in found}
+    defaults = SamplingParams()
+    decoding = {name: values.get(name, getattr(defaults, name, None)) for name in AXES}
     temperature = temperature_of([("flag", values)])
     if temperature is not None:
-        found["temperature"] = temperature[0]
+        decoding["temperature"] = temperature[0]
     if values.get("seeds") is not None:
         if values.get("seed") is not None:
             raise UsageError(
                 "--seed and --seeds are one axis, and both were given", "leave one out"
             )
-        found["seed"] = values["seeds"]
-    if found["seed"] is None:
+        decoding["seed"] = values["seeds"]
+    if decoding["seed"] is None:
         raise UsageError("--seeds is missing", "give one or several, as in --seeds 0..4")
-    return found
+    return decoding
 
 
 def _check_ids(prompts: Sequence[Prompt]) -> None:
@@ -325,9 +312,13 @@ def _check_ids(prompts: Sequence[Prompt]) -> None:
         raise UsageError(f"{times} prompts have the id {shortened(name)}", "ids must differ")
 
 
-def _checked_groups(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    """Zip groups in the axes' order."""
-    seen: set[str] = set()
+def checked_groups(groups: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """Groups of axes to zip, each in the axes' order.
+
+    Raises:
+        UsageError: an unknown name, seed, an axis twice, or a group of less than two.
+    """
+    known: set[str] = set()
     for group in groups:
         if len(group) < 2:
             raise UsageError(
@@ -342,39 +333,49 @@ def _checked_groups(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
                     "--zip cannot pair seeds: every setting is run with every seed",
                     "leave seed out of --zip",
                 )
-            if name in seen:
+            if name in known:
                 raise UsageError(f"--zip names {name} twice", "an axis can be paired once")
-            seen.add(name)
-    return [tuple(sorted(group, key=AXES.index)) for group in groups]
+            known.add(name)
+    return tuple(tuple(sorted(group, key=AXES.index)) for group in groups)
+
+
+def zip_group(text: str) -> tuple[str, ...]:
+    """The axes named by `--zip temperature,top-p`. Raises UsageError for an unknown name."""
+    names = [word.strip().lstrip("-").replace("-", "_") for word in text.split(",")]
+    names = ["seed" if name == "seeds" else name for name in names]
+    checked_groups([names])
+    return tuple(names)
 
 
 def _dimensions(
     axes: Mapping[str, tuple[Any, ...]], groups: Sequence[tuple[str, ...]]
 ) -> tuple[Dimension, ...]:
-    """A dimension an axis, or a group of paired ones at the place of its first."""
-    group_of = {name: group for group in groups for name in group if len(axes[name]) > 1}
-    found: dict[tuple[str, ...], Dimension] = {}
-    for name in AXES:
-        names = tuple(n for n in group_of.get(name, (name,)) if n in group_of) or (name,)
-        if names not in found:
-            found[names] = _paired(names, [axes[n] for n in names])
-    return tuple(found.values())
+    """A dimension an axis, or a group of zipped ones in the place of its first."""
+    # An axis of one value goes with every row of the others: it is a dimension of its own.
+    group_of = {
+        name: tuple(other for other in group if len(axes[other]) > 1)
+        for group in groups
+        for name in group
+        if len(axes[name]) > 1
+    }
+    names = dict.fromkeys(group_of.get(name, (name,)) for name in AXES)
+    return tuple(_zipped(group, [axes[name] for name in group]) for group in names)
 
 
-def _paired(names: tuple[str, ...], columns: Sequence[tuple[Any, ...]]) -> Dimension:
-    lengths = {name: len(column) for name, column in zip(names, columns, strict=True)}
-    if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{name} has {length:,}" for name, length in lengths.items())
+def _zipped(names: tuple[str, ...], columns: Sequence[tuple[Any, ...]]) -> Dimension:
+    if len(set(map(len, columns))) > 1:
+        lengths = [f"{n} has {len(column):,}" for n, column in zip(names, columns, strict=True)]
         raise UsageError(
-            f"--zip {','.join(names)}: the axes have different numbers of values: {said}",
+            f"--zip {','.join(names)}: the axes have different numbers of values: "
+            + ", ".join(lengths),
             "give each the same number, or one value that goes with all",
         )
     rows = tuple(zip(*columns, strict=True))
     (row, times), *_ = Counter(rows).most_common(1)
     if times > 1:
-        said = ", ".join(f"{name} {shortened(v)}" for name, v in zip(names, row, strict=True))
+        setting = ", ".join(f"{name} {shortened(v)}" for name, v in zip(names, row, strict=True))
         raise UsageError(
-            f"--zip gives the same setting {times} times: {said}",
+            f"--zip gives the same setting {times} times: {setting}",
             "give each once; several runs of a setting come from --seeds",
         )
     return Dimension(names, rows)
@@ -383,176 +384,8 @@ def _paired(names: tuple[str, ...], columns: Sequence[tuple[Any, ...]]) -> Dimen
 def with_requested_bos(grid: Grid, records: Iterable[CellRecord]) -> Iterator[CellRecord]:
     """The records, with the `bos` that was asked for where both auto and another were: a record has what
     auto came to, and two settings would become one."""
-    asked = grid.axes["bos"]
-    if len(asked) == 1 or None not in asked:
+    if grid.axes["bos"] == (None,) or None not in grid.axes["bos"]:
         yield from records
         return
     for record in records:
         yield replace(record, params={**record.params, "bos": grid[record.index].bos})
-
-
-def zip_group(text: str) -> tuple[str, ...]:
-    """The axes named by `--zip temperature,top-p`. Raises UsageError for an unknown name."""
-    names = tuple(word.strip().lstrip("-").replace("-", "_") for word in text.split(","))
-    names = tuple("seed" if name == "seeds" else name for name in names)
-    _checked_groups([names])
-    return names
-
-
-@dataclass(frozen=True)
-class GridFile:
-    """What a grid file says.
-
-    values: options by name, as a layer for `config.resolve(grid=…)`; axes are tuples of values.
-    prompts: empty where it names none. zip_groups: for `plan`.
-    """
-
-    name: str
-    values: dict[str, Any] = field(default_factory=dict)
-    prompts: tuple[Prompt, ...] = ()
-    zip_groups: tuple[tuple[str, ...], ...] = ()
-    description: str = ""
-
-
-def grid_names() -> list[str]:
-    """The shipped grids, by name."""
-    return sorted(path.stem for path in (configs_folder() / "sweeps").glob("*.toml"))
-
-
-def read_grid(name: str | Path) -> GridFile:
-    """A grid file, or a shipped grid by its name.
-
-    Raises:
-        UsageError: there is none, it is no TOML, has an unknown key (the nearest is named) or a bad
-            value, or its prompt file is not right.
-    """
-    path = _grid_path(name)
-    shown = path.name
-    found = read_toml(path, shown, also=(*_OWN_KEYS, *AXES))
-    found.pop("sweep", None)
-    if "seed" in found and "seeds" in found:
-        raise UsageError(f"{shown} has both seed and seeds, which are one axis", "leave one out")
-    if "seeds" in found:
-        found["seed"] = found.pop("seeds")
-    description = found.pop("description", "")
-    if not isinstance(description, str):
-        raise UsageError(f"description in {shown} must be a string", 'write description = "…"')
-    prompts = _prompts_of(found.pop("prompts", []), path)
-    groups = _said_in(shown, partial(_groups_of, found.pop("zip", [])))
-    paired = {member for group in groups for member in group}
-    for axis in AXES:
-        if axis in found:
-            read = partial(parse_axis, axis, found[axis], repeats=axis in paired)
-            found[axis] = _said_in(shown, read)
-    return GridFile(shown, found, prompts, groups, description)
-
-
-def _grid_path(name: str | Path) -> Path:
-    """The file of a shipped grid by its name, or the file of that name."""
-    text, names = str(name), grid_names()
-    if text in names:
-        return configs_folder() / "sweeps" / f"{text}.toml"
-    path = Path(os.path.expanduser(text))
-    if os.path.exists(path) and not os.path.isdir(path):
-        return path
-    if path.suffix == ".toml" or os.sep in text:
-        what = "it is no file" if os.path.exists(path) else "there is no such file"
-        raise UsageError(f"--grid {text}: {what}", _shipped())
-    near = nearest(text, names)
-    raise UsageError(
-        f"there is no grid {shortened(text)}",
-        (f"did you mean {near}? " if near else "") + _shipped(),
-    )
-
-
-def _shipped() -> str:
-    return f"give a TOML file or one of: {', '.join(grid_names())}"
-
-
-def _said_in(shown: str, read: Callable[[], Any]) -> Any:
-    """What `read` gives; its errors say which file they are about."""
-    try:
-        return read()
-    except UsageError as error:
-        raise UsageError(f"{error.message} (in {shown})", error.hint) from None
-
-
-def _prompts_of(value: Any, path: Path) -> tuple[Prompt, ...]:
-    """Prompts from a list of strings and tables, or from the file that is named, beside the grid."""
-    if isinstance(value, str):
-        file = Path(os.path.expanduser(value))
-        return read_prompts(path.parent / file)
-    if not isinstance(value, list):
-        raise UsageError(
-            f"prompts in {path.name} must be a file's name or a list, got {shortened(value)}",
-            _PROMPTS_HINT,
-        )
-    found = []
-    for place, item in enumerate(value, start=1):
-        where = f"{path.name}, prompt {place}"
-        if isinstance(item, str):
-            found.append(PromptEntry(item, where))
-        else:
-            found.append(prompt_from(item, where))
-    return with_ids(found)
-
-
-def _groups_of(value: Any) -> tuple[tuple[str, ...], ...]:
-    """Zip groups: a list of lists of names, or one list."""
-
-    def names(group: Any) -> bool:
-        return isinstance(group, list) and all(isinstance(name, str) for name in group)
-
-    groups = [value] if value and names(value) else value
-    if not isinstance(groups, list) or not all(map(names, groups)):
-        raise UsageError(f"zip must be lists of names, got {shortened(value)}", _ZIP_HINT)
-    names_with_underscores = [[name.replace("-", "_") for name in group] for group in groups]
-    return tuple(_checked_groups(names_with_underscores))
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much a grid asks for: `--dry-run` shows it.
-
-    prefills: different prompts for the model to read, at most; with and without BOS count apart.
-    tokens: an upper bound of the tokens to draw: every cell up to its max_new_tokens.
-    repeated: cells that must equal another, being greedy with another seed.
-    """
-
-    prompts: int
-    prefills: int
-    settings: int
-    seeds: int
-    cells: int
-    tokens: int
-    repeated: int
-    varying: dict[str, tuple[Any, ...]]
-    zipped: tuple[tuple[str, ...], ...]
-
-    def seconds(self, tokens_per_second: float) -> float:
-        """How long drawing them all takes at this rate, at most."""
-        return self.tokens / tokens_per_second
-
-
-def describe(grid: Grid) -> Size:
-    """The grid's size, without making its cells."""
-    lengths, greedy = _column(grid, "max_new_tokens"), _column(grid, "temperature").count(0)
-    runs = len(grid.prompts) * len(grid.seeds)
-    cold = grid.settings // len(_column(grid, "temperature")) * greedy
-    return Size(
-        prompts=len(grid.prompts),
-        prefills=len({prompt.text for prompt in grid.prompts}) * len(grid.axes["bos"]),
-        settings=grid.settings,
-        seeds=len(grid.seeds),
-        cells=len(grid),
-        tokens=runs * (grid.settings // len(lengths)) * sum(lengths),
-        repeated=cold * len(grid.prompts) * (len(grid.seeds) - 1),
-        varying=grid.varying,
-        zipped=grid.zipped,
-    )
-
-
-def _column(grid: Grid, name: str) -> tuple[Any, ...]:
-    """An axis's value at every place of its dimension."""
-    home = next(each for each in grid.dimensions if name in each.names)
-    return tuple(row[home.names.index(name)] for row in home.rows)

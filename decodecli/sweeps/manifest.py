@@ -24,8 +24,9 @@ from decodecli.errors import DecodecliError, UsageError
 from decodecli.models.checkpoint import Checkpoint
 from decodecli.settings import LoadParams
 from decodecli.sweeps.extend import MANIFEST, current
-from decodecli.sweeps.grid import Grid, GridFile, plan, read_grid
-from decodecli.sweeps.toml import to_toml
+from decodecli.sweeps.grid import Grid, plan
+from decodecli.sweeps.grid_file import GridFile, read_grid
+from decodecli.sweeps.toml import toml_lines
 
 TABLE = "sweep"  # in the file: what is no part of the grid
 _SAMPLE = 2**16  # bytes of each of a weight file's samples
@@ -81,9 +82,9 @@ class Manifest:
         return "\n".join(
             [
                 self.grid.as_toml(self.options, ["What this sweep was asked, as a grid file."]),
-                f"# From here on, what the cells are of.\n[{TABLE}]\n{_pairs(about)}",
-                f"[{TABLE}.model]\n{_pairs(self.model)}",
-                f"[{TABLE}.versions]\n{_pairs(self.versions)}",
+                f"# From here on, what the cells are of.\n[{TABLE}]\n{toml_lines(about)}",
+                f"[{TABLE}.model]\n{toml_lines(self.model)}",
+                f"[{TABLE}.versions]\n{toml_lines(self.versions)}",
             ]
         )
 
@@ -306,8 +307,3 @@ def weights_fingerprint(checkpoint: Checkpoint) -> str:
                     file.seek(max(start, 0))
                     digest.update(file.read(_SAMPLE))
     return digest.hexdigest()
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    """TOML lines; None is left out."""
-    return "".join(f"{k} = {to_toml(v)}\n" for k, v in values.items() if v is not None)

@@ -1,10 +1,16 @@
-"""Values as TOML spells them."""
+"""Values as TOML spells them, each on one line."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+
+
+def toml_lines(values: Mapping[str, Any]) -> str:
+    """A line a value; those that are None are left out."""
+    return "".join(f"{k} = {to_toml(v)}\n" for k, v in values.items() if v is not None)
 
 
 def to_toml(value: Any) -> str:

@@ -31,7 +31,7 @@ _NOT_SETTINGS = (
 
 
 def _grids(incomplete: str) -> list[str]:
-    from decodecli.sweeps.grid import grid_names
+    from decodecli.sweeps.grid_file import grid_names
 
     return [name for name in grid_names() if name.startswith(incomplete)]
 

@@ -16,7 +16,7 @@ from decodecli.render.escaping import clip, one_line
 from decodecli.render.plots.sweep_common import constants, shortened
 from decodecli.render.plots.sweep_data import setting_name, spelt, value_name
 from decodecli.sweeps.cell_lines import read_records
-from decodecli.sweeps.grid import Grid, Size, describe
+from decodecli.sweeps.grid import Grid
 
 _SHOWN = 5  # cells at either end of the list
 _PROMPTS = 5  # that are shown with their text
@@ -53,24 +53,24 @@ def plan_lines(found: Plan, done: int, rate: float | None, rate_of: str = "") ->
     Args:
         done: cells that are finished already. rate, rate_of: as for `show_plan`.
     """
-    size = describe(found.grid)
-    lines = [f"{found.load.model}: {_times(size)} = {_many(size.cells, 'cell')}", ""]
-    lines += [*_asked_lines(found.grid), "", *_cell_lines(found.grid), ""]
+    grid = found.grid
+    lines = [f"{found.load.model}: {_times(grid)} = {_many(len(grid), 'cell')}", ""]
+    lines += [*_asked_lines(grid), "", *_cell_lines(grid), ""]
     lines.append(
-        f"at most {size.tokens:,} tokens, after {size.prefills:,} "
-        f"{'prompt that is' if size.prefills == 1 else 'prompts that are'} read once"
+        f"at most {grid.max_tokens:,} tokens, after {grid.prefills:,} "
+        f"{'prompt that is' if grid.prefills == 1 else 'prompts that are'} read once"
     )
-    once = 0 if found.how.traces else size.repeated
-    if size.repeated:
+    once = 0 if found.how.traces else grid.repeated
+    if grid.repeated:
         lines.append(
-            f"{size.repeated:,} cell{' is' if size.repeated == 1 else 's are'} greedy and "
-            f"repeat{'s' if size.repeated == 1 else ''} that of another seed"
+            f"{grid.repeated:,} cell{' is' if grid.repeated == 1 else 's are'} greedy and "
+            f"repeat{'s' if grid.repeated == 1 else ''} that of another seed"
             + (", decoded once" if once else "")
         )
     if done:
-        lines.append(f"{done:,} of {size.cells:,} cells are done")
+        lines.append(f"{done:,} of {len(grid):,} cells are done")
     if rate:
-        left = size.tokens * max(size.cells - done - once, 0) / size.cells
+        left = grid.max_tokens * max(len(grid) - done - once, 0) / len(grid)
         measured = f"as measured {rate_of or 'before'}"
         lines.append(f"at most {_duration(left / rate)} at {rate:,.0f} tokens/s, {measured}")
     else:
@@ -78,8 +78,12 @@ def plan_lines(found: Plan, done: int, rate: float | None, rate_of: str = "") ->
     return lines
 
 
-def _times(size: Size) -> str:
-    parts = [(size.prompts, "prompt"), (size.settings, "setting"), (size.seeds, "seed")]
+def _times(grid: Grid) -> str:
+    parts = [
+        (len(grid.prompts), "prompt"),
+        (grid.settings, "setting"),
+        (len(grid.seeds), "seed"),
+    ]
     return " × ".join(_many(number, name) for number, name in parts)
 
 

@@ -19,7 +19,8 @@ from decodecli.config import Effective, OutputParams, SweepParams, from_source, 
 from decodecli.errors import UsageError
 from decodecli.settings import SEED_LIMIT, LoadParams, check_choice, flag_name
 from decodecli.sweeps.cells import Prompt
-from decodecli.sweeps.grid import Grid, GridFile, plan, read_grid, zip_group
+from decodecli.sweeps.grid import Grid, plan, zip_group
+from decodecli.sweeps.grid_file import GridFile, read_grid
 from decodecli.sweeps.manifest import read_manifest, read_manifest_grid
 from decodecli.sweeps.prompts import gather_prompts, parse_prompts
 
