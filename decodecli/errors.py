@@ -34,6 +34,10 @@ class LoadError(DecodecliError):
     """A model or tokenizer is missing, unreadable or of a kind that cannot be used."""
 
 
+class PickledWeightsError(LoadError):
+    """A model's weights are pickled, which can run code when they are loaded."""
+
+
 class PromptError(DecodecliError):
     """The prompt cannot be used with this model."""
 

@@ -1,4 +1,4 @@
-"""Vectors of words from an embedding matrix, and how near they lie: cosine, plane, silhouettes.
+"""Vectors of words from an embedding matrix, compared: cosines, a plane, silhouettes, nearest tokens.
 
 numpy only; of the matrix only the rows of the words are kept, and one pass over it gives the norms and
 the nearest tokens.
@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from decodecli.analysis.word_vectors import Item, Vocabulary, items_from
+from decodecli.analysis.tokenizer import Tokenizer, find_tokenizer, from_file
+from decodecli.analysis.word_vectors import Item, items_from, word_ids
 from decodecli.errors import LoadError, UsageError
-from decodecli.models.checkpoint import find_checkpoint
+from decodecli.models.checkpoint import Checkpoint, find_checkpoint
 from decodecli.models.embedding_weights import EmbeddingMatrices, StoredMatrix, find_embeddings
+from decodecli.models.model_files import blamed_on
 from decodecli.records.embedding import (
     EmbedReport,
     MatrixInfo,
@@ -27,6 +29,8 @@ from decodecli.records.embedding import (
 from decodecli.settings import LoadParams
 
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
+Terms = tuple[tuple[int, tuple[int, ...]], ...]  # sign and token ids of each word of an item
 Progress = Callable[[str], None]
 
 
@@ -58,49 +62,71 @@ def embed(
     items = _items(words)
     params = model if isinstance(model, LoadParams) else LoadParams(str(model))
     checkpoint = find_checkpoint(params, progress)
-    vocabulary = Vocabulary(checkpoint, trust_remote_code=params.trust_remote_code)
-    matrices = find_embeddings(checkpoint, vocabulary.size, output=output)
+    tokenizer = checkpoint_tokenizer(checkpoint, trust_remote_code=params.trust_remote_code)
+    size = tokenizer.backend.get_vocab_size(with_added_tokens=True)
+    matrices = find_embeddings(checkpoint, size, output=output)
     matrix = matrices.output if output and matrices.output is not None else matrices.input
-    spelt = [_spelt(item, vocabulary, matrix.rows, space) for item in items]
-    vectors = _vectors(spelt, matrix)
+    terms = [_terms(item, tokenizer, matrix.rows, space) for item in items]
+    vectors = _vectors(terms, matrix)
     norms, dots = scan(matrix, vectors if nearest else vectors[:0])
+    vector_norms = np.linalg.norm(vectors, axis=1)
+    word_vectors = tuple(
+        _word_vector(item, signed, norm, tokenizer)
+        for item, signed, norm in zip(items, terms, vector_norms.tolist(), strict=True)
+    )
     report = EmbedReport(
         model=params.model,
         revision=checkpoint.revision,
-        matrix=_matrix_info(matrices, matrix, output, norms, vocabulary),
-        words=tuple(
-            _word(item, terms, vector, vocabulary)
-            for item, terms, vector in zip(items, spelt, vectors, strict=True)
-        ),
-        cosine=_plain(cosine(vectors)),
+        matrix=_matrix_info(matrices, matrix, output, norms, tokenizer),
+        words=word_vectors,
+        cosine=cosine_rows(vectors),
         plane=plane(vectors) if len(items) > 1 else None,
-        separation=_separation(items, vectors),
-        nearest=_nearest(spelt, vectors, norms, dots, vocabulary, nearest) if nearest else (),
-        byte_level=vocabulary.byte_level,
-        notes=_notes(items, spelt, vectors, vocabulary),
+        separation=separation([item.group for item in items], vectors),
+        nearest=tuple(
+            _nearest(word, products, norms, tokenizer, nearest)
+            for word, products in zip(word_vectors, dots, strict=False)
+        ),
+        byte_level=tokenizer.kind == "byte_level",
+        notes=_notes(word_vectors, tokenizer),
     )
     return report, vectors
 
 
-Terms = tuple[tuple[int, tuple[int, ...]], ...]  # sign and token ids of each word of an item
+def checkpoint_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Tokenizer:
+    """A checkpoint's tokenizer, from its tokenizer.json as it stands where it has one.
+
+    Raises:
+        LoadError: it cannot be read, or exists only as Python code.
+    """
+    path = checkpoint.folder / "tokenizer.json"
+    if path.is_file():
+        with blamed_on(f"the tokenizer of {checkpoint.name}"):
+            return from_file(path, checkpoint.name)
+    # transformers makes a fast tokenizer of a SentencePiece model
+    tokenizer = find_tokenizer(str(checkpoint.folder), trust_remote_code=trust_remote_code)
+    if tokenizer.backend is None:
+        raise LoadError(
+            f"the tokenizer of {checkpoint.name} exists only as Python code",
+            "embed needs one that save_pretrained can write as tokenizer.json",
+        )
+    return tokenizer
 
 
 def _items(words: Sequence[str] | Mapping[str, Sequence[str]] | Sequence[Item]) -> tuple[Item, ...]:
-    if isinstance(words, str):
-        words = [words]
     if isinstance(words, Mapping):
         items = items_from(groups=words)
     else:
-        plain = [word for word in words if isinstance(word, str)]
-        items = tuple(word for word in words if isinstance(word, Item)) or items_from(plain)
+        words = [words] if isinstance(words, str) else words
+        items = tuple(word for word in words if isinstance(word, Item))
+        items = items or items_from([word for word in words if isinstance(word, str)])
     if not items:
         raise UsageError("there are no words", "give one word or more")
     return items
 
 
-def _spelt(item: Item, vocabulary: Vocabulary, rows: int, space: bool | None) -> Terms:
+def _terms(item: Item, tokenizer: Tokenizer, rows: int, space: bool | None) -> Terms:
     if item.row is None:
-        return tuple((sign, vocabulary.ids(word, space)) for sign, word in item.terms)
+        return tuple((sign, word_ids(tokenizer, word, space)) for sign, word in item.terms)
     if not 0 <= item.row < rows:
         raise UsageError(
             f"--row {item.row} is out of range: the matrix has {rows:,} rows",
@@ -109,32 +135,35 @@ def _spelt(item: Item, vocabulary: Vocabulary, rows: int, space: bool | None) ->
     return ((1, (item.row,)),)
 
 
-def _own(terms: Terms) -> tuple[int, ...]:
-    return tuple(token_id for _, ids in terms for token_id in ids)
-
-
-def _vectors(spelt: Sequence[Terms], matrix: StoredMatrix) -> Floats:
+def _vectors(items: Sequence[Terms], matrix: StoredMatrix) -> Floats:
     """One vector an item: the signed sum of its words' means, `(items, columns)`."""
-    wanted = sorted({token_id for terms in spelt for token_id in _own(terms)})
-    place = {token_id: index for index, token_id in enumerate(wanted)}
-    try:
-        rows = matrix.read(wanted).astype(np.float64)
-    except IndexError as error:
+    token_ids = sorted({token_id for terms in items for _, ids in terms for token_id in ids})
+    if token_ids[-1] >= matrix.rows:
         raise LoadError(
-            f"the tokenizer has the id {error}, and {matrix.name} only {matrix.rows:,} rows",
+            f"the tokenizer has the id {token_ids[-1]}, and {matrix.name} only {matrix.rows:,} rows",
             "do the tokenizer and the weights belong together?",
-        ) from error
-    if not np.isfinite(rows).all():
-        bad = wanted[int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])]
-        raise LoadError(f"row {bad} of {matrix.name} is not finite", "the weights are damaged")
-    found = np.zeros((len(spelt), matrix.columns))
-    for vector, terms in zip(found, spelt, strict=True):
-        for sign, ids in terms:
-            vector += sign * rows[[place[token_id] for token_id in ids]].mean(axis=0)
-    return found
+        )
+    rows = matrix.read(token_ids).astype(np.float64)
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise _not_finite(token_ids[int(finite.argmin())], matrix)
+    row_of = dict(zip(token_ids, rows, strict=True))
+    return np.array(
+        [
+            sum(
+                sign * np.mean([row_of[token_id] for token_id in ids], axis=0)
+                for sign, ids in terms
+            )
+            for terms in items
+        ]
+    )
 
 
-def scan(matrix: StoredMatrix, vectors: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _not_finite(row: int, matrix: StoredMatrix) -> LoadError:
+    return LoadError(f"row {row} of {matrix.name} is not finite", "the weights are damaged")
+
+
+def scan(matrix: StoredMatrix, vectors: Floats) -> tuple[Floats32, Floats32]:
     """One pass over a matrix: the norm of each row, `(rows,)`, and its products with some vectors,
     `(vectors, rows)`, both float32."""
     norms = np.empty(matrix.rows, dtype=np.float32)
@@ -153,9 +182,17 @@ def cosine(vectors: Floats) -> Floats:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         directions = vectors / lengths
-    found = np.clip(directions @ directions.T, -1.0, 1.0)
-    np.fill_diagonal(found, np.where(lengths[:, 0] > 0, 1.0, np.nan))
-    return found
+    cosines = np.clip(directions @ directions.T, -1.0, 1.0)
+    np.fill_diagonal(cosines, np.where(lengths[:, 0] > 0, 1.0, np.nan))
+    return cosines
+
+
+def cosine_rows(vectors: Floats) -> tuple[tuple[float | None, ...], ...]:
+    """`cosine` as plain values, None for NaN."""
+    return tuple(
+        tuple(None if value != value else value for value in row)
+        for row in cosine(vectors).tolist()
+    )
 
 
 def plane(vectors: Floats) -> Plane:
@@ -191,9 +228,9 @@ def plane(vectors: Floats) -> Plane:
 def _distances(vectors: Floats) -> Floats:
     """Euclidean distance of each pair of rows, `(n, n)`."""
     squares = np.einsum("ij,ij->i", vectors, vectors)
-    found = squares[:, None] + squares[None, :] - 2 * vectors @ vectors.T
-    np.fill_diagonal(found, 0.0)
-    return np.sqrt(np.maximum(found, 0.0))
+    squared = squares[:, None] + squares[None, :] - 2 * vectors @ vectors.T
+    np.fill_diagonal(squared, 0.0)
+    return np.sqrt(np.maximum(squared, 0.0))
 
 
 def _correlation(one: Floats, other: Floats) -> float | None:
@@ -218,126 +255,105 @@ def silhouettes(distances: Floats, labels: Sequence[object]) -> Floats:
     if not 2 <= len(names) < len(labels):
         raise UsageError("silhouettes need two groups or more, and one of two words", "see --file")
     member = np.array([[label == name for label in labels] for name in names], dtype=np.float64)
-    sizes, own = member.sum(axis=1), np.array([names.index(label) for label in labels])
+    sizes, group = member.sum(axis=1), np.array([names.index(label) for label in labels])
     everyone = np.arange(len(labels))
     sums = distances @ member.T  # item, group
-    within = sums[everyone, own] / np.maximum(sizes[own] - 1, 1)
+    within = sums[everyone, group] / np.maximum(sizes[group] - 1, 1)
     means = sums / sizes
-    means[everyone, own] = np.inf
+    means[everyone, group] = np.inf
     nearest = means.min(axis=1)
     larger = np.maximum(within, nearest)
-    found = np.divide(nearest - within, larger, out=np.zeros_like(larger), where=larger > 0)
-    return np.where(sizes[own] > 1, found, 0.0)
+    values = np.divide(nearest - within, larger, out=np.zeros_like(larger), where=larger > 0)
+    return np.where(sizes[group] > 1, values, 0.0)
 
 
-def _separation(items: Sequence[Item], vectors: Floats) -> Separation | None:
-    labels = [item.group for item in items]
-    found = cosine(vectors)
-    if None in labels or not 2 <= len(set(labels)) < len(items) or np.isnan(found).any():
+def separation(groups: Sequence[str | None], vectors: Floats) -> Separation | None:
+    """How well the groups of vectors, `(n, columns)`, stand apart; None where silhouettes need more."""
+    cosines = cosine(vectors)
+    if None in groups or not 2 <= len(set(groups)) < len(groups) or np.isnan(cosines).any():
         return None
-    distances = 1 - found
-    words = silhouettes(distances, labels)
-    flat = silhouettes(_distances(np.array(plane(vectors).coordinates)), labels)
+    words = silhouettes(1 - cosines, groups)
+    flat = silhouettes(_distances(np.array(plane(vectors).coordinates)), groups)
     return Separation(
         mean=float(words.mean()),
         groups={
-            str(name): float(words[[label == name for label in labels]].mean())
-            for name in dict.fromkeys(labels)
+            str(name): float(words[[group == name for group in groups]].mean())
+            for name in dict.fromkeys(groups)
         },
-        words=tuple(float(value) for value in words),
+        words=tuple(words.tolist()),
         plane=float(flat.mean()),
     )
 
 
 def _nearest(
-    spelt: Sequence[Terms],
-    vectors: Floats,
-    norms: NDArray[np.float32],
-    dots: NDArray[np.float32],
-    vocabulary: Vocabulary,
-    count: int,
-) -> tuple[tuple[Neighbour, ...], ...]:
-    """For each vector the tokens with the highest cosine, equal ones by id; not its own tokens, not
-    rows without a token or a length."""
-    lengths = np.linalg.norm(vectors, axis=1)
-    found = []
-    for terms, products, length in zip(spelt, dots, lengths, strict=True):
-        own, listed = set(_own(terms)), list[Neighbour]()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            cosines = products / (norms * np.float32(length))
-        cosines[~np.isfinite(cosines)] = -np.inf
-        for index in np.argsort(-cosines, kind="stable") if length > 0 else ():
-            token_id = int(index)
-            piece = vocabulary.piece(token_id)
-            if len(listed) == count or not np.isfinite(cosines[token_id]):
-                break
-            if piece is not None and token_id not in own:
-                value = min(max(float(cosines[token_id]), -1.0), 1.0)
-                listed.append(Neighbour(len(listed) + 1, token_id, piece, value))
-        found.append(tuple(listed))
-    return tuple(found)
+    word: WordVector, products: Floats32, norms: Floats32, tokenizer: Tokenizer, count: int
+) -> tuple[Neighbour, ...]:
+    """The tokens with the highest cosine, equal ones by id; not the vector's own tokens, not rows
+    without a token or a length. `products` are the vector's with every row, `(rows,)`."""
+    if not word.norm:
+        return ()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosines = products / (norms * np.float32(word.norm))
+    cosines[~np.isfinite(cosines)] = -np.inf
+    cosines[list(word.token_ids)] = -np.inf
+    neighbours: list[Neighbour] = []
+    for token_id in np.argsort(-cosines, kind="stable").tolist():
+        if len(neighbours) == count or not np.isfinite(cosines[token_id]):
+            break
+        piece = tokenizer.piece(token_id)
+        if piece is not None:
+            cosine = min(max(float(cosines[token_id]), -1.0), 1.0)
+            neighbours.append(Neighbour(len(neighbours) + 1, token_id, piece, cosine))
+    return tuple(neighbours)
 
 
-def _word(item: Item, terms: Terms, vector: Floats, vocabulary: Vocabulary) -> WordVector:
-    ids = _own(terms)
-    return WordVector(
-        word=item.name,
-        kind=item.kind,
-        group=item.group,
-        token_ids=ids,
-        tokens=tuple(_piece(vocabulary, token_id) for token_id in ids),
-        norm=float(np.linalg.norm(vector)),
-    )
+def _word_vector(item: Item, terms: Terms, norm: float, tokenizer: Tokenizer) -> WordVector:
+    token_ids = tuple(token_id for _, ids in terms for token_id in ids)
+    tokens = tuple(_piece(tokenizer, token_id) for token_id in token_ids)
+    return WordVector(item.name, item.kind, item.group, token_ids, tokens, norm)
 
 
-def _piece(vocabulary: Vocabulary, token_id: int) -> str:
-    return vocabulary.piece(token_id) or f"<id {token_id}>"
+def _piece(tokenizer: Tokenizer, token_id: int) -> str:
+    return tokenizer.piece(token_id) or f"<id {token_id}>"
 
 
 def _matrix_info(
-    found: EmbeddingMatrices,
+    matrices: EmbeddingMatrices,
     matrix: StoredMatrix,
     output: bool,
-    norms: NDArray[np.float32],
-    vocabulary: Vocabulary,
+    norms: Floats32,
+    tokenizer: Tokenizer,
 ) -> MatrixInfo:
-    if not np.isfinite(norms).all():
-        bad = int(np.flatnonzero(~np.isfinite(norms))[0])
-        raise LoadError(f"row {bad} of {matrix.name} is not finite", "the weights are damaged")
+    finite = np.isfinite(norms)
+    if not finite.all():
+        raise _not_finite(int(finite.argmin()), matrix)
     wide = norms.astype(np.float64)
-    ends = int(wide.argmin()), int(wide.argmax())
-    shortest, longest = ((end, _piece(vocabulary, end)) for end in ends)
+    shortest, longest = int(wide.argmin()), int(wide.argmax())
+    statistics = {"mean": wide.mean(), "sd": wide.std(), "min": wide.min(), "max": wide.max()}
     return MatrixInfo(
         name=matrix.name,
         file=matrix.file.name,
         kind="output" if output else "input",
-        tied=found.tied,
+        tied=matrices.tied,
         rows=matrix.rows,
         columns=matrix.columns,
         dtype=matrix.dtype,
-        norms={
-            "mean": float(wide.mean()),
-            "sd": float(wide.std()),
-            "min": float(wide.min()),
-            "max": float(wide.max()),
-        },
-        shortest=shortest,
-        longest=longest,
+        norms={name: float(value) for name, value in statistics.items()},
+        shortest=(shortest, _piece(tokenizer, shortest)),
+        longest=(longest, _piece(tokenizer, longest)),
     )
 
 
-def _notes(
-    items: Sequence[Item], spelt: Sequence[Terms], vectors: Floats, vocabulary: Vocabulary
-) -> tuple[str, ...]:
+def _notes(vectors: Sequence[WordVector], tokenizer: Tokenizer) -> tuple[str, ...]:
     notes = []
-    for item, terms, vector in zip(items, spelt, vectors, strict=True):
-        if item.kind != "row" and vocabulary.has_unknown(_own(terms)):
-            notes.append(f"part of {item.name!r} is the unknown token, which many words share")
-        if not vector.any():
-            notes.append(f"the vector of {item.name!r} is zero: it has no direction and no cosine")
-    counts = [
-        len(_own(terms)) for item, terms in zip(items, spelt, strict=True) if item.kind == "word"
-    ]
+    for vector in vectors:
+        if vector.kind != "row" and tokenizer.unknown_id in vector.token_ids:
+            notes.append(f"part of {vector.word!r} is the unknown token, which many words share")
+        if not vector.norm:
+            notes.append(
+                f"the vector of {vector.word!r} is zero: it has no direction and no cosine"
+            )
+    counts = [len(vector.token_ids) for vector in vectors if vector.kind == "word"]
     several = sum(count > 1 for count in counts)
     if several > len(counts) / 2:
         notes.append(
@@ -345,7 +361,3 @@ def _notes(
             "less of it than a row of its own; models with larger vocabularies have more whole words"
         )
     return tuple(notes)
-
-
-def _plain(found: Floats) -> tuple[tuple[float | None, ...], ...]:
-    return tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in found)

@@ -12,9 +12,11 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from decodecli.builtin import model_path
+from decodecli.byte_level import ALPHABET
 from decodecli.errors import LoadError, UsageError
 from decodecli.library_logging import quiet_libraries
 from decodecli.models.chat_template import ROLES, ChatTemplate
@@ -23,12 +25,14 @@ from decodecli.models.detokenize import piece_of, special_ids, tokenizer_kind
 from decodecli.models.model_files import blamed_on, check_regular, first_line, read_json
 from decodecli.settings import BUILTIN
 
+BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # Classes for which transformers reads tokenizer.json as it stands; the others rebuild it.
 _AS_IT_STANDS = ("PreTrainedTokenizerFast", "TokenizersBackend")
-_WANTED = [
+_FILES = [
     "tokenizer*", "*.model", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
     "chat_template*", "additional_chat_templates/*", "config.json", "*.tiktoken", "tekken.json",
 ]  # fmt: skip
+_TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 Settings = dict[str, Any]
 
 
@@ -37,7 +41,7 @@ class Tokenizer:
     """A tokenizer by its name.
 
     backend: the tokenizers library's object; None for the few that are written in Python.
-    whole: transformers' object, where it was needed to load it.
+    hf_tokenizer: transformers' object, where it was needed to load it.
     kind: how the vocabulary spells bytes: "byte_fallback", "byte_level" or "other".
     special, added: ids that decoding skips; ids of added tokens that are not special.
     roles: `bos_token` … → the piece.
@@ -46,7 +50,7 @@ class Tokenizer:
 
     name: str
     backend: Any = field(repr=False)
-    whole: Any = field(repr=False)
+    hf_tokenizer: Any = field(repr=False)
     kind: str
     special: frozenset[int]
     added: frozenset[int]
@@ -69,63 +73,89 @@ class Tokenizer:
 
     @cached_property
     def unknown_id(self) -> int | None:
-        """The id that stands for what the vocabulary cannot say."""
+        """The id that stands for what the vocabulary cannot spell."""
         model = getattr(self.backend, "model", None)
-        if type(model).__name__ == "Unigram":  # keeps its number to itself
-            place = re.match(r"Unigram\(unk_id=(\d+)", repr(model))
-            return int(place[1]) if place else None
+        if type(model).__name__ == "Unigram":  # has no attribute for it
+            match = re.match(r"Unigram\(unk_id=(\d+)", repr(model))
+            return int(match[1]) if match else None
         return self.id_of(getattr(model, "unk_token", None) or self.roles.get("unk_token"))
 
     @cached_property
     def writes_spaces(self) -> bool:
         """Whether decoding makes a space of `▁`."""
-        if self.backend is None:
-            return True
-        described = repr(self.backend.decoder)
+        described = repr(self.backend.decoder) if self.backend is not None else "▁"
         return "▁" in described or "Metaspace" in described
 
     @cached_property
-    def affixes(self) -> tuple[str, str]:
+    def _affixes(self) -> tuple[str, str]:
         """What pieces inside a word begin with (`##`), and those at its end end with (`</w>`)."""
         model = getattr(self.backend, "model", None)
-        names = ("continuing_subword_prefix", "end_of_word_suffix")
-        prefix, suffix = (getattr(model, name, None) or "" for name in names)
-        return prefix, suffix
+        prefix = getattr(model, "continuing_subword_prefix", None)
+        return prefix or "", getattr(model, "end_of_word_suffix", None) or ""
 
     def vocabulary(self) -> dict[str, int]:
         """piece → id, added tokens among them."""
-        found: dict[str, int] = (
-            self.backend.get_vocab(with_added_tokens=True)
-            if self.backend is not None
-            else self.whole.get_vocab()
-        )
-        return found
+        if self.backend is None:
+            return self.hf_tokenizer.get_vocab()
+        return self.backend.get_vocab(with_added_tokens=True)
 
     def piece(self, token_id: int) -> str | None:
         """The vocabulary's piece, None for an id that it does not know."""
         if self.backend is None:
-            return piece_of(self.whole, token_id)
-        piece: str | None = self.backend.id_to_token(token_id)
-        return piece
+            return piece_of(self.hf_tokenizer, token_id)
+        return self.backend.id_to_token(token_id)
 
     def id_of(self, piece: str | None) -> int | None:
-        if piece is None:
-            return None
-        if self.backend is not None:
-            found: int | None = self.backend.token_to_id(piece)
-            return found
-        number: int | None = self.vocabulary().get(piece)
-        return number
+        """The id of a piece, None without one."""
+        if piece is None or self.backend is None:
+            return None if piece is None else self.vocabulary().get(piece)
+        return self.backend.token_to_id(piece)
 
     def decode(self, ids: list[int]) -> str:
         """Text of ids, special tokens spelt out."""
-        if self.whole is not None:
-            text: str = self.whole.decode(
-                ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
-            return text
-        text = self.backend.decode(ids, skip_special_tokens=False)
-        return text
+        if self.hf_tokenizer is None:
+            return self.backend.decode(ids, skip_special_tokens=False)
+        return self.hf_tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token of the vocabulary stands for, wherever it stands; those of its
+        spelling for an added token."""
+        piece = self.piece(token_id) or ""
+        if token_id in self.special or token_id in self.added:
+            return piece.encode("utf-8", "replace")
+        if self.kind == "byte_fallback" and (byte := BYTE_TOKEN.fullmatch(piece)):
+            return bytes([int(byte[1], 16)])
+        prefix, suffix = self._affixes
+        if piece != prefix:
+            piece = piece.removeprefix(prefix)
+        if suffix and piece.endswith(suffix):
+            piece = piece.removesuffix(suffix) + " "
+        return self.spelled_bytes(piece)
+
+    def spelled_bytes(self, spelling: str) -> bytes:
+        """The bytes of normalised text as the vocabulary spells it (`▁` and `Ġ` for a space)."""
+        if self.kind == "byte_level" and ALPHABET.keys() >= set(spelling):
+            return bytes(ALPHABET[character] for character in spelling)
+        if self.kind != "byte_level" and self.writes_spaces:
+            spelling = spelling.replace("▁", " ")
+        return spelling.encode("utf-8", "replace")
+
+    def token_kind(self, token_id: int, data: bytes) -> str:
+        """What kind of token it is, one of `records.tokens.KINDS`: byte tokens stand for bytes that are
+        no whole characters, or are one of the 256 that a vocabulary falls back on."""
+        if token_id in self.special:
+            return "special"
+        if token_id in self.added:
+            return "added"
+        if self.kind == "byte_fallback" and BYTE_TOKEN.fullmatch(self.piece(token_id) or ""):
+            return "byte"
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError:
+            return "byte"
+        return "normal"
 
 
 def find_tokenizer(
@@ -139,7 +169,7 @@ def find_tokenizer(
     """The tokenizer of a model folder (weights are not needed), a hub name, or the built-in model.
 
     Raises:
-        UsageError: a revision of what is no hub name.
+        UsageError: a revision of what is not a hub name.
         LoadError: there is no such tokenizer, or it cannot be read.
     """
     folder = _folder(name, revision, progress)
@@ -152,27 +182,49 @@ def find_tokenizer(
     with blamed_on(f"the tokenizer of {name}"):
         settings = _settings(folder)
         with blamed_on(f"the chat template of {name}"):
-            template = _template(folder, settings)
+            template = _chat_template(folder, settings)
         if _takes_file(folder, settings):
-            return _from_file(name, folder, settings, template)
+            return from_file(folder / "tokenizer.json", name, settings, template)
         with quiet_libraries(verbose):
-            whole = _from_transformers(name, folder, trust_remote_code)
-        return wrap(whole, name, template or getattr(whole, "chat_template", None))
+            hf_tokenizer = _from_transformers(name, folder, settings, trust_remote_code)
+        return wrap(hf_tokenizer, name, template or getattr(hf_tokenizer, "chat_template", None))
 
 
-def wrap(whole: Any, name: str = "tokenizer", template: Any = None) -> Tokenizer:
+def wrap(hf_tokenizer: Any, name: str = "tokenizer", template: Any = None) -> Tokenizer:
     """A transformers tokenizer that is loaded already."""
-    backend = getattr(whole, "backend_tokenizer", None)
+    backend = getattr(hf_tokenizer, "backend_tokenizer", None)
     if not hasattr(backend, "get_vocab"):
         backend = None
-    special = frozenset(special_ids(whole))
-    added = frozenset(getattr(whole, "added_tokens_decoder", {})) - special
-    roles = {role: str(piece) for role in ROLES if (piece := getattr(whole, role, None))}
+    special = frozenset(special_ids(hf_tokenizer))
+    added = frozenset(getattr(hf_tokenizer, "added_tokens_decoder", {})) - special
+    roles = {role: str(piece) for role in ROLES if (piece := getattr(hf_tokenizer, role, None))}
     if backend is not None:
         backend.no_truncation()
         backend.no_padding()
     template = template if isinstance(template, str) else None
-    return Tokenizer(name, backend, whole, tokenizer_kind(whole), special, added, roles, template)
+    kind = tokenizer_kind(hf_tokenizer)
+    return Tokenizer(name, backend, hf_tokenizer, kind, special, added, roles, template)
+
+
+def from_file(
+    path: Path, name: str, settings: Settings | None = None, template: str | None = None
+) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, with the tokens that its tokenizer_config.json adds."""
+    import tokenizers
+
+    backend, settings = tokenizers.Tokenizer.from_file(str(path)), settings or {}
+    backend.no_truncation()
+    backend.no_padding()
+    roles = {role: piece for role in ROLES if (piece := _content(settings.get(role)))}
+    _add_missing(backend, settings, roles)
+    known = backend.get_added_tokens_decoder()
+    special = {token_id for token_id, token in known.items() if token.special}
+    special |= {i for piece in roles.values() if (i := backend.token_to_id(piece)) is not None}
+    kind = tokenizer_kind(
+        SimpleNamespace(backend_tokenizer=backend, convert_tokens_to_ids=backend.token_to_id)
+    )
+    added = frozenset(known) - special
+    return Tokenizer(name, backend, None, kind, frozenset(special), added, roles, template)
 
 
 def _folder(name: str, revision: str | None, progress: Progress) -> Path:
@@ -189,55 +241,27 @@ def _folder(name: str, revision: str | None, progress: Progress) -> Path:
     if os.path.exists(local):
         raise LoadError(f"{name} is a file, not a folder", "give the folder that holds it")
     return fetch_snapshot(
-        name, revision, _WANTED, has_tokenizer, progress, what=f"the tokenizer of {name}"
+        name, revision, _FILES, has_tokenizer, progress, what=f"the tokenizer of {name}"
     )
 
 
 def _settings(folder: Path) -> Settings:
     """tokenizer_config.json, the older special_tokens_map.json under it."""
-    found: Settings = {}
+    settings: Settings = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         path = folder / name
         if path.is_file():
-            found |= read_json(path)
-    return found
+            settings |= read_json(path)
+    return settings
 
 
 def _takes_file(folder: Path, settings: Settings) -> bool:
     """Whether transformers would take tokenizer.json as it stands."""
     if not (folder / "tokenizer.json").is_file() or settings.get("auto_map"):
         return False
-    named = settings.get("tokenizer_class")
+    class_name = settings.get("tokenizer_class")
     # Without a configuration there is no class that could rebuild it.
-    return named in _AS_IT_STANDS or not (named or (folder / "config.json").is_file())
-
-
-def _from_file(name: str, folder: Path, settings: Settings, template: str | None) -> Tokenizer:
-    from tokenizers import Tokenizer as Backend
-
-    backend = Backend.from_file(str(folder / "tokenizer.json"))
-    backend.no_truncation()
-    backend.no_padding()
-    roles = {role: piece for role in ROLES if (piece := _content(settings.get(role)))}
-    _add_missing(backend, settings, roles)
-    known = backend.get_added_tokens_decoder()
-    special = {number for number, token in known.items() if token.special}
-    special |= {i for piece in roles.values() if (i := backend.token_to_id(piece)) is not None}
-    kind = tokenizer_kind(_Wrapped(backend))
-    added = frozenset(known) - special
-    return Tokenizer(name, backend, None, kind, frozenset(special), added, roles, template)
-
-
-@dataclass(frozen=True)
-class _Wrapped:
-    """What `tokenizer_kind` asks a transformers tokenizer for."""
-
-    backend_tokenizer: Any
-    unk_token_id: int | None = None
-
-    def convert_tokens_to_ids(self, piece: str) -> int | None:
-        found: int | None = self.backend_tokenizer.token_to_id(piece)
-        return found
+    return class_name in _AS_IT_STANDS or not (class_name or (folder / "config.json").is_file())
 
 
 def _content(token: Any) -> str | None:
@@ -257,31 +281,23 @@ def _add_missing(backend: Any, settings: Settings, roles: dict[str, str]) -> Non
     if isinstance(listed, dict):
         for _, token in sorted(listed.items(), key=lambda item: int(item[0])):
             if (content := _content(token)) is not None:
-                flags = {
-                    key: bool(token[key])
-                    for key in ("single_word", "lstrip", "rstrip", "normalized", "special")
-                    if key in token
-                }
+                flags = {flag: bool(token[flag]) for flag in _TOKEN_FLAGS if flag in token}
                 wanted[content] = AddedToken(content, **flags)
     more = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
     more = list(more.values()) if isinstance(more, dict) else more
     for piece in [*roles.values(), *map(_content, more)]:
         if piece is not None:
             wanted.setdefault(piece, AddedToken(piece, special=True))
-    for content, token in wanted.items():
-        if content not in known:
-            backend.add_tokens([token])
+    backend.add_tokens([token for content, token in wanted.items() if content not in known])
 
 
-def _from_transformers(name: str, folder: Path, trust_remote_code: bool) -> Any:
+def _from_transformers(name: str, folder: Path, settings: Settings, trust_remote_code: bool) -> Any:
     import transformers
 
-    # Without config.json there is nothing for AutoTokenizer to go by.
-    has_config = (folder / "config.json").is_file()
-    named = _settings(folder).get("tokenizer_class") or "PreTrainedTokenizerFast"
-    loader = getattr(transformers, named if not has_config else "AutoTokenizer", None)
-    if loader is None:
-        loader = transformers.AutoTokenizer
+    loader = transformers.AutoTokenizer
+    if not (folder / "config.json").is_file():  # AutoTokenizer has nothing to go by
+        class_name = settings.get("tokenizer_class") or "PreTrainedTokenizerFast"
+        loader = getattr(transformers, class_name, loader)
     try:
         return loader.from_pretrained(
             str(folder),
@@ -296,20 +312,20 @@ def _from_transformers(name: str, folder: Path, trust_remote_code: bool) -> Any:
         ) from error
 
 
-def _template(folder: Path, settings: Settings) -> str | None:
+def _chat_template(folder: Path, settings: Settings) -> str | None:
     """The chat template: a file of its own, or a key of the configuration (one, or several by name)."""
-    for path in (folder / "chat_template.jinja", folder / "chat_template.json"):
-        if path.is_file() and path.suffix == ".jinja":
-            try:
-                return path.read_text(encoding="utf-8")
-            except (OSError, ValueError) as error:
-                raise LoadError(
-                    f"{path} cannot be read: {first_line(error)}", "copy it again"
-                ) from error
-        if path.is_file():
-            settings = {**settings, **read_json(path)}
-    found = settings.get("chat_template")
-    if isinstance(found, list):
-        named = {item.get("name"): item.get("template") for item in found if isinstance(item, dict)}
-        found = named.get("default")
-    return found if isinstance(found, str) else None
+    jinja, as_json = folder / "chat_template.jinja", folder / "chat_template.json"
+    if jinja.is_file():
+        try:
+            return jinja.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise LoadError(
+                f"{jinja} cannot be read: {first_line(error)}", "copy it again"
+            ) from error
+    if as_json.is_file():
+        settings = settings | read_json(as_json)
+    template = settings.get("chat_template")
+    if isinstance(template, list):
+        named = [item for item in template if isinstance(item, dict)]
+        template = {item.get("name"): item.get("template") for item in named}.get("default")
+    return template if isinstance(template, str) else None

@@ -8,7 +8,6 @@ import unicodedata
 from collections import Counter
 from functools import lru_cache
 
-from decodecli.analysis.tokenization import kind_of, vocabulary_bytes
 from decodecli.analysis.tokenizer import Tokenizer
 from decodecli.errors import UsageError
 from decodecli.records.tokens import VocabularyReport, VocabularyRow
@@ -69,8 +68,8 @@ def vocabulary(
 
 
 def _row(tokenizer: Tokenizer, token_id: int) -> VocabularyRow:
-    data = vocabulary_bytes(tokenizer, token_id)
-    kind = kind_of(tokenizer, token_id, data)
+    data = tokenizer.token_bytes(token_id)
+    kind = tokenizer.token_kind(token_id, data)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from decodecli.builtin import model_path
-from decodecli.errors import LoadError, UsageError
+from decodecli.errors import LoadError, PickledWeightsError, UsageError
 from decodecli.models.model_config import check_ids, check_sizes
 from decodecli.models.model_files import (
     check_no_pickles,
@@ -140,7 +140,7 @@ def _check_folder(folder: Path, params: LoadParams) -> dict[str, Any]:
         )
     if not any(folder.glob("*.safetensors")) and not params.allow_pickle:
         if any(True for pattern in _PICKLES for _ in folder.glob(pattern)):
-            raise LoadError(
+            raise PickledWeightsError(
                 f"{folder} has only pickled weights, which can run code when they are loaded",
                 "convert them to safetensors, or add --allow-pickle if you trust their source",
             )

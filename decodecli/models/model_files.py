@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from decodecli.errors import DecodecliError, LoadError
+from decodecli.errors import DecodecliError, LoadError, PickledWeightsError
 
 LARGEST_JSON = 2**28  # bytes; the largest tokenizer.json and index are a tenth of it
 _BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1}
@@ -206,7 +206,7 @@ def check_no_pickles(folder: Path, config: dict[str, Any]) -> None:
     for source, names in found:
         for name in names:
             if not name.endswith(".safetensors"):
-                raise LoadError(
+                raise PickledWeightsError(
                     f"{source} of {folder} leads to {name[:80]}, pickled weights, which can run code "
                     "when they are loaded",
                     "convert them to safetensors, or add --allow-pickle if you trust their source",

@@ -311,7 +311,7 @@ def test_the_library_itself_and_transformers_give_the_same_ids(tmp_path, kind, s
     direct = find_tokenizer(str(folder))
     theirs = PreTrainedTokenizerFast.from_pretrained(folder)
     through = wrap(theirs)
-    assert (direct.whole, through.whole) == (None, theirs)
+    assert (direct.hf_tokenizer, through.hf_tokenizer) == (None, theirs)
     assert (direct.special, direct.added) == (through.special, through.added)
     assert (direct.kind, direct.size) == (through.kind, through.size)
     for special in (None, False):
@@ -323,7 +323,7 @@ def test_the_library_itself_and_transformers_give_the_same_ids(tmp_path, kind, s
 
 def test_the_built_in_tokenizer_is_the_one_that_transformers_loads(llama_lm):
     direct = find_tokenizer("builtin")
-    assert direct.whole is None
+    assert direct.hf_tokenizer is None
     for text in (*TEXTS, TEXT):
         assert list(tokenize(text, direct).ids) == llama_lm.tokenizer(text)["input_ids"]
 
@@ -345,7 +345,7 @@ def test_a_class_that_rebuilds_its_tokenizer_is_left_to_transformers(tmp_path, t
     from transformers import AutoTokenizer
 
     found = find_tokenizer(str(folder))
-    assert found.whole is not None
+    assert found.hf_tokenizer is not None
     expected = AutoTokenizer.from_pretrained(folder)(" leading space")["input_ids"]
     assert list(tokenize(" leading space", found).ids) == expected
 
@@ -390,7 +390,7 @@ def test_a_hub_name_needs_the_tokenizers_files_alone(tmp_path, monkeypatch):
     saved(repository / "snapshots" / commit, make("byte_level"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache_folder))
     assert tokenize("Tokyo", find_tokenizer("owner/name")).rows[0].token == "To"
-    assert find_tokenizer("owner/name", "main").whole is None
+    assert find_tokenizer("owner/name", "main").hf_tokenizer is None
     with pytest.raises(LoadError, match="HF_HUB_OFFLINE"):
         find_tokenizer("owner/name", "v2")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from decodecli.analysis.embedding import _plain, _separation, cosine, plane
-from decodecli.analysis.word_vectors import Item
+from decodecli.analysis.embedding import cosine_rows, plane, separation
 from decodecli.records.embedding import EmbedReport, MatrixInfo, Neighbour, WordVector
 
 MATRIX = MatrixInfo(
@@ -25,10 +24,11 @@ MATRIX = MatrixInfo(
 def report(names: list[str], groups: int = 0, seed: int = 0, nearest: int = 0) -> EmbedReport:
     """Random vectors around a centre for each group; the groups take turns in order."""
     random = np.random.default_rng(seed)
-    own = [f"group {k * groups // len(names)}" if groups else None for k in range(len(names))]
-    centres = {name: random.standard_normal(64) for name in dict.fromkeys(own)}
-    vectors = np.array([centres[name] + 0.8 * random.standard_normal(64) for name in own])
-    items = [Item(name, ((1, name),), group=group) for name, group in zip(names, own, strict=True)]
+    group_names = [
+        f"group {k * groups // len(names)}" if groups else None for k in range(len(names))
+    ]
+    centres = {name: random.standard_normal(64) for name in dict.fromkeys(group_names)}
+    vectors = np.array([centres[name] + 0.8 * random.standard_normal(64) for name in group_names])
     near = tuple(Neighbour(k + 1, 10 * k, f"▁near{k}", 0.9 - 0.2 * k) for k in range(nearest))
     return EmbedReport(
         model="made-up",
@@ -36,11 +36,11 @@ def report(names: list[str], groups: int = 0, seed: int = 0, nearest: int = 0) -
         matrix=MATRIX,
         words=tuple(
             WordVector(name, "word", group, (k, k + 1), (f"▁{name[:2]}", name[2:]), 1.5)
-            for k, (name, group) in enumerate(zip(names, own, strict=True))
+            for k, (name, group) in enumerate(zip(names, group_names, strict=True))
         ),
-        cosine=_plain(cosine(vectors)),
+        cosine=cosine_rows(vectors),
         plane=plane(vectors) if len(names) > 1 else None,
-        separation=_separation(items, vectors),
+        separation=separation(group_names, vectors),
         nearest=(near,) * len(names) if nearest else (),
     )
 

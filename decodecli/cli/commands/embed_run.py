@@ -14,7 +14,7 @@ from decodecli.cli import streams
 from decodecli.cli.commands.embed import FORMATS
 from decodecli.cli.run import loading_line
 from decodecli.config import Effective, configs_folder
-from decodecli.errors import LoadError, UsageError, WriteError
+from decodecli.errors import LoadError, PickledWeightsError, UsageError, WriteError
 from decodecli.library_logging import quiet_libraries
 from decodecli.records.embedding import EmbedReport
 from decodecli.settings import check_choice
@@ -54,10 +54,8 @@ def run(asked: Asked) -> None:
                 nearest=asked.nearest,
                 progress=progress,
             )
-        except LoadError as error:
-            if "--allow-pickle" in error.hint:  # not an option here: pickles are never read
-                raise LoadError(error.message, "convert them to safetensors") from error
-            raise
+        except PickledWeightsError as error:  # --allow-pickle is not an option here
+            raise LoadError(error.message, "convert them to safetensors") from error
     if asked.save is not None:
         save(asked.save, report, vectors)
     if asked.plot not in (None, "-"):
