@@ -138,7 +138,7 @@ def test_what_is_no_distribution_is_refused(numbers, more, message):
     [
         ("token,value\na,1\n", "no column logit"),
         ("word,logit\na,1\n", "no column token"),
-        ("token,logit\na,x\n", "a=x"),
+        ("token,logit\na,x\n", "a='x'"),
         ("token,logit\na\n", "a=None"),
         ("{broken", "not valid JSON"),
         ('[{"token": "a"}]', "no logit"),

@@ -118,7 +118,7 @@ def test_a_picture_is_written_and_the_terminal_drawn_on(cli, tmp_path):
 def test_it_imports_neither_torch_nor_numpy():
     code = (
         "import sys; from decodecli.cli.app import app\n"
-        "try: app(['softmax', 'a=1', 'b=2', '--top-p', '0.9'])\n"
+        "try: app(['softmax', 'a=1', 'b=2', '-t', '0.5,1'])\n"
         "except SystemExit: pass\n"
         "print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules], file=sys.stderr)"
     )
