@@ -144,10 +144,11 @@ def clip(text: str, width: int) -> str:
     return "".join(kept) + "…" if width > 0 else ""
 
 
-def pad(text: str, width: int) -> str:
-    """`text` clipped or filled up on the right to exactly `width` cells."""
+def pad(text: str, width: int, right: bool = False) -> str:
+    """`text` clipped or filled up to exactly `width` cells, standing left or `right`."""
     text = clip(text, width)
-    return text + " " * (width - cell_len(text))
+    gap = " " * (width - cell_len(text))
+    return gap + text if right else text + gap
 
 
 def encodable(text: str, encoding: str) -> str:

@@ -16,13 +16,9 @@ from decodecli.records.metrics import METRICS
 from decodecli.records.sweep import Estimate, SettingSummary
 from decodecli.render.plots.sweep_common import constants, shortened
 from decodecli.render.plots.sweep_data import METRIC, is_geometric, layout, lines, seeds_name
+from decodecli.render.sweep_files import summary_csv, summary_markdown
 from decodecli.render.terminal.step_table import Style
-from decodecli.render.terminal.sweep_table import (
-    sparkline,
-    summary_csv,
-    summary_markdown,
-    sweep_lines,
-)
+from decodecli.render.terminal.sweep_table import sparkline, sweep_lines
 from decodecli.render.theme import Theme
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")

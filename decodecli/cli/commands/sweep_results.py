@@ -33,7 +33,7 @@ def write_numbers(plan: Plan, folder: Path) -> SweepSummary:
     Raises:
         WriteError: they could not be written.
     """
-    from decodecli.render.terminal.sweep_table import summary_csv, summary_markdown
+    from decodecli.render.sweep_files import summary_csv, summary_markdown
 
     summary = summary_of(plan, folder)
     write_whole(folder / "summary.csv", summary_csv(summary).encode())

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 from decodecli.records.embedding import EmbedReport, Neighbour, Plane, Separation, WordVector
-from decodecli.render import number_format as numbers
-from decodecli.render.escaping import clip, encodable, one_line, pad
-from decodecli.render.number_format import bar, count, decimal
+from decodecli.render.escaping import clip, one_line, pad
+from decodecli.render.number_format import NOTHING, bar, count, decimal, percent
 from decodecli.render.terminal.step_table import Style
+from decodecli.render.terminal.wrap import wrap_parts
 
 _WORD, _GROUP, _BAR = 24, 14, 30
 _FULL, _SHORT = 6, 3  # cells of a cosine: −0.42, or hundredths: 42
-_NOTHING = "·"
 
 
 def embed_lines(report: EmbedReport, style: Style) -> list[str]:
@@ -24,25 +23,19 @@ def embed_lines(report: EmbedReport, style: Style) -> list[str]:
     if len(report.words) > 1:
         lines += ["", *heat_map(report, style)]
     if report.plane is not None:
-        lines += ["", *_wrapped(plane_sentence(report.plane).split(" "), " ", style.width)]
+        lines += ["", *_wrapped(plane_sentence(report.plane).split(" "), " ", style)]
     if report.separation is not None:
         lines += ["", *_separation(report.separation, style)]
     if report.nearest:
         lines += ["", *_nearest(report, style)]
-    return spelt(lines, style)
-
-
-def spelt(lines: Sequence[str], style: Style) -> list[str]:
-    """Lines in characters that the stream can carry."""
-    return [encodable(line, style.encoding) for line in lines] if style.ascii_only else list(lines)
+    return [style.encodable(line) for line in lines]
 
 
 def label(word: WordVector, style: Style) -> str:
     """A vector's name as it is shown: a row with its piece."""
     if word.kind == "row":
         return f"{word.word} {style.token(word.tokens[0])}"
-    name = one_line(word.word)
-    return encodable(name, style.encoding) if style.ascii_only else name
+    return style.encodable(one_line(word.word))
 
 
 def matrix_lines(report: EmbedReport, style: Style) -> list[str]:
@@ -63,12 +56,12 @@ def matrix_lines(report: EmbedReport, style: Style) -> list[str]:
         f"min {least} {style.token(shortest)} {short_id}",
         f"max {most} {style.token(longest)} {long_id}",
     ]
-    return [*_wrapped(parts, " · ", style.width), *_wrapped(norms, " · ", style.width)]
+    return [*_wrapped(parts, " · ", style), *_wrapped(norms, " · ", style)]
 
 
 def share(ratio: float) -> str:
     """A share of the variance: `18.6%`."""
-    return numbers.percent(ratio) if ratio else "0%"
+    return percent(ratio) if ratio else "0%"
 
 
 def plane_sentence(plane: Plane) -> str:
@@ -86,167 +79,139 @@ def plane_sentence(plane: Plane) -> str:
 
 def _vectors(report: EmbedReport, style: Style) -> list[str]:
     """A row a vector: its name, group, tokens, norm and silhouette."""
-    theme, words = style.theme, report.words
-    names = [label(word, style) for word in words]
-    place = max(len(str(len(words))), 2)
-    name = min(max(4, *(cell_len(text) for text in names)), _WORD, max(style.width // 3, 4))
-    group = min(max((cell_len(one_line(g)) for g in ("group", *report.groups)), default=5), _GROUP)
-    group = group if report.groups else 0
-    separate = report.separation
-    fixed = 2 + place + 2 + name + (2 + group if group else 0) + 2 + 7 + 2 + 6
-    fixed += 2 + 10 if separate else 0
-    if group and fixed > style.width:
-        fixed, group = fixed - 2 - group, 0
-    if separate and fixed > style.width:
-        fixed, separate = fixed - 2 - 10, None
-    tokens = style.width - fixed - 2
-    heads = ["  " + "#".rjust(place), pad("word", name)]
-    heads += [pad("group", group)] if group else []
-    heads += ["norm".rjust(7), *(["silhouette"] if separate else []), "tokens"]
-    lines = [theme.paint(theme.dim, clip("  ".join(heads), style.width))]
-    for index, (word, text) in enumerate(zip(words, names, strict=True)):
-        cells = ["  " + str(index + 1).rjust(place), theme.paint(theme.bold, pad(text, name))]
-        cells += [pad(one_line(word.group or ""), group)] if group else []
-        cells.append(decimal(word.norm).rjust(7))
-        cells += [decimal(separate.words[index]).rjust(10)] if separate else []
+    words, names = report.words, [label(word, style) for word in report.words]
+    index, name = max(len(str(len(words))), 2), _name_width(names, style, 4)
+    groups = [one_line(word.group or "") for word in words] if report.groups else []
+    group = min(max(map(cell_len, ["group", *groups])), _GROUP)
+    silhouettes = report.separation.words if report.separation else ()
+    room = style.width - (2 + index + 2 + name + 2 + 7 + 2 + 6)
+    room -= (2 + group if groups else 0) + (2 + 10 if silhouettes else 0)
+    if groups and room < 0:
+        groups, room = [], room + 2 + group
+    if silhouettes and room < 0:
+        silhouettes, room = (), room + 2 + 10
+    columns = [["#".rjust(index), *(str(k + 1).rjust(index) for k in range(len(words)))]]
+    columns.append([pad("word", name), *(style.bold(pad(text, name)) for text in names)])
+    if groups:
+        columns.append([pad(text, group) for text in ["group", *groups]])
+    columns.append(["norm".rjust(7), *(decimal(word.norm).rjust(7) for word in words)])
+    if silhouettes:
+        columns.append(["silhouette", *(decimal(value).rjust(10) for value in silhouettes)])
+    tokens = ["tokens"]
+    for word in words:
         pieces = " ".join(style.token(token) for token in word.tokens)
-        cells.append(str(len(word.tokens)).rjust(6))
-        cells += [clip(pieces, tokens)] if tokens >= 6 else []
-        lines.append("  ".join(cells).rstrip())
-    return lines
+        pieces = "  " + clip(pieces, room - 2) if room >= 8 else ""
+        tokens.append(f"{len(word.tokens):>6}{pieces}")
+    heads, *rows = zip(*columns, tokens, strict=True)
+    lines = ["  " + "  ".join(cells).rstrip() for cells in rows]
+    return [style.dim(clip("  " + "  ".join(heads), style.width)), *lines]
+
+
+def _name_width(names: Sequence[str], style: Style, least: int = 1) -> int:
+    return min(max(least, *map(cell_len, names)), _WORD, max(style.width // 3, 4))
 
 
 def heat_map(report: EmbedReport, style: Style) -> list[str]:
     """Cosine similarity of each pair, colours over the range that pairs take; in blocks of columns
     where not all fit side by side."""
-    theme, words = style.theme, report.words
-    names = [label(word, style) for word in words]
-    place = len(str(len(words)))
-    left = 2 + place + 2 + min(max(cell_len(name) for name in names), 16, max(style.width // 4, 4))
-    named = all(cell_len(name) < _FULL for name in names)
-    cell = _FULL if left + _FULL * len(words) <= style.width else _SHORT
+    names = [label(word, style) for word in report.words]
+    index = len(str(len(names)))
+    left = 2 + index + 2 + min(max(map(cell_len, names)), 16, max(style.width // 4, 4))
+    cell = _FULL if left + _FULL * len(names) <= style.width else _SHORT
+    named = cell == _FULL and all(cell_len(name) < _FULL for name in names)
+    heads = names if named else [str(k + 1) for k in range(len(names))]
     fit = max((style.width - left) // cell, 1)
     low, high = _range(report)
     unit = "" if cell == _FULL else ", in hundredths: 42 is 0.42"
-    lines = [theme.paint(theme.dim, clip(f"  cosine similarity{unit}", style.width))]
-    for start in range(0, len(words), fit):
-        block = range(start, min(start + fit, len(words)))
-        heads = [
-            (clip(names[k], cell - 1) if named and cell == _FULL else str(k + 1)) for k in block
-        ]
-        head = "".join(" " * (cell - cell_len(text)) + text for text in heads)
-        lines.append(theme.paint(theme.dim, " " * left + head))
-        for index, name in enumerate(names):
-            row = "".join(
-                _cell(report.cosine[index][k], index == k, cell, (low, high), style) for k in block
-            )
-            lines.append(pad(f"  {str(index + 1).rjust(place)} {name}", left) + row.rstrip())
-    return [*lines, _scale(low, high, left, style)] if len(words) > 2 else lines
+    lines = [style.dim(clip(f"  cosine similarity{unit}", style.width))]
+    for start in range(0, len(names), fit):
+        block = range(len(names))[start : start + fit]
+        head = "".join(" " * (cell - cell_len(heads[k])) + heads[k] for k in block)
+        lines.append(style.dim(" " * left + head))
+        for i, name in enumerate(names):
+            values = (None if i == k else report.cosine[i][k] for k in block)
+            row = "".join(_cell(value, cell, low, high, style) for value in values)
+            lines.append(pad(f"  {str(i + 1).rjust(index)} {name}", left) + row.rstrip())
+    return [*lines, _scale(low, high, left, style)] if len(names) > 2 else lines
 
 
 def _range(report: EmbedReport) -> tuple[float, float]:
     """The lowest and the highest cosine of two different vectors."""
-    found = [value for i, row in enumerate(report.cosine) for value in row[:i] if value is not None]
-    return min(found, default=0.0), max(found, default=1.0)
+    pairs = [value for i, row in enumerate(report.cosine) for value in row[:i] if value is not None]
+    return min(pairs, default=0.0), max(pairs, default=1.0)
 
 
-def _cell(
-    value: float | None, own: bool, width: int, ends: tuple[float, float], style: Style
-) -> str:
-    if own or value is None:
-        return style.theme.paint(style.theme.dim, _NOTHING.rjust(width))
+def _cell(value: float | None, width: int, low: float, high: float, style: Style) -> str:
+    """A cosine, filled with one of the scale's colours; None is a vector and itself, or one without
+    a length."""
+    if value is None:
+        return style.dim(NOTHING.rjust(width))
+    share = (value - low) / (high - low) if high > low else 0.5
     text = decimal(value) if width == _FULL else _hundredths(value)
-    return _filled(text.rjust(width), _level(value, ends), style)
+    return style.theme.paint(style.theme.heat[min(int(share * 6), 5)], text.rjust(width))
 
 
 def _hundredths(value: float) -> str:
     """Two digits and a sign; what rounds to ±1 is cut to 99."""
-    found = min(abs(round(100 * value)), 99)
-    return f"−{found}" if value < 0 and found else str(found)
-
-
-def _level(value: float, ends: tuple[float, float]) -> int:
-    low, high = ends
-    share = (value - low) / (high - low) if high > low else 0.5
-    return min(int(share * 6), 5)
-
-
-def _filled(text: str, level: int, style: Style) -> str:
-    """A cell filled with one of the scale's colours, where there are colours."""
-    theme = style.theme
-    return theme.paint(theme.heat[level], text)
+    hundredths = min(abs(round(100 * value)), 99)
+    return f"−{hundredths}" if value < 0 and hundredths else str(hundredths)
 
 
 def _scale(low: float, high: float, left: int, style: Style) -> str:
-    theme = style.theme
-    ends = [decimal(low), decimal(high)]
-    if not any(theme.heat):
-        text = f"  pairs from {ends[0]} to {ends[1]}"
-        return theme.paint(theme.dim, clip(text, style.width))
-    swatches = "".join(_filled("  ", level, style) for level in range(6))
-    return " " * left + theme.paint(theme.dim, ends[0]) + f" {swatches} " + ends[1]
+    heat = style.theme.heat
+    if not any(heat):
+        return style.dim(clip(f"  pairs from {decimal(low)} to {decimal(high)}", style.width))
+    swatches = "".join(style.theme.paint(code, "  ") for code in heat)
+    return f"{' ' * left}{style.dim(decimal(low))} {swatches} {decimal(high)}"
 
 
-def _separation(found: Separation, style: Style) -> list[str]:
+def _separation(separation: Separation, style: Style) -> list[str]:
     parts = [
-        f"Groups: mean silhouette {decimal(found.mean)} by cosine",
-        f"{decimal(found.plane)} in the plane",
+        f"Groups: mean silhouette {decimal(separation.mean)} by cosine",
+        f"{decimal(separation.plane)} in the plane",
     ]
-    best = sorted(found.groups.items(), key=lambda pair: -pair[1])
+    best = sorted(separation.groups.items(), key=lambda pair: -pair[1])
     parts += [f"{one_line(name)} {decimal(value)}" for name, value in best]
-    return _wrapped(parts, " · ", style.width)
+    return _wrapped(parts, " · ", style)
 
 
 def _nearest(report: EmbedReport, style: Style) -> list[str]:
     """A table for a few vectors, a line each for many."""
-    lines: list[str] = []
-    if len(report.words) > 4:
-        lines.append(style.theme.paint(style.theme.dim, "  nearest tokens, by cosine"))
-        names = [label(word, style) for word in report.words]
-        width = min(max(cell_len(name) for name in names), _WORD, style.width // 3)
-        for name, found in zip(names, report.nearest, strict=True):
-            entries = [f"{style.token(near.token)} {decimal(near.cosine)}" for near in found]
-            start = "  " + style.theme.paint(style.theme.bold, pad(name, width)) + "  "
-            lines.append(start + clip("  ".join(entries), style.width - width - 4))
-        return lines
-    for word, found in zip(report.words, report.nearest, strict=True):
-        title = clip(f"  nearest to {label(word, style)}", style.width)
-        lines += [*([""] if lines else []), style.theme.paint(style.theme.dim, title)]
-        lines += _neighbours(found, style)
+    names = [label(word, style) for word in report.words]
+    if len(names) <= 4:
+        lines = []
+        for name, neighbours in zip(names, report.nearest, strict=True):
+            title = style.dim(clip(f"  nearest to {name}", style.width))
+            lines += ["", title, *_neighbours(neighbours, style)]
+        return lines[1:]
+    lines = [style.dim("  nearest tokens, by cosine")]
+    width = min(max(map(cell_len, names)), _WORD, style.width // 3)
+    for name, neighbours in zip(names, report.nearest, strict=True):
+        entries = [f"{style.token(near.token)} {decimal(near.cosine)}" for near in neighbours]
+        row = clip("  ".join(entries), style.width - width - 4)
+        lines.append(f"  {style.bold(pad(name, width))}  {row}")
     return lines
 
 
-def _neighbours(found: Sequence[Neighbour], style: Style) -> list[str]:
-    if not found:
+def _neighbours(neighbours: Sequence[Neighbour], style: Style) -> list[str]:
+    if not neighbours:
         return ["  none: the vector has no direction"]
-    place = max(len(str(len(found))), 2)
-    ids = max(len(str(near.token_id)) for near in found)
-    names = [style.token(near.token) for near in found]
-    width = min(max(cell_len(name) for name in names), _WORD, max(style.width // 3, 4))
-    room = min(style.width - (2 + place + 2 + width + 2 + ids + 2 + 5 + 2), _BAR)
+    rank = max(len(str(len(neighbours))), 2)
+    ids = max(len(str(near.token_id)) for near in neighbours)
+    names = [style.token(near.token) for near in neighbours]
+    width = _name_width(names, style)
+    room = min(style.width - (2 + rank + 2 + width + 2 + ids + 2 + 5 + 2), _BAR)
     lines = []
-    for near, name in zip(found, names, strict=True):
+    for near, name in zip(neighbours, names, strict=True):
         drawn = bar(max(near.cosine, 0.0), room, style.ascii_only) if room >= 4 else ""
-        cells = [
-            "  " + str(near.rank).rjust(place),
-            style.theme.paint(style.theme.bold, pad(name, width)),
-            str(near.token_id).rjust(ids),
-            decimal(near.cosine).rjust(5),
-            style.theme.paint(style.theme.bar, drawn),
-        ]
-        lines.append("  ".join(cells).rstrip())
+        start = f"  {near.rank:>{rank}}  {style.bold(pad(name, width))}  {near.token_id:>{ids}}"
+        end = f"{decimal(near.cosine):>5}  {style.theme.paint(style.theme.bar, drawn)}"
+        lines.append(f"{start}  {end}".rstrip())
     return lines
 
 
-def _wrapped(parts: Sequence[str], between: str, width: int) -> list[str]:
-    """Parts joined on as many lines as they need; a part that is too long is cut."""
-    lines: list[str] = []
-    for part in parts:
-        if lines and cell_len(lines[-1]) + cell_len(between) + cell_len(part) <= width:
-            lines[-1] += between + part
-        else:
-            lines.append(clip(part, width))
-    return lines
+def _wrapped(parts: Sequence[str], separator: str, style: Style) -> list[str]:
+    return wrap_parts((clip(part, style.width) for part in parts), style.width, separator)
 
 
 def scatter(report: EmbedReport, style: Style, rows: int = 20) -> list[str]:
@@ -271,9 +236,9 @@ def scatter(report: EmbedReport, style: Style, rows: int = 20) -> list[str]:
     lines = ["  " + "".join(row).rstrip() for row in grid[max(high - 1, 0) : low + 2]]
     axes = [f"PC{k} {share(ratio)}" for k, ratio in enumerate(plane.ratio, start=1)]
     legend = [f"{signs[k % len(signs)]} {one_line(name)}" for k, name in enumerate(groups)]
-    head = f"  across {axes[0]}, up {axes[1]} of the variance"
-    head = style.theme.paint(style.theme.dim, clip(head, style.width))
-    return spelt([head, *lines, *(f"  {line}" for line in _wrapped(legend, "  ", width))], style)
+    head = style.dim(clip(f"  across {axes[0]}, up {axes[1]} of the variance", style.width))
+    below = wrap_parts((clip(name, width) for name in legend), width, "  ")
+    return [style.encodable(line) for line in (head, *lines, *(f"  {line}" for line in below))]
 
 
 def _spots(plane: Plane, width: int, rows: int) -> list[tuple[int, int]]:
@@ -308,6 +273,7 @@ def _name(grid: list[list[str]], text: str, x: int, y: int, taken: set[tuple[int
 
 
 def _in_cells(text: str) -> list[str]:
+    """A string for each cell; marks stand with their letter, a wide one's second cell is empty."""
     cells: list[str] = []
     for character in text:
         size = cell_len(character)

@@ -11,14 +11,25 @@ from decodecli.records.distribution import (
     ComparisonReport,
     Continuation,
     DistributionReport,
+    Entry,
+    Position,
     TextReport,
 )
-from decodecli.render import number_format as numbers
+from decodecli.records.run import ModelInfo
 from decodecli.render.escaping import clip, one_line, pad, safe_text
-from decodecli.render.number_format import count, decimal, percent, percent_cell
+from decodecli.render.number_format import (
+    count,
+    decimal,
+    entropy,
+    percent,
+    percent_cell,
+    plain,
+    scientific,
+    size,
+)
 from decodecli.render.terminal.step_table import Style, legend_lines
-from decodecli.render.terminal.wrap import RunningText
-from decodecli.render.theme import level
+from decodecli.render.terminal.wrap import RunningText, wrap_parts
+from decodecli.render.theme import Theme, level
 
 _TOKEN = 16
 _COMPARED = 20  # the same where variants are compared
@@ -28,102 +39,77 @@ def report_header(report: DistributionReport, style: Style) -> list[str]:
     """The model and the prompt, for a distribution that has them."""
     if report.model is None:
         return []
+    many = len(report.prompt_ids)
+    tokens = f"{count(many)} token{'' if many == 1 else 's'} of prompt"
     prompt = clip(one_line(report.prompt or ""), style.width)
-    told = [_tokens(len(report.prompt_ids))]
-    return [*_model_lines(report, style, told), "", prompt or "(empty prompt)", ""]
+    return [*_model_lines(report, style, tokens), "", prompt or "(empty prompt)", ""]
 
 
-def _model_lines(report: DistributionReport, style: Style, more: Sequence[str] = ()) -> list[str]:
-    model = report.model
-    if model is None:
+def _model_lines(report: DistributionReport, style: Style, *more: str) -> list[str]:
+    if report.model is None:
         return []
-    parts = [f"{one_line(model.name)} {numbers.size(model.parameters)}", model.dtype, model.device]
-    if model.quantize != "none":
-        parts.append(model.quantize)
-    parts += more
-    parts += [
-        f"{name} {numbers.plain(float(value))}" for name, value in report.params.items() if value
-    ]
-    return _joined(parts, style.width)
+    quantize = [report.model.quantize] if report.model.quantize != "none" else []
+    params = [f"{name} {plain(float(value))}" for name, value in report.params.items() if value]
+    return wrap_parts([*_model_parts(report.model), *quantize, *more, *params], style.width)
 
 
-def _tokens(number: int) -> str:
-    return f"{count(number)} token{'' if number == 1 else 's'} of prompt"
+def _model_parts(model: ModelInfo) -> list[str]:
+    return [f"{one_line(model.name)} {size(model.parameters)}", model.dtype, model.device]
 
 
-def continuation_lines(found: Sequence[Continuation], style: Style) -> list[str]:
+def continuation_lines(continuations: Sequence[Continuation], style: Style) -> list[str]:
     """A line a continuation, and a line a token where it takes several."""
-    if not found:
+    if not continuations:
         return []
-    lines = ["", style.theme.paint(style.theme.dim, "  as what comes next")]
-    width = min(max(cell_len(one_line(chain.text)) for chain in found), 24)
-    for chain in found:
-        name = pad(clip(one_line(chain.text), width), width)
-        whole = f"{percent_cell(math.exp(chain.logprob))}  logprob {decimal(chain.logprob)}"
-        if len(chain.token_ids) == 1:
-            place = f"rank {count(chain.ranks[0])} · logit {decimal(chain.logits[0])}"
-            token = f"{style.token(chain.tokens[0])} {chain.token_ids[0]}"
-            lines.append(
-                f"  {style.theme.paint(style.theme.bold, name)}  {whole} · {place} · {token}"
-            )
+    lines = ["", style.dim("  as what comes next")]
+    width = min(max(cell_len(one_line(each.text)) for each in continuations), 24)
+    for each in continuations:
+        name = style.bold(pad(one_line(each.text), width))
+        whole = f"{percent_cell(math.exp(each.logprob))}  logprob {decimal(each.logprob)}"
+        if len(each.token_ids) == 1:
+            whole += f" · rank {count(each.ranks[0])} · logit {decimal(each.logits[0])}"
+            lines.append(f"  {name}  {whole} · {style.token(each.tokens[0])} {each.token_ids[0]}")
             continue
-        lines.append(
-            f"  {style.theme.paint(style.theme.bold, name)}  {whole} · {len(chain.tokens)} tokens"
-        )
-        for token, rank, logprob in zip(chain.tokens, chain.ranks, chain.logprobs, strict=True):
-            share = percent_cell(math.exp(logprob))
-            cell = pad(clip(style.token(token), _TOKEN), _TOKEN)
-            lines.append(f"    {cell} {share} rank {count(rank)}")
+        lines.append(f"  {name}  {whole} · {len(each.tokens)} tokens")
+        for token, rank, logprob in zip(each.tokens, each.ranks, each.logprobs, strict=True):
+            cell = pad(style.token(token), _TOKEN)
+            lines.append(f"    {cell} {percent_cell(math.exp(logprob))} rank {count(rank)}")
     return lines
 
 
 def position_lines(report: TextReport, style: Style) -> list[str]:
     """The text coloured by surprisal, then a row a token, then the whole."""
-    theme = style.theme
-    model = report.model
-    lines = [
-        f"{one_line(model.name)} {numbers.size(model.parameters)} · {model.dtype} · {model.device}",
-        "",
-    ]
-    flow = RunningText()
+    theme, running = style.theme, RunningText()
     for position in report.positions:
-        known = position.logprob is not None
-        code = theme.text[level(math.exp(position.logprob))] if known else theme.prompt  # type: ignore[arg-type]
-        flow.add(safe_text(position.text), code)
-    lines += [*flow.rows(max(style.width - 1, 1), theme.reset), "", *legend_lines(style)]
-    place = max(len(str(len(report.positions))), 3)
+        running.add(safe_text(position.text), _colour(position, theme))
+    number = max(len(str(len(report.positions))), 3)
     narrow = style.width < 66
-    heads = f"{'#'.rjust(place)}  {pad('token', _TOKEN)} {'  T=1  '}    rank  surprisal"
-    heads += "" if narrow else f"  entropy  {'would rather have'}"
-    lines.append(theme.paint(theme.dim, heads))
+    heads = f"{'#'.rjust(number)}  {pad('token', _TOKEN)}   T=1      rank  surprisal"
+    lines = [" · ".join(_model_parts(report.model)), ""]
+    lines += [*running.rows(max(style.width - 1, 1), theme.reset), "", *legend_lines(style)]
+    lines.append(style.dim(heads if narrow else f"{heads}  entropy  would rather have"))
     for position in report.positions:
-        token = pad(clip(style.token(position.token), _TOKEN), _TOKEN)
-        start = f"{str(position.position).rjust(place)}  "
+        token = pad(style.token(position.token), _TOKEN)
+        start = f"{str(position.position).rjust(number)}  "
         if position.logprob is None:
-            lines.append(start + theme.paint(theme.dim, f"{token} nothing before it"))
+            lines.append(start + style.dim(f"{token} nothing before it"))
             continue
-        probability = math.exp(position.logprob)
-        colour = theme.text[level(probability)]
-        line = start + theme.paint(colour, token) + f" {percent_cell(probability)} "
+        line = start + theme.paint(_colour(position, theme), token)
+        line += f" {percent_cell(math.exp(position.logprob))} "
         line += f"{count(position.rank or 0).rjust(7)}  {decimal(-position.logprob).rjust(9)}"
         if not narrow:
-            line += f"  {numbers.entropy(position.entropy or 0.0).rjust(7)}"
+            line += f"  {entropy(position.entropy or 0.0).rjust(7)}"
             if position.rank != 1:
-                favourite = clip(style.token(position.favourite or ""), style.width - place - 58)
+                favourite = clip(style.token(position.favourite or ""), style.width - number - 58)
                 line += f"  {favourite} {percent(position.favourite_probability)}"
         lines.append(line)
     return [*lines, "", *whole_text_facts(report, style.width)]
 
 
-def _joined(parts: Sequence[str], width: int) -> list[str]:
-    """Parts with dots between, wrapped between parts."""
-    lines: list[str] = []
-    for part in parts:
-        if lines and cell_len(lines[-1]) + 3 + cell_len(part) <= width:
-            lines[-1] += f" · {part}"
-        else:
-            lines.append(part)
-    return lines
+def _colour(position: Position, theme: Theme) -> str:
+    """That of its surprisal; the prompt's for the first token, which nothing predicts."""
+    logprob = position.logprob
+    return theme.prompt if logprob is None else theme.text[level(math.exp(logprob))]
 
 
 def whole_text_facts(report: TextReport, width: int = 10_000) -> list[str]:
@@ -138,18 +124,16 @@ def whole_text_facts(report: TextReport, width: int = 10_000) -> list[str]:
         parts.append(f"perplexity {report.perplexity:.2f}")
     if report.bits_per_character is not None:
         parts.append(f"{report.bits_per_character:.3f} bits per character")
-    lines = _joined(parts, width)
+    lines = wrap_parts(parts, width)
     if report.windows > 1:
-        lines.append(
-            f"{count(report.windows)} windows of {count(report.window)} tokens, "
-            f"{count(report.stride)} apart"
-        )
+        windows = f"{count(report.windows)} windows of {count(report.window)} tokens"
+        lines.append(f"{windows}, {count(report.stride)} apart")
     return lines
 
 
 def comparison_lines(report: ComparisonReport, style: Style) -> list[str]:
     """A column a variant and temperature, ranks beside; distances from the first underneath."""
-    theme, first = style.theme, report.reports[0]
+    first = report.reports[0]
     lines = report_header(first, style)
     names = [one_line(name) for name in report.variants]
     if report.by == "prompt":  # columns have letters, which are told above
@@ -167,52 +151,48 @@ def comparison_lines(report: ComparisonReport, style: Style) -> list[str]:
         lines += [""] if start else []
         lines += _comparison_block(report, names, slice(start, start + fit), width, style)
     note = f"KL and total variation at temperature 1, over the whole vocabulary, from {names[0]}"
-    return [*lines, theme.paint(theme.dim, note)]
+    return [*lines, style.dim(note)]
 
 
 def _comparison_block(
     report: ComparisonReport, names: list[str], block: slice, width: int, style: Style
 ) -> list[str]:
     """As many variants as fit beside each other."""
-    theme, first, lines = style.theme, report.reports[0], list[str]()
+    first, others, lines = report.reports[0], report.reports[block], list[str]()
+
+    def fact(name: str, values: Sequence[str]) -> str:
+        cells = [pad("  " + name, _COMPARED + 2), *(v.rjust(6).ljust(width) for v in values)]
+        return style.dim("  ".join(cells).rstrip())
+
     for number, temperature in enumerate(first.temperatures):
-        heads = ["  " + pad("token", _COMPARED)]
-        heads += [pad(clip(name, width), width) for name in names[block]]
-        title = f"T={temperature:g}" if len(first.temperatures) > 1 else ""
-        lines += ([title] if title else []) + [theme.paint(theme.dim, "  ".join(heads).rstrip())]
-        for row_number, row in enumerate(first.rows):
-            token = pad(clip(style.token(row.token), _COMPARED), _COMPARED)
-            cells = ["  " + theme.paint(theme.bold, token)]
-            for other in report.reports[block]:
-                found = other.rows[_same(other, row.token_id, row_number)]
-                cell = f"{percent_cell(found.probability[number])} #{count(found.rank)}"
-                cells.append(cell + " " * max(width - cell_len(cell), 0))
+        heads = ["  " + pad("token", _COMPARED), *(pad(name, width) for name in names[block])]
+        lines += [f"T={temperature:g}"] if len(first.temperatures) > 1 else []
+        lines.append(style.dim("  ".join(heads).rstrip()))
+        for k, row in enumerate(first.rows):
+            cells = ["  " + style.bold(pad(style.token(row.token), _COMPARED))]
+            for other in others:
+                same = _same(other, row.token_id, k)
+                cell = f"{percent_cell(same.probability[number])} #{count(same.rank)}"
+                cells.append(cell.ljust(width))
             lines.append("  ".join(cells).rstrip())
-        spreads = [other.spreads[number] for other in report.reports[block]]
-        lines += [_fact("entropy", [numbers.entropy(s.entropy) for s in spreads], width, style), ""]
-    apart, listed = report.differences[block], report.listed
+        lines += [fact("entropy", [entropy(o.spreads[number].entropy) for o in others]), ""]
+    differences = report.differences[block]
     for name, values in (
-        ("KL, nats", [_distance(difference.kl) for difference in apart]),
-        ("total variation", [_distance(difference.total_variation) for difference in apart]),
-        (f"changed rank, of {listed}", [count(difference.ranks_changed) for difference in apart]),
+        ("KL, nats", [_distance(each.kl) for each in differences]),
+        ("total variation", [_distance(each.total_variation) for each in differences]),
+        (f"changed rank, of {report.listed}", [count(each.ranks_changed) for each in differences]),
     ):
-        known = values if block.start else ["–", *values[1:]]
-        lines.append(_fact(name, known, width, style))
+        lines.append(fact(name, values if block.start else ["–", *values[1:]]))
     return lines
 
 
-def _same(report: DistributionReport, token_id: int, near: int) -> int:
+def _same(report: DistributionReport, token_id: int, near: int) -> Entry:
+    """The token's row, which is nearly always at the same index as in the first report."""
     rows = report.rows
     if near < len(rows) and rows[near].token_id == token_id:
-        return near
-    return next(place for place, row in enumerate(rows) if row.token_id == token_id)
-
-
-def _fact(name: str, values: list[str], width: int, style: Style) -> str:
-    start = pad(clip("  " + name, _COMPARED + 2), _COMPARED + 2)
-    cells = [value.rjust(6).ljust(width) for value in values]
-    return style.theme.paint(style.theme.dim, "  ".join([start, *cells]).rstrip())
+        return rows[near]
+    return next(row for row in rows if row.token_id == token_id)
 
 
 def _distance(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.001 else numbers.scientific(value) if value else "0"
+    return f"{value:.4f}" if value >= 0.001 else scientific(value) if value else "0"

@@ -61,18 +61,31 @@ class Style:
     tempered: str = ""  # the tempered column's heading, "" when it would repeat T=1
     greedy: bool = False
     byte_level: bool = False
-    filtered: bool = (
-        True  # whether a stage removes tokens, so that how many were kept says something
-    )
+    filtered: bool = True  # whether a stage removes tokens: `kept` says something
 
     @property
     def ascii_only(self) -> bool:
         return not self.encoding.lower().replace("_", "-").startswith("utf")
 
+    def encodable(self, text: str) -> str:
+        """Text in characters that the stream can carry."""
+        return encodable(text, self.encoding) if self.ascii_only else text
+
     def token(self, piece: str) -> str:
         """A piece made visible, in characters that the stream can carry."""
-        shown = visible(piece, self.byte_level)
-        return encodable(shown, self.encoding) if self.ascii_only else shown
+        return self.encodable(visible(piece, self.byte_level))
+
+    def dim(self, text: str) -> str:
+        """Text that steps back: headings and totals."""
+        return self.theme.paint(self.theme.dim, text)
+
+    def bold(self, text: str) -> str:
+        """Text that stands out."""
+        return self.theme.paint(self.theme.bold, text)
+
+    def accent(self, text: str) -> str:
+        """Text that stands out most: the chosen token."""
+        return self.theme.paint(self.theme.accent, text)
 
     def of_run(self, header: RunHeader) -> Style:
         """The same terminal for another run."""

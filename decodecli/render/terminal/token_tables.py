@@ -14,11 +14,12 @@ from decodecli.records.tokens import (
     TokenReports,
     TokenRow,
     VocabularyReport,
+    VocabularyRow,
 )
-from decodecli.render.escaping import NEWLINE, clip, encodable, one_line, pad, safe_text, visible
+from decodecli.render.escaping import NEWLINE, clip, one_line, pad, safe_text, visible
 from decodecli.render.number_format import count
 from decodecli.render.terminal.step_table import Style
-from decodecli.render.terminal.wrap import RunningText
+from decodecli.render.terminal.wrap import RunningText, wrap_parts
 from decodecli.render.theme import UNDERLINE, Theme
 
 _GAP = "  "
@@ -31,13 +32,14 @@ _LONE_TONE = re.compile("(?<![\u2600-\u27bf\U0001f000-\U0001faff])[\U0001f3fb-\U
 
 @dataclass(frozen=True)
 class _Column:
-    """A column: its cells, how narrow it may get, and whether it stands right, as numbers do, which
-    are never cut."""
+    """A column: its cells, how narrow it may get, whether it stands right, as numbers do, which are
+    never cut, and an escape sequence for each cell, if any."""
 
     name: str
     cells: list[str]
-    least: int
+    least: int = 1
     right: bool = False
+    codes: Sequence[str] = ()
 
     @property
     def natural(self) -> int:
@@ -47,21 +49,38 @@ class _Column:
     def floor(self) -> int:
         return self.natural if self.right else min(self.least, self.natural)
 
-    def shown(self, cell: str, width: int) -> str:
-        cell = clip(cell, width)
-        gap = " " * (width - cell_len(cell))
-        return gap + cell if self.right else cell + gap
+
+def _table(columns: Sequence[_Column], style: Style, optional: Sequence[str] = ()) -> list[str]:
+    """Columns as lines: the widest are narrowed first, then the `optional` ones left out in turn."""
+    widths = _fit(columns, style.width)
+    for name in optional:
+        if sum(widths) + len(_GAP) * (len(columns) - 1) <= style.width:
+            break
+        columns = [column for column in columns if column.name != name]
+        widths = _fit(columns, style.width)
+    heads, painted = [], []
+    for column, width in zip(columns, widths, strict=True):
+        heads.append(pad(column.name, width, column.right))
+        cells = [pad(cell, width, column.right) for cell in column.cells]
+        codes = column.codes or [""] * len(cells)
+        painted.append(list(map(style.theme.paint, codes, cells)))
+    lines = [_GAP.join(cells).rstrip() for cells in zip(*painted, strict=True)]
+    return [style.dim(_GAP.join(heads).rstrip()), *lines]
+
+
+def _fit(columns: Sequence[_Column], width: int) -> list[int]:
+    """Widths that add up to `width` if they can: bytes give way first, then whatever is widest."""
+    widths = [column.natural for column in columns]
+    for _ in range(sum(widths) + len(_GAP) * (len(columns) - 1) - width):
+        narrowable = [k for k, column in enumerate(columns) if widths[k] > column.floor]
+        if not narrowable:
+            break
+        widths[max(narrowable, key=lambda k: (columns[k].name == "bytes", widths[k]))] -= 1
+    return widths
 
 
 def token_lines(report: TokenReport, style: Style) -> list[str]:
     """The whole report: the text by token, a row a token, counts, the round trip."""
-    lines = [_header(report, style), ""]
-    lines += [*text_lines(report, style), ""]
-    lines += _table(report, style)
-    return [*lines, "", *_counts(report, style), *_round_trip(report, style)]
-
-
-def _header(report: TokenReport, style: Style) -> str:
     parts = [one_line(report.model)]
     if report.source == "chat":
         parts.append("chat template applied")
@@ -69,14 +88,20 @@ def _header(report: TokenReport, style: Style) -> str:
         parts.append("decoded from ids")
     elif report.bos is not None:
         parts.append("with special tokens" if report.bos else "without special tokens")
-    return style.theme.paint(style.theme.dim, clip(" · ".join(parts), style.width))
+    lines = [style.dim(clip(" · ".join(parts), style.width)), "", *text_lines(report, style), ""]
+    columns = [_number_column("#", (row.position for row in report.rows))]
+    columns += _token_columns(report.rows, style)
+    if report.source != "ids":
+        columns.append(_Column("characters", [_span(row, style) for row in report.rows], 5))
+    lines += _table(columns, style, ("text", "characters", "kind"))
+    return [*lines, "", *_counts(report, style), *_round_trip(report, style)]
 
 
 def text_lines(report: TokenReport, style: Style) -> list[str]:
     """The text with every token told from its neighbours: by its background, by a line under every
     second one where there is no colour, by a bar between them off a terminal."""
-    theme, flow = style.theme, RunningText()
-    shades, between = _shades(theme), "|" if style.ascii_only else "│"
+    theme, running = style.theme, RunningText()
+    shades, bar = _shades(theme), "|" if style.ascii_only else "│"
     number = 0
     for row in report.rows:
         text = _running(row.text, style) if row.data else piece_shown(row.token, style)
@@ -84,11 +109,11 @@ def text_lines(report: TokenReport, style: Style) -> list[str]:
             continue  # inside a character, which its last token shows
         if shades:
             marked = row.inserted or row.kind in ("special", "added")
-            flow.add(text, theme.accent if marked else shades[number % len(shades)])
+            running.add(text, theme.accent if marked else shades[number % len(shades)])
         else:
-            flow.add((between if number else "") + text)
+            running.add((bar if number else "") + text)
         number += 1
-    return flow.rows(max(style.width - 1, 1), theme.reset)
+    return running.rows(max(style.width - 1, 1), theme.reset)
 
 
 def _shades(theme: Theme) -> tuple[str, ...]:
@@ -100,112 +125,53 @@ def _shades(theme: Theme) -> tuple[str, ...]:
 
 
 def _running(text: str, style: Style) -> str:
-    shown = safe_text(text)
-    if style.ascii_only:
-        shown = "\n".join(encodable(line, style.encoding) for line in shown.split("\n"))
-        return shown.replace("\n", "\\n\n")
-    return shown.replace("\n", NEWLINE + "\n")
+    lines = [style.encodable(line) for line in safe_text(text).split("\n")]
+    return (("\\n" if style.ascii_only else NEWLINE) + "\n").join(lines)
 
 
 def piece_shown(piece: str, style: Style) -> str:
     """A piece as the vocabulary spells it, `▁` and `Ġ` too; only what cannot be seen is a sign."""
     if piece.isascii() and piece.isprintable() and " " not in piece:
         return piece
-    return _encoded("▁".join(visible(part) for part in piece.split("▁")), style)
+    return _encodable("▁".join(visible(part) for part in piece.split("▁")), style)
 
 
-def _text_shown(text: str, style: Style) -> str:
-    """Text on one line. Spelling like a byte token's is text here, and no byte."""
-    return _encoded("".join(map(visible, text)) if text[:1] == "<" else visible(text), style)
+def _on_one_line(text: str, style: Style) -> str:
+    """Text whose spaces are seen. Spelling like a byte token's is text here, and no byte."""
+    return _encodable("".join(map(visible, text)) if text[:1] == "<" else visible(text), style)
 
 
-def _encoded(shown: str, style: Style) -> str:
+def _encodable(text: str, style: Style) -> str:
     """For the stream; a skin tone with nothing to colour is spelt, as terminals disagree about it."""
-    shown = _LONE_TONE.sub(lambda match: f"<U+{ord(match[0]):04X}>", shown)
-    return encodable(shown, style.encoding) if style.ascii_only else shown
+    return style.encodable(_LONE_TONE.sub(lambda match: f"<U+{ord(match[0]):04X}>", text))
 
 
-def _table(report: TokenReport, style: Style) -> list[str]:
-    rows = report.rows
-    columns = [
-        _Column("#", [str(row.position) for row in rows], 1, right=True),
-        _Column("token", [piece_shown(row.token, style) for row in rows], 8),
-        _Column("id", [str(row.token_id) for row in rows], 1, right=True),
-        _Column("text", [_text_shown(row.text, style) for row in rows], 6),
+def _number_column(name: str, numbers: Iterable[int]) -> _Column:
+    return _Column(name, [str(number) for number in numbers], right=True)
+
+
+def _token_columns(rows: Sequence[TokenRow | VocabularyRow], style: Style) -> list[_Column]:
+    """What every table of tokens has."""
+    codes = [_code(row.kind, style.theme) for row in rows]
+    return [
+        _Column("token", [piece_shown(row.token, style) for row in rows], 8, codes=codes),
+        _number_column("id", (row.token_id for row in rows)),
+        _Column("text", [_on_one_line(row.text or "", style) for row in rows], 6),
         _Column("bytes", [row.data.hex(" ").upper() for row in rows], 8),
         _Column("kind", [row.kind for row in rows], 7),
     ]
-    if report.source != "ids":
-        columns.append(_Column("characters", [_span(row, style) for row in rows], 5))
-    return _lines(columns, ("text", "characters", "kind"), [_mark(row.kind) for row in rows], style)
 
 
-def _mark(kind: str) -> str:
-    return "accent" if kind in ("special", "added", "unknown") else "bold"
+def _code(kind: str, theme: Theme) -> str:
+    return theme.accent if kind in ("special", "added", "unknown") else theme.bold
 
 
 def _span(row: TokenRow, style: Style) -> str:
     """`4–7`: from the fourth character up to the seventh, counted from 0, the end not included."""
-    if row.span is None:
-        return ""
-    return f"{row.span[0]}{'-' if style.ascii_only else '–'}{row.span[1]}"
+    return ("-" if style.ascii_only else "–").join(map(str, row.span or ()))
 
 
-def _lines(
-    columns: list[_Column], optional: Sequence[str], marks: Sequence[str], style: Style
-) -> list[str]:
-    """Columns as lines: the widest are narrowed first, then the `optional` ones left out in turn."""
-    widths = _fit(columns, style.width)
-    for name in optional:
-        if sum(widths) + len(_GAP) * (len(columns) - 1) <= style.width:
-            break
-        columns = [column for column in columns if column.name != name]
-        widths = _fit(columns, style.width)
-    theme = style.theme
-    heads = [
-        column.shown(column.name, width) for column, width in zip(columns, widths, strict=True)
-    ]
-    lines = [theme.paint(theme.dim, _GAP.join(heads).rstrip())]
-    for place, mark in enumerate(marks):
-        cells = []
-        for column, width in zip(columns, widths, strict=True):
-            cell = column.shown(column.cells[place], width)
-            cells.append(
-                theme.paint(getattr(theme, mark), cell)
-                if column.name in ("token", "model", "bos")
-                else cell
-            )
-        lines.append(_GAP.join(cells).rstrip())
-    return lines
-
-
-def _fit(columns: list[_Column], width: int) -> list[int]:
-    """Widths that add up to `width` if they can: bytes give way first, then whatever is widest."""
-    widths = [column.natural for column in columns]
-    while sum(widths) + len(_GAP) * (len(columns) - 1) > width:
-        spare = [wide - column.floor for wide, column in zip(widths, columns, strict=True)]
-        if max(spare) <= 0:
-            break
-
-        def gives(place: int, spare: list[int] = spare) -> tuple[bool, bool, int]:
-            return spare[place] > 0, columns[place].name == "bytes", widths[place]
-
-        widths[max(range(len(widths)), key=gives)] -= 1
-    return widths
-
-
-def joined(parts: Iterable[str], width: int) -> list[str]:
-    """Parts with dots between, wrapped between parts."""
-    lines: list[str] = []
-    for part in parts:
-        if lines and cell_len(lines[-1]) + 3 + cell_len(part) <= width:
-            lines[-1] += f" · {part}"
-        else:
-            lines.append(part)
-    return lines
-
-
-def _many(number: int, name: str) -> str:
+def _plural(number: int, name: str) -> str:
     return f"{count(number)} {name}{'' if number == 1 else 's'}"
 
 
@@ -215,52 +181,46 @@ def _ratio(value: float | None) -> str:
 
 def _counts(report: TokenReport, style: Style) -> list[str]:
     parts = [
-        _many(len(report.rows), "token"),
-        _many(report.characters, "character"),
-        _many(report.bytes, "byte"),
-        _many(report.words, "word"),
+        _plural(len(report.rows), "token"),
+        _plural(report.characters, "character"),
+        _plural(report.bytes, "byte"),
+        _plural(report.words, "word"),
     ]
-    kinds = report.counts()["kinds"]
     if report.tokens_per_character is not None:
         parts.append(f"{_ratio(report.tokens_per_character)} tokens per character")
     if report.tokens_per_word is not None:
         parts.append(f"{_ratio(report.tokens_per_word)} per word")
-    lines = joined(parts, style.width)
+    lines = wrap_parts(parts, style.width)
+    kinds = report.counts()["kinds"]
     if len(kinds) > 1:
         lines.append("kinds: " + ", ".join(f"{count(n)} {kind}" for kind, n in kinds.items()))
-    if not report.exact:
-        lines.append("bytes and spans are an estimate")
-    return lines
+    return lines if report.exact else [*lines, "bytes and spans are an estimate"]
 
 
 def _round_trip(report: TokenReport, style: Style) -> list[str]:
-    what = "ids" if report.source == "ids" else "text"
-    found = report.difference
-    if found is None:
-        return [f"round trip: the same {what}"]
-    where, other = ("position", "other ids") if what == "ids" else ("character", "another text")
-    theme = style.theme
-    lines = [theme.paint(theme.accent, f"round trip: {other} from {where} {found.at} on")]
-    for name, text in (("given", found.given), ("returned", found.returned)):
-        shown = _text_shown(text, style) if text else "(nothing)"
-        lines.append(clip(f"  {name.ljust(8)}  {shown}", style.width))
+    ids, difference = report.source == "ids", report.difference
+    if difference is None:
+        return [f"round trip: the same {'ids' if ids else 'text'}"]
+    where, other = ("position", "other ids") if ids else ("character", "another text")
+    lines = [style.accent(f"round trip: {other} from {where} {difference.at} on")]
+    for name, text in (("given", difference.given), ("returned", difference.returned)):
+        text = _on_one_line(text, style) if text else "(nothing)"
+        lines.append(clip(f"  {name.ljust(8)}  {text}", style.width))
     return lines
 
 
 # ---- several
 
 
-def several_lines(found: TokenReports, style: Style) -> list[str]:
+def several_lines(reports: TokenReports, style: Style) -> list[str]:
     """Variants of one text side by side, or lines of a text in numbers."""
-    found = replace(found, variants=_short(found.variants))
-    if found.by == "line" or len(found.reports) > len(found.variants):
-        return _by_line(found, style)
+    reports = replace(reports, variants=_short(reports.variants))
+    if reports.by == "line" or len(reports.reports) > len(reports.variants):
+        return _by_line(reports, style)
     lines: list[str] = []
-    for name, report in found.named():
-        lines += [style.theme.paint(style.theme.dim, clip(one_line(name), style.width))]
-        lines += [*text_lines(report, style), ""]
-    lines += [*_side_by_side(found, style), ""]
-    return [*lines, *_summary(found, style)]
+    for name, report in reports.named():
+        lines += [style.dim(clip(one_line(name), style.width)), *text_lines(report, style), ""]
+    return [*lines, *_side_by_side(reports, style), "", *_summary(reports, style)]
 
 
 def _short(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -269,18 +229,16 @@ def _short(names: tuple[str, ...]) -> tuple[str, ...]:
     return short if len(set(short)) == len(names) else names
 
 
-def _side_by_side(found: TokenReports, style: Style) -> list[str]:
+def _side_by_side(reports: TokenReports, style: Style) -> list[str]:
     """A column a variant, a line a token; lines begin anew where all of them end a token."""
-    blocks = [_blocks(report, _common_ends(found.reports)) for report in found.reports]
-    each = max((style.width - 2 * (len(blocks) - 1)) // len(blocks), 8)
-    each = min(each, 30)
-    heads = [pad(one_line(name), each) for name in found.variants]
-    theme = style.theme
-    lines = [theme.paint(theme.dim, _GAP.join(heads).rstrip())]
-    for rows in zip(*blocks, strict=True):
-        for line in zip_longest(*rows):
-            cells = [_small_cell(row, each, style) for row in line]
-            lines.append(_GAP.join(cells).rstrip())
+    ends = sorted(set.intersection(*map(_ends, reports.reports)) - {0})
+    blocks = [_blocks(report, ends) for report in reports.reports]
+    width = min(max((style.width - 2 * (len(blocks) - 1)) // len(blocks), 8), 30)
+    heads = _GAP.join(pad(one_line(name), width) for name in reports.variants)
+    lines = [style.dim(heads.rstrip())]
+    for block in zip(*blocks, strict=True):
+        rows = ([_small_cell(row, width, style) for row in line] for line in zip_longest(*block))
+        lines += [_GAP.join(cells).rstrip() for cells in rows]
     return lines
 
 
@@ -289,110 +247,93 @@ def _small_cell(row: TokenRow | None, width: int, style: Style) -> str:
         return " " * width
     number = str(row.token_id)
     name = pad(piece_shown(row.token, style), max(width - len(number) - 2, 4))
-    return style.theme.paint(getattr(style.theme, _mark(row.kind)), name) + f" {number} "
+    return style.theme.paint(_code(row.kind, style.theme), name) + f" {number} "
 
 
 def _ends(report: TokenReport) -> set[int]:
-    """Places in the text where a token ends and none goes on."""
-    found: set[int] = set()
+    """Positions in the text where a token ends and none goes on."""
+    ends: set[int] = set()
     reached = 0
     for row in report.rows:
         if row.span is not None:
             if row.span[0] >= reached:
-                found.add(reached)
+                ends.add(reached)
             reached = max(reached, row.span[1])
-    return found | {reached}
-
-
-def _common_ends(reports: Sequence[TokenReport]) -> list[int]:
-    common = set.intersection(*map(_ends, reports)) - {0}
-    return sorted(common)
+    return ends | {reached}
 
 
 def _blocks(report: TokenReport, ends: list[int]) -> list[list[TokenRow]]:
     """The rows before the text, those up to each of the ends, and those after it."""
     blocks: list[list[TokenRow]] = [[] for _ in range(len(ends) + 2)]
-    place = 0
+    current = 0
     for row in report.rows:
-        if row.span is None:
-            blocks[place].append(row)
-            continue
-        place = max(place, 1)
-        # An empty span at a boundary belongs to the token after it.
-        while place <= len(ends) and row.span[0] >= ends[place - 1]:
-            place += 1
-        blocks[min(place, len(ends) + 1)].append(row)
+        if row.span is not None:
+            current = max(current, 1)
+            # An empty span at a boundary belongs to the token after it.
+            while current <= len(ends) and row.span[0] >= ends[current - 1]:
+                current += 1
+        blocks[current].append(row)
     return blocks
 
 
-def _summary(found: TokenReports, style: Style) -> list[str]:
-    reports = found.reports
+def _summary(reports: TokenReports, style: Style) -> list[str]:
+    """A row a variant."""
 
-    def cells(value: Callable[[TokenReport], str]) -> list[str]:
-        return [value(report) for report in reports]
+    def numbers(name: str, value: Callable[[TokenReport], str]) -> _Column:
+        return _Column(name, [value(report) for report in reports.reports], right=True)
 
+    names = [one_line(name) for name in reports.variants]
     columns = [
-        _Column(found.by, [one_line(name) for name in found.variants], 8),
-        _Column("tokens", cells(lambda r: count(len(r.rows))), 6, right=True),
-        _Column("per char", cells(lambda r: _ratio(r.tokens_per_character)), 8, right=True),
-        _Column("per word", cells(lambda r: _ratio(r.tokens_per_word)), 8, right=True),
-        _Column("byte", cells(_byte_tokens), 4, right=True),
-        _Column("unknown", cells(_unknown_tokens), 7, right=True),
-        _Column("round trip", cells(_round_trip_cell), 10),
+        _Column(reports.by, names, 8, codes=[style.theme.bold] * len(names)),
+        numbers("tokens", lambda report: count(len(report.rows))),
+        numbers("per char", lambda report: _ratio(report.tokens_per_character)),
+        numbers("per word", lambda report: _ratio(report.tokens_per_word)),
+        numbers("byte", lambda report: _of_kind(report, "byte")),
+        numbers("unknown", lambda report: _of_kind(report, "unknown")),
+        _Column("round trip", [_round_trip_cell(report) for report in reports.reports], 10),
     ]
-    return _lines(columns, ("per word", "byte", "unknown"), ["bold"] * len(reports), style)
+    return _table(columns, style, ("per word", "byte", "unknown"))
 
 
-def _byte_tokens(report: TokenReport) -> str:
-    return count(sum(row.kind == "byte" for row in report.rows))
-
-
-def _unknown_tokens(report: TokenReport) -> str:
-    return count(sum(row.kind == "unknown" for row in report.rows))
+def _of_kind(report: TokenReport, kind: str) -> str:
+    return count(sum(row.kind == kind for row in report.rows))
 
 
 def _round_trip_cell(report: TokenReport) -> str:
     return "same" if report.difference is None else f"differs at {report.difference.at}"
 
 
-def _by_line(found: TokenReports, style: Style) -> list[str]:
+def _by_line(reports: TokenReports, style: Style) -> list[str]:
     """A row a line of the text: its tokens under each variant, and their sum."""
-    names = [""] if found.by == "line" else list(found.variants)
-    groups = [
-        found.reports[start : start + len(names)]
-        for start in range(0, len(found.reports), len(names))
-    ]
+    names = [""] if reports.by == "line" else list(reports.variants)
+    starts = range(0, len(reports.reports), len(names))
+    groups = [reports.reports[start : start + len(names)] for start in starts]
+    firsts = [group[0] for group in groups]
     columns = [
-        _Column("line", [str(group[0].line) for group in groups] + ["all"], 4, right=True),
-        _Column("characters", _totalled(group[0].characters for group in groups), 5, right=True),
-        _Column("words", _totalled(group[0].words for group in groups), 5, right=True),
+        _Column("line", [*(str(first.line) for first in firsts), "all"], right=True),
+        _totalled("characters", [first.characters for first in firsts]),
+        _totalled("words", [first.words for first in firsts]),
     ]
-    for place, name in enumerate(names):
-        tokens = [len(group[place].rows) for group in groups]
-        columns.append(_Column(one_line(name) or "tokens", _totalled(tokens), 6, right=True))
-    if found.by == "line":
-        ratios = [_ratio(group[0].tokens_per_character) for group in groups]
-        columns.append(_Column("per char", [*ratios, _overall(groups)], 8, right=True))
-        trips = [_round_trip_cell(group[0]) for group in groups]
-        columns.append(_Column("round trip", [*trips, ""], 10))
-    used = sum(column.natural + len(_GAP) for column in columns)
-    texts = [_text_shown(group[0].text, style) for group in groups]
-    room = style.width - used
-    if room >= 12:
+    for k, name in enumerate(names):
         columns.append(
-            _Column("text", [*(clip(text, min(room, _WIDEST)) for text in texts), ""], 4)
+            _totalled(one_line(name) or "tokens", [len(group[k].rows) for group in groups])
         )
-    return _lines(columns, ("text", "words", "round trip"), ["bold"] * len(columns[0].cells), style)
+    if reports.by == "line":
+        characters = sum(first.characters for first in firsts)
+        spelling = sum(first.spelling for first in firsts)
+        ratios = [_ratio(first.tokens_per_character) for first in firsts]
+        overall = _ratio(spelling / characters) if characters else ""
+        columns.append(_Column("per char", [*ratios, overall], right=True))
+        columns.append(_Column("round trip", [*map(_round_trip_cell, firsts), ""], 10))
+    room = style.width - sum(column.natural + len(_GAP) for column in columns)
+    if room >= 12:
+        texts = (_on_one_line(first.text, style) for first in firsts)
+        columns.append(_Column("text", [*(clip(t, min(room, _WIDEST)) for t in texts), ""], 4))
+    return _table(columns, style, ("text", "words", "round trip"))
 
 
-def _totalled(values: Iterable[int]) -> list[str]:
-    numbers = list(values)
-    return [count(number) for number in [*numbers, sum(numbers)]]
-
-
-def _overall(groups: Sequence[Sequence[TokenReport]]) -> str:
-    characters = sum(group[0].characters for group in groups)
-    return _ratio(sum(group[0].spelling for group in groups) / characters) if characters else ""
+def _totalled(name: str, numbers: list[int]) -> _Column:
+    return _Column(name, [count(number) for number in (*numbers, sum(numbers))], right=True)
 
 
 # ---- a vocabulary
@@ -400,19 +341,10 @@ def _overall(groups: Sequence[Sequence[TokenReport]]) -> str:
 
 def vocabulary_lines(report: VocabularyReport, style: Style) -> list[str]:
     """A row a token, then how many of each script the whole vocabulary has."""
-    rows = report.rows
-    columns = [
-        _Column("id", [str(row.token_id) for row in rows], 1, right=True),
-        _Column("token", [piece_shown(row.token, style) for row in rows], 8),
-        _Column("text", [_text_shown(row.text or "", style) for row in rows], 6),
-        _Column("bytes", [row.data.hex(" ").upper() for row in rows], 8),
-        _Column("kind", [row.kind for row in rows], 7),
-        _Column("script", [row.script for row in rows], 6),
-    ]
-    lines = _lines(columns, ("text", "script"), [_mark(row.kind) for row in rows], style)
-    shown = f"{count(len(rows))} of " if len(rows) < report.size else ""
-    lines += [
-        "",
-        clip(f"{one_line(report.model)} · {shown}{_many(report.size, 'token')}", style.width),
-    ]
-    return lines + joined((f"{name} {count(n)}" for name, n in report.scripts.items()), style.width)
+    token, token_id, *others = _token_columns(report.rows, style)
+    script = _Column("script", [row.script for row in report.rows], 6)
+    lines = _table([token_id, token, *others, script], style, ("text", "script"))
+    listed = f"{count(len(report.rows))} of " if len(report.rows) < report.size else ""
+    size = f"{one_line(report.model)} · {listed}{_plural(report.size, 'token')}"
+    scripts = (f"{name} {count(number)}" for name, number in report.scripts.items())
+    return [*lines, "", clip(size, style.width), *wrap_parts(scripts, style.width)]

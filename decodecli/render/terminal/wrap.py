@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.cells import cell_len
 
 ZERO_WIDTH_JOINER = "\u200d"
 _KEPT = 20_000  # characters that the last rows are sought in, should the width change
+
+
+def wrap_parts(parts: Iterable[str], width: int, separator: str = " · ") -> list[str]:
+    """Parts with a separator between, on as many lines as they need."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and cell_len(lines[-1]) + cell_len(separator) + cell_len(part) <= width:
+            lines[-1] += separator + part
+        else:
+            lines.append(part)
+    return lines
 
 
 @dataclass(slots=True)
