@@ -18,12 +18,12 @@ from decodecli.settings import check_choice
 # temperature, tempered log probabilities → final log probabilities, and what each stage removed
 Filter = Callable[[float, Any], tuple[Any, Mapping[str, Any]]]
 SORTS = ("rank", "given")
-_BY_HAND = 1000  # numbers
+_SHORT_LIST = 1000  # numbers
 
 
 def calculator(*scores: Any) -> Any:
     """The module to compute with: `plain_python` for short lists, else `reference`."""
-    if all(isinstance(values, list) and len(values) <= _BY_HAND for values in scores):
+    if all(isinstance(values, list) and len(values) <= _SHORT_LIST for values in scores):
         return plain_python
     from decodecli.sampling import reference
 
@@ -54,7 +54,7 @@ def describe(
     *,
     source: str,
     rows: int | None = None,
-    asked: Sequence[int] = (),
+    extra: Sequence[int] = (),
     sort: str = "rank",
     target: int | None = None,
     apply: Filter | None = None,
@@ -67,55 +67,58 @@ def describe(
         scores: `size` floats, what is divided by the temperature: logits after any penalty.
         name: the token of an index.
         rows: how many of the highest to list; None lists all.
-        asked: indexes to list in any case.
-        sort: "rank", or "given": the asked indexes alone, in the order in which they were given.
+        extra: indexes to list in any case.
+        sort: "rank", or "given": the extra indexes alone, in their order.
         target: the index whose cross-entropy is wanted.
         apply: the filters; None when none is on.
         ranked_by: what rows are ranked by and shown as score, where penalties changed `scores`.
         more: further fields of the report.
     """
     d = calculator(scores)
-    shown = scores if ranked_by is None else ranked_by
+    ranking = scores if ranked_by is None else ranked_by
     check_choice("sort", sort, SORTS)
-    listed: list[int] = []
-    if sort == "rank":
-        listed = [
-            int(index) for index in d.row_order(shown)[: len(scores) if rows is None else rows]
-        ]
-    listed += [index for index in dict.fromkeys(asked) if index not in set(listed)]
+    highest = d.row_order(ranking)[:rows] if sort == "rank" else ()
+    listed = list(dict.fromkeys([*map(int, highest), *extra]))
 
-    spreads, probabilities, finals, removers = [], [], [], []
+    spreads, columns = [], []  # a column: probability, final probability and remover of each row
     for temperature in check_temperatures(temperatures):
         tempered = d.log_softmax(scores, temperature)
         final, removed = (tempered, {}) if apply is None else apply(temperature, tempered)
         spreads.append(_spread(temperature, tempered, final, target))
-        probabilities.append([math.exp(tempered[index]) for index in listed])
-        finals.append([math.exp(final[index]) for index in listed])
-        removers.append([_first(removed, index) for index in listed])
-    ends = [d.log_softmax(scores, end) for end in (0.0, math.inf)]
-    zero, infinity = (
-        _spread(t, end, end, target) for t, end in zip((0.0, math.inf), ends, strict=True)
-    )
-    entries = tuple(
-        Entry(
-            token=name(index),
-            token_id=index,
-            rank=d.rank_of(shown, index),
-            score=float(shown[index]) if math.isfinite(shown[index]) else None,
-            probability=tuple(column[row] for column in probabilities),
-            final=_finals(finals, removers, row) if apply is not None else (),
-            removed_by=tuple(names[row] for names in removers) if apply is not None else (),
-            at_zero=math.exp(ends[0][index]),
-            at_infinity=math.exp(ends[1][index]),
+        columns.append(
+            [
+                (
+                    math.exp(tempered[index]),
+                    math.exp(final[index]),
+                    next((stage for stage, mask in removed.items() if mask[index]), None),
+                )
+                for index in listed
+            ]
         )
-        for row, index in enumerate(listed)
-    )
+    zero, infinity = (d.log_softmax(scores, end) for end in (0.0, math.inf))
+    entries = []
+    for row, index in enumerate(listed):
+        probabilities, finals, removers = zip(*(column[row] for column in columns), strict=True)
+        kept = zip(finals, removers, strict=True)
+        entries.append(
+            Entry(
+                token=name(index),
+                token_id=index,
+                rank=d.rank_of(ranking, index),
+                score=float(ranking[index]) if math.isfinite(ranking[index]) else None,
+                probability=probabilities,
+                final=() if apply is None else tuple(None if r else final for final, r in kept),
+                removed_by=() if apply is None else removers,
+                at_zero=math.exp(zero[index]),
+                at_infinity=math.exp(infinity[index]),
+            )
+        )
     return DistributionReport(
         source=source,
         size=len(scores),
         spreads=tuple(spreads),
-        limits=(zero, infinity),
-        rows=entries,
+        limits=(_spread(0.0, zero, zero, target), _spread(math.inf, infinity, infinity, target)),
+        rows=tuple(entries),
         target=None if target is None else name(target),
         **more,
     )
@@ -124,26 +127,13 @@ def describe(
 def _spread(temperature: float, tempered: Any, final: Any, target: int | None) -> Spread:
     d = calculator(tempered, final)
     nats = d.entropy(tempered)
-    half, most, nearly_all = d.covering(tempered)
     return Spread(
         temperature=temperature,
         entropy=nats,
         perplexity=math.exp(nats),
         margin=d.margin(tempered),
-        covering=(half, most, nearly_all),
+        covering=d.covering(tempered),
         cross_entropy=None if target is None else max(0.0, -float(tempered[target])),
         kept=d.kept(final),
         final_entropy=d.entropy(final),
-    )
-
-
-def _first(removed: Mapping[str, Any], index: int) -> str | None:
-    return next((name for name, mask in removed.items() if mask[index]), None)
-
-
-def _finals(
-    columns: list[list[float]], removers: list[list[str | None]], row: int
-) -> tuple[float | None, ...]:
-    return tuple(
-        None if names[row] else column[row] for column, names in zip(columns, removers, strict=True)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from decodecli.errors import UsageError, WriteError
 from decodecli.models.loading import LanguageModel
 from decodecli.records.distribution import DistributionReport
 from decodecli.sampling import reference as d
+
+SUFFIXES = (".safetensors", ".npz", ".csv", ".json")
 
 
 def save_logits(path: str, lm: LanguageModel, logits: d.Floats, report: DistributionReport) -> None:
@@ -27,62 +30,46 @@ def save_logits(path: str, lm: LanguageModel, logits: d.Floats, report: Distribu
         WriteError: the file cannot be written.
     """
     target = Path(path).expanduser()
-    write = {
-        ".safetensors": _safetensors,
-        ".npz": _npz,
-        ".csv": _csv,
-        ".json": _json,
-    }.get(target.suffix)
-    if write is None:
-        raise UsageError(f"--save {path}: unknown suffix", "one of .safetensors, .npz, .csv, .json")
+    if target.suffix not in SUFFIXES:
+        raise UsageError(f"--save {path}: unknown suffix", f"one of {', '.join(SUFFIXES)}")
     if not target.parent.is_dir():
         raise UsageError(f"--save {path}: there is no folder {target.parent}", "make it first")
     tokens = [lm.piece(token_id) for token_id in range(logits.size)]
+    origin = {
+        "model": None if report.model is None else asdict(report.model),
+        "prompt": report.prompt,
+        "prompt_ids": list(report.prompt_ids),
+    }
     try:
-        write(target, logits, tokens, report)
+        if target.suffix in (".safetensors", ".npz"):
+            _save_arrays(target, logits.astype(np.float32), tokens, origin)
+        else:
+            _save_table(target, logits, tokens, origin)
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror}", "choose another file") from error
 
 
-def _about(report: DistributionReport) -> dict[str, Any]:
-    found = report.as_dict()
-    return {key: found[key] for key in ("model", "prompt", "prompt_ids")}
-
-
-def _safetensors(
-    path: Path, logits: d.Floats, tokens: list[str], report: DistributionReport
-) -> None:
+def _save_arrays(path: Path, logits: Any, tokens: list[str], origin: dict[str, Any]) -> None:
+    if path.suffix == ".npz":
+        ids, about = np.array(origin["prompt_ids"]), np.array(_json(origin))
+        np.savez(path, logits=logits, tokens=np.array(tokens), prompt_ids=ids, about=about)
+        return
     from safetensors.numpy import save_file
 
-    about = {key: json.dumps(value, ensure_ascii=False) for key, value in _about(report).items()}
-    about["tokens"] = json.dumps(tokens, ensure_ascii=False)
-    save_file({"logits": logits.astype(np.float32)}, path, metadata=about)
+    metadata = {key: _json(value) for key, value in {**origin, "tokens": tokens}.items()}
+    save_file({"logits": logits}, path, metadata=metadata)
 
 
-def _npz(path: Path, logits: d.Floats, tokens: list[str], report: DistributionReport) -> None:
-    np.savez(
-        path,
-        logits=logits.astype(np.float32),
-        tokens=np.array(tokens),
-        prompt_ids=np.array(report.prompt_ids),
-        about=np.array(json.dumps(_about(report), ensure_ascii=False)),
-    )
+def _save_table(path: Path, logits: d.Floats, tokens: list[str], origin: dict[str, Any]) -> None:
+    columns = ("token_id", "token", "logit", "logprob")
+    numbers = (logits.tolist(), d.log_softmax(logits).tolist())
+    rows = list(zip(range(logits.size), tokens, *numbers, strict=True))
+    if path.suffix == ".csv":
+        path.write_text(csv_text([columns, *rows]), encoding="utf-8", newline="")
+    else:
+        records = [dict(zip(columns, row, strict=True)) for row in rows]
+        path.write_text(_json({**origin, "tokens": records}), encoding="utf-8")
 
 
-def _rows(logits: d.Floats, tokens: list[str]) -> list[dict[str, Any]]:
-    logprobs = d.log_softmax(logits)
-    return [
-        {"token_id": i, "token": token, "logit": float(logits[i]), "logprob": float(logprobs[i])}
-        for i, token in enumerate(tokens)
-    ]
-
-
-def _csv(path: Path, logits: d.Floats, tokens: list[str], report: DistributionReport) -> None:
-    rows = _rows(logits, tokens)
-    text = csv_text([rows[0], *(row.values() for row in rows)])
-    path.write_text(text, encoding="utf-8", newline="")
-
-
-def _json(path: Path, logits: d.Floats, tokens: list[str], report: DistributionReport) -> None:
-    found = {**_about(report), "tokens": _rows(logits, tokens)}
-    path.write_text(json.dumps(found, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from decodecli.analysis.distribution import check_temperatures, describe
+from decodecli.analysis.distribution import describe
 from decodecli.decoding.decode import prefill
 from decodecli.errors import DecodeError, PromptError, UsageError
 from decodecli.models.detokenize import Detokenizer
@@ -63,22 +62,21 @@ def next_token(
     logits = prefix.logits.cpu()
     if not bool(torch.isfinite(logits).all()):
         raise DecodeError("the logits are not finite (nan or inf)", "try --dtype float32")
-    ids = torch.tensor([prefix.ids])
-    asked = [continuation_ids(lm, prefix.prompt, token, bos)[0] for token in tokens]
-    aim = None if target is None else continuation_ids(lm, prefix.prompt, target, bos)[0]
-    notes: tuple[str, ...] = ()
-    if target is not None and aim is not None:
-        asked.append(aim)
-        many = len(continuation_ids(lm, prefix.prompt, target, bos))
-        if many > 1:
+    extra = [continuation_ids(lm, prefix.prompt, token, bos)[0] for token in tokens]
+    target_id, notes = None, tuple[str, ...]()
+    if target is not None:
+        target_ids = continuation_ids(lm, prefix.prompt, target, bos)
+        target_id = target_ids[0]
+        extra.append(target_id)
+        if len(target_ids) > 1:
             notes = (
-                f"{str(target)!r} is {many} tokens; the cross-entropy is of the first, "
-                f"{lm.piece(aim)} (--token scores them all)",
+                f"{str(target)!r} is {len(target_ids)} tokens; the cross-entropy is of the first, "
+                f"{lm.piece(target_id)} (--token scores them all)",
             )
+    ids = torch.tensor([prefix.ids])
     penalties = replace(params, temperature=0.0)
     penalised = Chain(penalties)(logits, ids).penalised[0].double().numpy()
     order = stage_order(replace(params, temperature=1.0))
-    filters = [name for name in order if name not in ("repetition_penalty",)]
 
     def apply(temperature: float, tempered: d.Floats) -> tuple[d.Floats, Mapping[str, d.Mask]]:
         return _filtered(Chain(replace(params, temperature=temperature)), logits, ids, tempered)
@@ -90,10 +88,10 @@ def next_token(
         temperatures,
         source="inspect-logits",
         rows=rows,
-        asked=asked,
+        extra=extra,
         sort=sort,
-        target=aim,
-        apply=apply if filters else None,
+        target=target_id,
+        apply=apply if set(order) - {"repetition_penalty"} else None,
         ranked_by=exact,
         prompt=prefix.prompt,
         prompt_ids=prefix.ids,
@@ -108,16 +106,15 @@ def next_token(
 def _filtered(
     chain: Chain, logits: Tensor, ids: Tensor, tempered: d.Floats
 ) -> tuple[d.Floats, Mapping[str, d.Mask]]:
-    """What the engine's own chain removes, so that this agrees with `generate` to the last token."""
-    found = chain(logits, ids)
+    """What the chain of `generate` removes, so that the two agree to the last token."""
+    processed = chain(logits, ids)
     codes = np.zeros(tempered.shape, dtype=np.uint8)
-    if found.removed_by is not None:
-        codes = found.removed_by[0].numpy().copy()
-    names = list(chain.order)
+    if processed.removed_by is not None:
+        codes = processed.removed_by[0].numpy().copy()
     if chain.greedy:
-        rest = np.arange(codes.size) != int(found.scores.argmax())
-        codes[rest & (codes == 0)] = names.index("greedy") + 1
-    removed = {name: codes == number for number, name in enumerate(names, start=1)}
+        others = np.arange(codes.size) != int(processed.scores.argmax())
+        codes[others & (codes == 0)] = chain.order.index("greedy") + 1
+    removed = {stage: codes == code for code, stage in enumerate(chain.order, start=1)}
     return d.log_softmax(np.where(codes > 0, -np.inf, tempered)), removed
 
 
@@ -140,9 +137,7 @@ def continuation_ids(
         return [token]
     text = token.removeprefix("text:")
     ids = _added(lm, prompt, text, special=bos is not False)
-    if (
-        ids is None
-    ):  # the prompt's last token would swallow the text's beginning: after a line's end
+    if ids is None:  # the prompt's last token would swallow the text's beginning
         ids = _added(lm, "\n", text, special=False)
     if ids is None:
         ids = token_ids(lm, text, special=False)
@@ -153,8 +148,8 @@ def continuation_ids(
 
 def _added(lm: LanguageModel, before: str, text: str, special: bool) -> list[int] | None:
     """What `text` adds to the tokens of `before`; None when it changes them."""
-    start, whole = token_ids(lm, before, special), token_ids(lm, before + text, special)
-    return whole[len(start) :] if whole[: len(start)] == start else None
+    first, both = token_ids(lm, before, special), token_ids(lm, before + text, special)
+    return both[len(first) :] if both[: len(first)] == first else None
 
 
 @torch.inference_mode()
@@ -166,12 +161,12 @@ def continuation(
     ids = continuation_ids(lm, prefix.prompt, token, bos)
     forward, logits = prefix.forward, prefix.logits
     ranks, scores, logprobs = [], [], []
-    for number, token_id in enumerate(ids):
+    for position, token_id in enumerate(ids, start=1):
         row = logits[0]
         scores.append(float(row[token_id]))
         ranks.append(1 + int((row > row[token_id]).sum()))
         logprobs.append(distribution(row).logprob(scores[-1]))
-        if number + 1 < len(ids):
+        if position < len(ids):
             logits = forward.step(torch.tensor([[token_id]]))
     return Continuation(
         text=token if isinstance(token, str) else lm.piece(token),
@@ -207,23 +202,20 @@ def all_positions(
     if not ids:
         raise PromptError("the text has no tokens", "give some text")
     window, stride = _window(lm, window, stride)
-    spelt = Detokenizer(lm.tokenizer)
-    pieces = [lm.piece(token) for token in ids]
-    texts = [spelt.push(token) for token in ids]
-    texts[-1] += spelt.flush()
-    found = [Position(0, ids[0], pieces[0], texts[0])]
+    detokenizer = Detokenizer(lm.tokenizer)
+    texts = [detokenizer.push(token_id) for token_id in ids]
+    texts[-1] += detokenizer.flush()
+    positions = [Position(0, ids[0], lm.piece(ids[0]), texts[0])]
     start = windows = 0
-    while len(found) < len(ids):
+    while len(positions) < len(ids):
         part = torch.tensor([ids[start : start + window]], device=lm.model.device)
         logits = lm.model(input_ids=part, use_cache=False).logits[0]
-        for place in range(len(found) - start, part.shape[1]):
-            at = start + place
-            found.append(
-                _position(lm, logits[place - 1].float(), at, ids[at], pieces[at], texts[at])
-            )
+        for position in range(len(positions), start + part.shape[1]):
+            row = logits[position - start - 1].float()
+            positions.append(_position(lm, row, position, ids[position], texts[position]))
         windows, start = windows + 1, start + stride
     characters = len(text) if isinstance(text, str) else len("".join(texts))
-    return TextReport(lm.info, tuple(found), characters, window, stride, max(windows, 1))
+    return TextReport(lm.info, tuple(positions), characters, window, stride, max(windows, 1))
 
 
 def _window(lm: LanguageModel, window: int | None, stride: int | None) -> tuple[int, int]:
@@ -246,28 +238,28 @@ def _window(lm: LanguageModel, window: int | None, stride: int | None) -> tuple[
 
 
 def _position(
-    lm: LanguageModel, logits: Tensor, at: int, token: int, piece: str, text: str
+    lm: LanguageModel, logits: Tensor, position: int, token_id: int, text: str
 ) -> Position:
-    plain = distribution(logits)
-    own = float(logits[token])
+    raw = distribution(logits)
+    score = float(logits[token_id])
     best = int(highest_ids(logits, 1))
     return Position(
-        position=at,
-        token_id=token,
-        token=piece,
+        position=position,
+        token_id=token_id,
+        token=lm.piece(token_id),
         text=text,
-        rank=1 + int((logits > own).sum()),
-        logprob=plain.logprob(own),
-        entropy=plain.entropy,
+        rank=1 + int((logits > score).sum()),
+        logprob=raw.logprob(score),
+        entropy=raw.entropy,
         favourite=lm.piece(best),
-        favourite_probability=float(np.exp(plain.logprob(float(logits[best])))),
+        favourite_probability=float(np.exp(raw.logprob(float(logits[best])))),
     )
 
 
 def compare(
     by: str,
     variants: Mapping[str, tuple[DistributionReport, d.Floats]],
-    describe_again: Any,
+    describe_again: Callable[[str, list[int]], DistributionReport],
 ) -> ComparisonReport:
     """Put distributions side by side, the first the reference.
 
@@ -281,33 +273,30 @@ def compare(
     """
     sizes = {name: logits.size for name, (_, logits) in variants.items()}
     if len(set(sizes.values())) > 1:
-        spelt = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+        listing = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
         raise UsageError(
-            f"the vocabularies differ ({spelt})", "compare models with the same tokenizer"
+            f"the vocabularies differ ({listing})", "compare models with the same tokenizer"
         )
+    first, logits = next(iter(variants.values()))
+    listed = [row.token_id for row in first.rows]
     union = list(
         dict.fromkeys(row.token_id for report, _ in variants.values() for row in report.rows)
     )
-    first = next(iter(variants))
-    reference = d.log_softmax(variants[first][1])
-    differences, reports = [], []
-    for name, (_, logits) in variants.items():
-        other = d.log_softmax(logits)
-        mine, theirs = np.exp(reference), np.exp(other)
-        listed = [row.token_id for row in variants[first][0].rows]
-        changed = sum(
-            d.rank_of(logits, token) != d.rank_of(variants[first][1], token) for token in listed
-        )
-        differences.append(
-            Difference(
-                kl=max(0.0, float((mine * (reference - other)).sum())),
-                total_variation=float(np.abs(mine - theirs).sum() / 2),
-                ranks_changed=changed,
-            )
-        )
-        reports.append(describe_again(name, union))
     return ComparisonReport(
-        by, tuple(variants), tuple(reports), tuple(differences), len(variants[first][0].rows)
+        by=by,
+        variants=tuple(variants),
+        reports=tuple(describe_again(name, union) for name in variants),
+        differences=tuple(_difference(logits, other, listed) for _, other in variants.values()),
+        listed=len(listed),
+    )
+
+
+def _difference(logits: d.Floats, other: d.Floats, listed: Sequence[int]) -> Difference:
+    p, q = d.log_softmax(logits), d.log_softmax(other)
+    return Difference(
+        kl=max(0.0, float((np.exp(p) * (p - q)).sum())),
+        total_variation=float(np.abs(np.exp(p) - np.exp(q)).sum() / 2),
+        ranks_changed=sum(d.rank_of(logits, i) != d.rank_of(other, i) for i in listed),
     )
 
 
@@ -318,8 +307,3 @@ def check_same_vocabulary(first: LanguageModel, other: LanguageModel) -> None:
             f"{first.info.name} and {other.info.name} have different vocabularies",
             "compare models with the same tokenizer",
         )
-
-
-def check_range(temperatures: Sequence[float]) -> tuple[float, ...]:
-    """The temperatures, checked before anything heavy is loaded."""
-    return check_temperatures(temperatures)

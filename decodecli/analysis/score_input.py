@@ -20,6 +20,7 @@ from decodecli.settings import WITH_HISTORY, SamplingParams, stage_order
 from decodecli.text_files import parse_json
 
 KINDS = ("logit", "probability", "energy")
+_ONE_TOKEN = "one token alone has probability 1 at every temperature"
 _TOLERANCE = 1e-4  # how far typed probabilities may be from summing to 1
 Pairs = list[tuple[str, float]]
 
@@ -38,7 +39,7 @@ def softmax(
     >>> softmax({"day": 5.0, "space": 2.2}, [1.0]).rows[0].probability
 
     Args:
-        numbers: token → number, pairs, or numbers alone (named by their place).
+        numbers: token → number, pairs, or numbers alone (named by their index).
         kind: "logit", "probability" or "energy".
         target: the token whose cross-entropy is wanted.
         params: filters to apply (its temperature and penalties are not used).
@@ -53,26 +54,35 @@ def softmax(
     elif all(isinstance(number, tuple) for number in numbers):
         pairs = [(str(name), value) for name, value in numbers]  # type: ignore[misc]
     else:
-        pairs = [(str(place), value) for place, value in enumerate(numbers)]  # type: ignore[misc]
+        pairs = [(str(index), value) for index, value in enumerate(numbers)]  # type: ignore[misc]
     names, scores = check_pairs(pairs, kind)
-    filters = _filters(params)
+    if target is not None and target not in names:
+        raise UsageError(
+            f"--target {target} is none of the tokens", f"they are: {', '.join(names[:12])}"
+        )
+    filters = {}
+    if params is not None:
+        order = stage_order(replace(params, temperature=1.0))
+        filters = {name: getattr(params, name) for name in order if name not in WITH_HISTORY}
     report = describe(
         scores,
         lambda index: names[index],
         temperatures,
         source="softmax",
-        asked=range(len(names)),
+        extra=range(len(names)),
         sort=sort,
-        target=None if target is None else _index(names, target),
+        target=None if target is None else names.index(target),
         apply=_apply(filters) if filters else None,
         score_name=kind,
         order=("temperature", *filters),
         params=filters,
-        notes=("one token alone has probability 1 at every temperature",)
-        if len(names) == 1
-        else (),
+        notes=(_ONE_TOKEN,) if len(names) == 1 else (),
     )
-    return report if kind == "logit" else _with_scores(report, [float(value) for _, value in pairs])
+    if kind == "logit":
+        return report
+    # Show the numbers as they were given, not the scores made of them.
+    rows = tuple(replace(row, score=float(pairs[row.token_id][1])) for row in report.rows)
+    return replace(report, rows=rows)
 
 
 def _apply(filters: dict[str, Any]) -> Filter:
@@ -81,49 +91,26 @@ def _apply(filters: dict[str, Any]) -> Filter:
     return lambda _, tempered: reference.filter_in_order(tempered, filters)
 
 
-def _with_scores(report: DistributionReport, given: list[float]) -> DistributionReport:
-    """The report with the numbers as they were given in place of the scores made of them."""
-    rows = tuple(replace(row, score=given[row.token_id]) for row in report.rows)
-    return replace(report, rows=rows)
-
-
-def _filters(params: SamplingParams | None) -> dict[str, Any]:
-    if params is None:
-        return {}
-    order = stage_order(replace(params, temperature=1.0))
-    return {name: getattr(params, name) for name in order if name not in WITH_HISTORY}
-
-
-def _index(names: list[str], target: str) -> int:
-    if target in names:
-        return names.index(target)
-    raise UsageError(
-        f"--target {target} is none of the tokens", f"they are: {', '.join(names[:12])}"
-    )
-
-
 def check_pairs(pairs: Pairs, kind: str) -> tuple[list[str], list[float]]:
-    """Names and scores of what was given; raises `UsageError` as `softmax` does."""
+    """Names and scores of the pairs; raises `UsageError` as `softmax` does."""
     if kind not in KINDS:
         raise UsageError(f"kind must be one of {', '.join(KINDS)}, got {kind}")
     if not pairs:
         raise UsageError("there are no numbers", "give TOKEN=LOGIT, for example day=5.0 space=2.2")
-    names, seen = [name for name, _ in pairs], set()
-    for name in names:
-        if name in seen:
-            raise UsageError(f"the token {name} is given twice", "give each token once")
-        seen.add(name)
-    values = [_number(name, value) for name, value in pairs]
+    values: dict[str, float] = {}
     impossible = -math.inf if kind == "energy" else math.inf
-    for name, value in zip(names, values, strict=True):
+    for name, number in pairs:
+        if name in values:
+            raise UsageError(f"the token {name} is given twice", "give each token once")
+        value = values[name] = _number(name, number)
         if math.isnan(value) or value == impossible:
             raise UsageError(f"{name}={value:g} has no place in a softmax", f"give a finite {kind}")
-    scores = _scores(values, kind)
+    scores = _scores(list(values.values()), kind)
     if max(scores) == -math.inf:
         raise UsageError(
             "every token has probability 0", f"at least one {kind} must leave some probability"
         )
-    return names, scores
+    return list(values), scores
 
 
 def _scores(values: list[float], kind: str) -> list[float]:
@@ -163,20 +150,20 @@ def pairs_from_text(text: str, where: str, kind: str) -> Pairs:
 
 
 def _from_json(text: str, where: str, kind: str) -> Pairs:
-    found = parse_json(text, where, 'like {"day": 5.0}')
-    if isinstance(found, dict):
-        return [(name, _number(name, value)) for name, value in found.items()]
+    values = parse_json(text, where, 'like {"day": 5.0}')
+    if isinstance(values, dict):
+        return [(name, _number(name, value)) for name, value in values.items()]
     pairs: Pairs = []
-    for place, item in enumerate(found):
-        if isinstance(item, dict):
-            if "token" not in item or kind not in item:
-                missing = "token" if "token" not in item else kind
-                raise UsageError(
-                    f"entry {place} of {where} has no {missing}", f"keys: token, {kind}"
-                )
-            pairs.append((str(item["token"]), _number(str(item["token"]), item[kind])))
-        else:
-            pairs.append((str(place), _number(str(place), item)))
+    for index, value in enumerate(values):
+        name = str(index)
+        if isinstance(value, dict):
+            for key in ("token", kind):
+                if key not in value:
+                    raise UsageError(
+                        f"entry {index} of {where} has no {key}", f"keys: token, {kind}"
+                    )
+            name, value = str(value["token"]), value[kind]
+        pairs.append((name, _number(name, value)))
     return pairs
 
 
@@ -210,5 +197,6 @@ def _number(name: str, value: Any) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        shown = f"{name[:40]}={reprlib.repr(value)}"  # of any length and depth
-        raise UsageError(f"{shown} is not a number", "give TOKEN=NUMBER") from None
+        # reprlib: it may be of any length and depth
+        excerpt = value[:40] if isinstance(value, str) else reprlib.repr(value)
+        raise UsageError(f"{name[:40]}={excerpt} is not a number", "give TOKEN=NUMBER") from None

@@ -46,7 +46,7 @@ def report(
         source="inspect-logits",
         rows=rows,
         target=target,
-        asked=() if target is None else (target,),
+        extra=() if target is None else (target,),
         prompt="A long prompt about many things that nobody wants to read. The capital of Japan is",
         model=MODEL,
         **more,
