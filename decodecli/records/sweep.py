@@ -6,7 +6,7 @@ value except the seed. The numbers are defined in docs/METRICS.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -61,14 +61,6 @@ class CellRecord:
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: `{"type": "cell", "index": …}`."""
         return {"type": "cell", **{f.name: getattr(self, f.name) for f in fields(self)}}
-
-    @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> CellRecord:
-        """The record that `as_dict` wrote; raises KeyError or TypeError for anything else."""
-        values = {f.name: found[f.name] for f in fields(cls)}
-        for name in ("token_ids", "segments", "logprobs"):
-            values[name] = tuple(values[name])
-        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)

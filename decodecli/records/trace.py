@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, BinaryIO
 
 from decodecli.errors import DecodecliError, UsageError
-from decodecli.records.run import SCHEMA, Candidate, ModelInfo, RunHeader, RunSummary, Step
+from decodecli.records.field_checks import build_record, decode_line
+from decodecli.records.run import SCHEMA, RunHeader, RunSummary, Step
 from decodecli.settings import SamplingParams
 
 LONGEST_LINE = 2**27  # bytes; a step that lists a vocabulary of 256 k tokens takes about half of it
@@ -89,22 +89,10 @@ def _parse(line: bytes) -> Record:
     """The record in one line; raises ValueError, with what is wrong."""
     if len(line) >= LONGEST_LINE:
         raise ValueError("longer than any record")
-    try:
-        found = _decode(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8 text") from None
-    except (ValueError, RecursionError):
-        raise ValueError("not valid JSON") from None
+    found = decode_line(line)
     if not isinstance(found, dict):
         raise ValueError("no record of a run")
     return record_from_dict(found)
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-_decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def record_from_dict(found: dict[str, Any]) -> Record:
@@ -118,12 +106,12 @@ def record_from_dict(found: dict[str, Any]) -> Record:
     if kind == "step":
         return _step(found)
     if kind == "summary":
-        return _build(RunSummary, found)
+        return build_record(RunSummary, found)
     if kind != "run":
         raise ValueError("no record of a run")
     if found.get("schema") != SCHEMA:
         raise ValueError(f"schema {json.dumps(found.get('schema'))[:20]}")
-    header = _build(RunHeader, found)
+    header = build_record(RunHeader, found)
     known = {field.name for field in fields(SamplingParams)}
     try:
         SamplingParams(**{name: v for name, v in header.params.items() if name in known})
@@ -142,106 +130,7 @@ def record_from_dict(found: dict[str, Any]) -> Record:
 
 
 def _step(found: dict[str, Any]) -> Step:
-    step: Step = _build(Step, found)
+    step: Step = build_record(Step, found)
     if all(row.token_id != step.token_id for row in step.candidates):
         raise ValueError("the chosen token is not among the candidates")
     return step
-
-
-def _build(owner: type[Any], found: Any) -> Any:
-    """A record of class `owner`, every field checked."""
-    if not isinstance(found, dict):
-        raise ValueError(f"a {owner.__name__} that is not an object")
-    values = {}
-    for name, check in _CHECKS[owner]:
-        try:
-            values[name] = check(found[name])
-        except KeyError:
-            raise ValueError(f"{name} is missing") from None
-        except (TypeError, OverflowError):
-            raise ValueError(f"{name} is out of range") from None
-    return owner(**values)
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise TypeError
-    return value
-
-
-def _number(value: Any) -> float:
-    if (type(value) is not float and type(value) is not int) or not math.isfinite(value):
-        raise TypeError
-    return float(value)
-
-
-def _logprob(value: Any) -> float:
-    if _number(value) > 0.01:  # a little above 0 is rounding
-        raise TypeError
-    return float(value)
-
-
-def _at_least_0(value: Any) -> float:
-    if _number(value) < -0.01:
-        raise TypeError
-    return float(value)
-
-
-def _string(value: Any) -> str:
-    if type(value) is not str:
-        raise TypeError
-    return value
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if type(value) is not dict:
-        raise TypeError
-    return value
-
-
-def _many(check: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
-    def checked(value: Any) -> tuple[Any, ...]:
-        if type(value) is not list:
-            raise TypeError
-        return tuple([check(item) for item in value])
-
-    return checked
-
-
-def _map(check: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
-    return lambda value: {name: check(item) for name, item in _object(value).items()}
-
-
-_BY_NAME: dict[str, Callable[[Any], Any]] = {
-    "cumulative": _at_least_0,
-    "entropy": _at_least_0,
-    "final_entropy": _at_least_0,
-    "model": lambda value: _build(ModelInfo, value),
-    "candidates": _many(lambda value: _build(Candidate, value)),
-    "versions": _map(_string),
-    "sources": _map(_string),
-    "seconds": _map(_at_least_0),
-}
-_BY_TYPE: dict[str, Callable[[Any], Any]] = {
-    "int": _whole,
-    "float": _number,
-    "str": _string,
-    "dict[str, Any]": _object,
-    "tuple[int, ...]": _many(_whole),
-    "tuple[str, ...]": _many(_string),
-}
-
-
-def _check_of(name: str, annotation: str) -> Callable[[Any], Any]:
-    kind = annotation.removesuffix(" | None")
-    check = _BY_NAME.get(name) or (_logprob if name.endswith("logprob") else _BY_TYPE[kind])
-    if kind == annotation:
-        return check
-    return lambda value: None if value is None else check(value)
-
-
-# Every field of every record with what checks it: the records say themselves which fields they have.
-_CHECKS = {
-    owner: tuple((field.name, _check_of(field.name, str(field.type))) for field in fields(owner))
-    for owner in (ModelInfo, RunHeader, Candidate, Step, RunSummary)
-}

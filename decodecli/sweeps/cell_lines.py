@@ -4,21 +4,18 @@ elsewhere."""
 from __future__ import annotations
 
 import json
-import math
 import sys
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from types import NoneType
+from typing import Any
 
 from decodecli.errors import DecodecliError
+from decodecli.records.field_checks import build_record, decode_line
 from decodecli.records.sweep import CellRecord
 from decodecli.sweeps.extend import RUNS, current
 from decodecli.sweeps.grid import Grid
-
-_LARGEST = sys.float_info.max
-_MOST = 2**53  # a count beyond is none that anybody counted
 
 
 @dataclass(frozen=True)
@@ -90,107 +87,47 @@ def scan(path: Path, grid: Grid | None = None) -> Iterator[ScannedLine]:
 
 
 def _parsed(data: bytes, path: Path, number: int, grid: Grid | None) -> CellRecord:
-    why = ""
     try:
-        record = CellRecord.from_dict(json.loads(data, parse_constant=_no_number))
-        why = _wrong_field(record)
-        if why:
-            raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        record = _checked(decode_line(data), b"\\u" in data)
+    except ValueError as error:
         raise DecodecliError(
-            f"{path}: line {number} is no cell of a sweep{f': {why}' if why else ''}",
+            f"{path}: line {number} is no cell of a sweep: {error}",
             "remove that line; its cell runs again",
         ) from None
+    problem = None
     if grid is not None and record.index >= len(grid):
-        why = f"the grid has {len(grid)}"
-    elif grid is not None and (other := grid.differs(record)):
-        why = f"that one has another {other}"
-    if why:
+        problem = f"the grid has {len(grid)}"
+    elif grid is not None and (difference := grid.differs(record)):
+        problem = f"that one has another {difference}"
+    if problem:
         raise DecodecliError(
-            f"{path}: line {number} is cell {record.index}, but {why}", "remove that line"
+            f"{path}: line {number} is cell {record.index}, but {problem}", "remove that line"
         )
     return record
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _is_text(value: Any) -> bool:
-    if not isinstance(value, str):
-        return False
-    value.encode()  # half a character is a ValueError
-    return True
-
-
-def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and -_LARGEST <= value <= _LARGEST
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST
-
-
-def _is_option(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(map(_is_text, value))
-    return value is None or isinstance(value, bool) or _is_number(value) or _is_text(value)
-
-
-def _is_options(value: Any) -> bool:
-    options = all(map(_is_text, value)) and all(map(_is_option, value.values()))
-    return options and _is_count(value["seed"])
-
-
-def _are_ids(value: Any) -> bool:
-    return min(array("i", value), default=0) >= 0
-
-
-def _are_logprobs(value: Any) -> bool:
-    return all(map(math.isfinite, array("d", value)))
-
-
-def _or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or check(value)
-
-
-def _one_of(*values: Any) -> Callable[[Any], bool]:
-    return lambda value: any(
-        value is one or (type(value) is str and value == one) for one in values
-    )
-
-
-_FIELDS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("index", "prompt_tokens", "new_tokens"), _is_count),
-    **dict.fromkeys(("prompt_id", "prompt", "text"), _is_text),
-    **dict.fromkeys(("task", "error"), _or_none(_is_text)),
-    **dict.fromkeys(
-        ("mean_logprob", "perplexity", "mean_entropy", "distinct_1", "distinct_2", "distinct_3"),
-        _or_none(_is_number),
-    ),
-    "params": _is_options,
-    "finish_reason": _one_of("stop", "length", "error"),
-    "repeats": _one_of(True, False),
-    "correct": _one_of(True, False, None),
-    "token_ids": _are_ids,
-    "logprobs": _are_logprobs,
-    "segments": lambda value: all(map(_is_text, value)),
-}
-
-
-def _wrong_field(record: CellRecord) -> str:
-    """The first field that no sweep has written like this, and what is wrong with it; "" for none."""
-    for name, check in _FIELDS.items():
-        try:
-            fits = check(getattr(record, name))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-            fits = False
-        if not fits:
-            return f"its {name} cannot be read"
+def _checked(values: Any, has_escapes: bool) -> CellRecord:
+    """The record; raises ValueError for values that no sweep has written."""
+    if has_escapes:
+        json.dumps(values, ensure_ascii=False).encode()  # half a character is a ValueError
+    record: CellRecord = build_record(CellRecord, values)
+    for name, value in record.params.items():
+        if not all(map(_is_option, value if isinstance(value, list) else [value])):
+            raise ValueError(f"{name} in its params is out of range")
+    if not _is_option(record.params.get("seed"), (int,)):
+        raise ValueError("its params have no seed")
     if (record.finish_reason == "error") != (record.error is not None):
-        return "its finish_reason and its error disagree"
+        raise ValueError("its finish_reason and its error disagree")
+    if record.finish_reason not in ("stop", "length", "error"):
+        raise ValueError("finish_reason is out of range")
     lengths = {len(record.token_ids), len(record.segments), len(record.logprobs), record.new_tokens}
     if len(lengths) > 1 and record.error is None:
-        return "token_ids, segments, logprobs and new_tokens disagree"
-    return ""
+        raise ValueError("token_ids, segments, logprobs and new_tokens disagree")
+    return record
+
+
+def _is_option(value: Any, kinds: tuple[type, ...] = (int, float, str, bool, NoneType)) -> bool:
+    """Whether a value is of these kinds and, if a number, one that can be computed with."""
+    return type(value) in kinds and (
+        type(value) not in (int, float) or abs(value) <= sys.float_info.max
+    )
