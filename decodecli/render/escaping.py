@@ -121,14 +121,14 @@ def model_title(name: str) -> str:
     return one_line(path.rpartition("/")[2] if is_path else name) or one_line(name)
 
 
-def guess_byte_level(pieces: Iterable[str]) -> bool:
-    """Whether pieces look like GPT-2's byte alphabet: some `Ġ` or `Ċ` in front, and no `▁`."""
-    found = False
+def guess_byte_level(pieces: Iterable[str], before: bool = False) -> bool:
+    """Whether pieces look like GPT-2's byte alphabet: some `Ġ` or `Ċ` in front, or it was so `before`,
+    and no `▁`."""
     for piece in pieces:
         if "▁" in piece:
             return False
-        found = found or piece.startswith(("Ġ", "Ċ"))
-    return found
+        before = before or piece.startswith(("Ġ", "Ċ"))
+    return before
 
 
 def clip(text: str, width: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
@@ -72,15 +72,25 @@ def compare_lines(
     """
     if not records:
         return ["no cell is finished"]
-    found = [_plain(line, style) for line in constant_lines(common(records), style.width, varying)]
-    prompt, shown = None, folded(blocks(records, columns))
-    for block in shown:
-        again, prompt = block.prompt == prompt, block.prompt
-        found += [*([""] if found else []), *_block_lines(block, again, style)]
-        if model is not None:
-            found.append(_repeat_line(block, model, style))
-    marked = any(block.prompt is not None and len(block.records) > 1 for block in shown)
-    return spelt([*found, "", *_legend(style, marked)], style)
+    lines = [_plain(line, style) for line in constant_lines(common(records), style.width, varying)]
+    prompt, groups = None, folded(blocks(records, columns))
+    for block in groups:
+        lines += [
+            *([""] if lines else []),
+            style.bold(clip(_plain(block.name, style), style.width)),
+        ]
+        if block.prompt is not None and block.prompt != prompt:
+            lines += _prompt_rows(block.prompt, style)
+        prompt = block.prompt
+        width = (style.width + len(_BETWEEN)) // len(block.records) - len(_BETWEEN)
+        beside = len(block.records) > 1 and width >= _NARROWEST
+        lines += _beside(block, min(width, _WIDEST), style) if beside else _below(block, style)
+        if model is not None:  # not wrapped, so that it can be copied
+            which = f"repeat {block.labels[0]}:" if len(block.records) > 1 else "repeat:"
+            command = cell_command(block.records[0], model)
+            lines.append(f"{style.dim(_plain(which, style))} {command}")
+    marked = any(block.prompt is not None and len(block.records) > 1 for block in groups)
+    return spelt([*lines, "", *_legend(style, marked)], style)
 
 
 def common(records: Sequence[CellRecord]) -> dict[str, Any]:
@@ -89,52 +99,52 @@ def common(records: Sequence[CellRecord]) -> dict[str, Any]:
     return {k: v for k, v in records[0].params.items() if k not in apart} if records else {}
 
 
-def _repeat_line(block: Block, model: Mapping[str, Any], style: Style) -> str:
-    """The command for the block's first text; not wrapped, so that it can be copied."""
-    which = f"repeat {block.labels[0]}:" if len(block.records) > 1 else "repeat:"
-    command = cell_command(block.records[0], model)
-    return f"{style.theme.paint(style.theme.dim, _plain(which, style))} {command}"
-
-
 def blocks(records: Sequence[CellRecord], columns: str = "") -> list[Block]:
     """What stands together, in the order of the records; the arguments are those of `compare_lines`."""
-    varying, names = _varying(records), _names(records)
+    varying = _varying(records)
+    short = {name: shortened(record.params.get(name) for record in records) for name in varying}
     if not columns:
         columns = "settings" if varying else "seeds"
+
+    def parts(record: CellRecord) -> dict[str, str]:
+        values = _setting(record, varying)
+        for name, value in values.items():
+            values[name] = short[name].get(value, value) if isinstance(value, float) else value
+        return {
+            "prompts": record.prompt_id,
+            "settings": setting_name(values),
+            "seeds": f"seed {record.params.get('seed')}",
+        }
+
     groups: dict[object, list[CellRecord]] = {}
     for record in records:
-        parts = {
+        keys = {
             "prompts": record.prompt_id,
             "settings": frozen(_setting(record, varying)),
             "seeds": record.params.get("seed"),
         }
-        del parts[columns]
-        groups.setdefault(tuple(parts.items()), []).append(record)
-    found = []
+        del keys[columns]
+        groups.setdefault(tuple(keys.items()), []).append(record)
+    result = []
     for members in groups.values():
-        first = members[0]
-        told = {
-            "prompts": [record.prompt_id for record in members],
-            "settings": [setting_name(names(record)) for record in members],
-            "seeds": [f"seed {record.params.get('seed')}" for record in members],
-        }
-        labels = told.pop(columns)
+        names = parts(members[0])
+        del names[columns]
         if not varying:
-            told.pop("settings", None)
-        name = one_line(" · ".join(part for part, *_ in told.values()))
-        prompt = None if columns == "prompts" else first.prompt
-        found.append(Block(name, prompt, tuple(members), tuple(labels)))
-    return found
+            names.pop("settings", None)
+        prompt = None if columns == "prompts" else members[0].prompt
+        labels = tuple(parts(record)[columns] for record in members)
+        result.append(Block(one_line(" · ".join(names.values())), prompt, tuple(members), labels))
+    return result
 
 
-def folded(found: Sequence[Block]) -> list[Block]:
+def folded(blocks: Sequence[Block]) -> list[Block]:
     """The blocks, greedy texts that every seed repeats shown once: within a block, or whole blocks."""
-    kept: dict[object, list[Block]] = {}
-    for place, block in enumerate(map(_without_repeats, found)):
-        greedy = all(_is_greedy(record) for record in block.records)
-        same = tuple((r.prompt_id, frozen(_but_seed(r)), r.token_ids) for r in block.records)
-        kept.setdefault((block.labels, same) if greedy else place, []).append(block)
-    return [_as_one(blocks) for blocks in kept.values()]
+    groups: dict[object, list[Block]] = {}
+    for k, block in enumerate(map(_without_repeats, blocks)):
+        same = (block.labels, *(_same_text(record, k) for record in block.records))
+        greedy = all(map(_is_greedy, block.records))
+        groups.setdefault(same if greedy else k, []).append(block)
+    return [_as_one(group) for group in groups.values()]
 
 
 def _as_one(same: Sequence[Block]) -> Block:
@@ -149,17 +159,24 @@ def _as_one(same: Sequence[Block]) -> Block:
 def _without_repeats(block: Block) -> Block:
     """The block, greedy records that differ in the seed alone being one."""
     groups: dict[object, list[int]] = {}
-    for place, record in enumerate(block.records):
-        same = (record.prompt_id, frozen(_but_seed(record)), record.token_ids)
-        groups.setdefault(same if _is_greedy(record) else place, []).append(place)
+    for k, record in enumerate(block.records):
+        groups.setdefault(_same_text(record, k), []).append(k)
     labels = [
-        block.labels[places[0]]
-        if len(places) == 1
-        else f"{_seeds(block.records[place] for place in places)}: the same"
-        for places in groups.values()
+        block.labels[first]
+        if not others
+        else f"{_seeds(block.records[k] for k in (first, *others))}: the same"
+        for first, *others in groups.values()
     ]
-    records = tuple(block.records[places[0]] for places in groups.values())
+    records = tuple(block.records[first] for first, *_ in groups.values())
     return replace(block, records=records, labels=tuple(labels))
+
+
+def _same_text(record: CellRecord, index: int) -> object:
+    """What greedy records that differ in the seed alone have in common; of others their `index`."""
+    if not _is_greedy(record):
+        return index
+    setting = {name: value for name, value in record.params.items() if name != "seed"}
+    return record.prompt_id, frozen(setting), record.token_ids
 
 
 def _seeds(records: Iterable[CellRecord]) -> str:
@@ -170,32 +187,13 @@ def _is_greedy(record: CellRecord) -> bool:
     return record.params.get("temperature") == 0
 
 
-def _but_seed(record: CellRecord) -> dict[str, Any]:
-    return {name: value for name, value in record.params.items() if name != "seed"}
-
-
 def _varying(records: Sequence[CellRecord]) -> list[str]:
     """The options of which the records have several values, seeds aside."""
     names = dict.fromkeys(name for record in records for name in record.params)
     values = {name: {frozen({name: r.params.get(name)}) for r in records} for name in names}
     # `greedy` says again what temperature 0 says.
-    told = {"seed", *(["greedy"] if len(values.get("temperature", ())) > 1 else [])}
-    return [name for name in names if name not in told and len(values[name]) > 1]
-
-
-def _names(records: Sequence[CellRecord]) -> Callable[[CellRecord], dict[str, Any]]:
-    """A record's values of the options that vary, as they are shown: in few digits."""
-    varying = _varying(records)
-    short = {name: shortened(record.params.get(name) for record in records) for name in varying}
-
-    def named(record: CellRecord) -> dict[str, Any]:
-        values = _setting(record, varying)
-        return {
-            name: short[name].get(value, value) if isinstance(value, float) else value
-            for name, value in values.items()
-        }
-
-    return named
+    apart = {"seed", *(["greedy"] if len(values.get("temperature", ())) > 1 else [])}
+    return [name for name in names if name not in apart and len(values[name]) > 1]
 
 
 def _setting(record: CellRecord, varying: Iterable[str]) -> dict[str, Any]:
@@ -203,46 +201,29 @@ def _setting(record: CellRecord, varying: Iterable[str]) -> dict[str, Any]:
 
 
 def parting(first: CellRecord, other: CellRecord) -> int | None:
-    """The place of the first token at which `other` is unlike `first`, from 0; None for equal ones.
+    """The index of the first token at which `other` is unlike `first`, None for equal ones.
 
     A text that ends where the other goes on parts from it there.
     """
-    for place, (one, two) in enumerate(zip_longest(first.token_ids, other.token_ids)):
-        if one != two:
-            return place
-    return None
-
-
-def _block_lines(block: Block, again: bool, style: Style) -> list[str]:
-    """The block's name, its prompt unless it is seen just above, and the texts."""
-    name = clip(_plain(block.name, style), style.width)
-    lines = [style.theme.paint(style.theme.bold, name)]
-    if block.prompt is not None and not again:
-        lines += _prompt_rows(block.prompt, style)
-    many = len(block.records)
-    width = (style.width - (many - 1) * len(_BETWEEN)) // many
-    if many > 1 and width >= _NARROWEST:
-        return [*lines, *_beside(block, min(width, _WIDEST), style)]
-    return [*lines, *_below(block, style)]
+    pairs = zip_longest(first.token_ids, other.token_ids)
+    return next((index for index, (one, two) in enumerate(pairs) if one != two), None)
 
 
 def _prompt_rows(prompt: str, style: Style) -> list[str]:
     """The end of the prompt, in a few rows."""
-    flow = RunningText(_PROMPT_ROWS)
-    flow.add(_plain(safe_text(prompt[-2000:]), style), style.theme.dim)
-    return flow.rows(style.width, style.theme.reset) or ["(empty prompt)"]
+    running = RunningText(_PROMPT_ROWS)
+    running.add(_plain(safe_text(prompt[-2000:]), style), style.theme.dim)
+    return running.rows(style.width, style.theme.reset) or ["(empty prompt)"]
 
 
 def _beside(block: Block, width: int, style: Style) -> list[str]:
     """Columns of equal width."""
-    theme = style.theme
     heads, texts = [], []
     for record, label in zip(block.records, block.labels, strict=True):
-        facts = joined(text_facts(_held_against(block, record), record), width)
-        label = clip(_plain(label, style), width)
-        heads.append([theme.paint(theme.bold, label), *(theme.paint(theme.dim, f) for f in facts)])
+        facts = joined(text_facts(_compared_with(block, record), record), width)
+        heads.append([style.bold(clip(_plain(label, style), width)), *map(style.dim, facts)])
         texts.append(_text_rows(block, record, width, style))
-    bar = theme.paint(theme.dim, _BETWEEN)
+    bar = style.dim(_BETWEEN)
     return [
         bar.join(_padded(row, width) for row in rows).rstrip()
         for part in (heads, texts)
@@ -252,30 +233,26 @@ def _beside(block: Block, width: int, style: Style) -> list[str]:
 
 def _below(block: Block, style: Style) -> list[str]:
     """One text below the other, its label and facts to the left where there is room."""
-    theme = style.theme
     labels = [_plain(label, style) for label in block.labels]
-    widest = max(cell_len(label) for label in labels)
-    indent = max(widest, _FACT) + 2
+    indent = max(_FACT, *map(cell_len, labels)) + 2
     beside = indent <= min(_LABEL + 2, style.width // 2)
     indent = indent if beside else 2
     lines: list[str] = []
     for record, label in zip(block.records, labels, strict=True):
-        facts = text_facts(_held_against(block, record), record)
+        facts = text_facts(_compared_with(block, record), record)
         rows = _text_rows(block, record, max(style.width - indent, 1), style)
         if beside:
-            gutter = [theme.paint(theme.bold, label)]
-            gutter += [theme.paint(theme.dim, clip(f, indent - 2)) for f in facts]
+            gutter = [style.bold(label), *(style.dim(clip(fact, indent - 2)) for fact in facts)]
             pairs = zip_longest(gutter, rows, fillvalue="")
             lines += [f"{_padded(left, indent)}{row}".rstrip() for left, row in pairs]
         else:
-            text = " · ".join([label, *facts])
-            lines.append(theme.paint(theme.bold, clip(text, style.width)))
+            lines.append(style.bold(clip(" · ".join([label, *facts]), style.width)))
             lines += [f"  {row}".rstrip() for row in rows]
     return lines
 
 
-def _held_against(block: Block, record: CellRecord) -> CellRecord:
-    """What a record is compared with: the first one, or itself where the prompts differ."""
+def _compared_with(block: Block, record: CellRecord) -> CellRecord:
+    """The first record, or the record itself where the prompts differ."""
     return record if block.prompt is None else block.records[0]
 
 
@@ -285,9 +262,9 @@ def text_facts(first: CellRecord, record: CellRecord) -> list[str]:
         return ["failed"]
     facts = []
     if record is not first:
-        place = parting(first, record)
-        alike = f"first {count(place)} alike" if place else "parts at once"
-        facts = ["the same" if place is None else alike]
+        index = parting(first, record)
+        alike = f"first {count(index)} alike" if index else "parts at once"
+        facts = ["the same" if index is None else alike]
     if record.correct is not None:
         facts.append("right" if record.correct else "wrong")
     if record.mean_logprob is not None:
@@ -297,29 +274,31 @@ def text_facts(first: CellRecord, record: CellRecord) -> list[str]:
 
 def _text_rows(block: Block, record: CellRecord, width: int, style: Style) -> list[str]:
     """The text in its colours, wrapped, the mark where it parts; after its own prompt, if it has one."""
-    theme, flow, first = style.theme, RunningText(), _held_against(block, record)
-    place = None if record is first else parting(first, record)
+    theme, running, first = style.theme, RunningText(), _compared_with(block, record)
+    index = None if record is first else parting(first, record)
+
+    def add(text: str, code: str) -> None:
+        running.add(_plain(safe_text(text), style), code)
+
     if block.prompt is None:
-        prompt = record.prompt if len(record.prompt) <= _PROMPT else "…" + record.prompt[-_PROMPT:]
-        flow.add(_plain(safe_text(prompt), style), theme.dim)
-    for step, (text, logprob) in enumerate(zip(record.segments, record.logprobs, strict=False)):
-        if step == place:
-            flow.add(MARK, theme.accent)
-        flow.add(_plain(safe_text(text), style), theme.text[level(math.exp(logprob))])
-    if place is not None and place >= len(record.segments):
-        flow.add(MARK, theme.accent)
+        cut = len(record.prompt) > _PROMPT
+        add("…" + record.prompt[-_PROMPT:] if cut else record.prompt, theme.dim)
+    for k, (text, logprob) in enumerate(zip(record.segments, record.logprobs, strict=False)):
+        if k == index:
+            running.add(MARK, theme.accent)
+        add(text, theme.text[level(math.exp(logprob))])
+    if index is not None and index >= len(record.segments):
+        running.add(MARK, theme.accent)
     if record.error is not None or not record.token_ids:
-        flow.add(_plain(safe_text(record.error or "(no text)"), style), theme.dim)
-    return flow.rows(max(width, 1), theme.reset)
+        add(record.error or "(no text)", theme.dim)
+    return running.rows(max(width, 1), theme.reset)
 
 
 def _legend(style: Style, marked: bool) -> list[str]:
-    """What the colours and the mark mean."""
-    theme = style.theme
-    mark = theme.paint(theme.accent, MARK) + " the first token unlike the first text's"
-    lines = [mark] if marked else []
+    """What the colours and the mark mean, where there is room."""
+    lines = [style.accent(MARK) + " the first token unlike the first text's"] if marked else []
     lines += legend_lines(style)
-    return [line for line in lines if line and cell_len(_ESCAPE.sub("", line)) <= style.width]
+    return [line for line in lines if cell_len(_ESCAPE.sub("", line)) <= style.width]
 
 
 def _padded(row: str, width: int) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from heapq import nlargest
+from typing import Any
 
 from rich.cells import cell_len
 
 from decodecli.records.run import RunHeader, RunSummary, Step
 from decodecli.render import number_format as numbers
-from decodecli.render.escaping import clip, encodable, one_line
+from decodecli.render.escaping import clip, one_line
 from decodecli.render.number_format import count, decimal, percent, plain
 from decodecli.render.repro_command import repeat_command
 from decodecli.render.terminal.step_table import Style
@@ -22,34 +23,28 @@ def header_lines(
     header: RunHeader, style: Style, sample: tuple[int, int] | None = None
 ) -> list[str]:
     """What the run was asked, wrapped between its parts: model, precision, seed, stages in order."""
-    model = header.model
-    name = one_line(model.name) + (f"@{one_line(model.revision)[:10]}" if model.revision else "")
-    parts = [("", f"{name} {numbers.size(model.parameters)}")]
-    parts += [(DOT, one_line(model.dtype)), (DOT, one_line(model.device))]
+    model, params = header.model, header.params
+    revision = f"@{one_line(model.revision)[:10]}" if model.revision else ""
+    parts = [f"{one_line(model.name)}{revision} {numbers.size(model.parameters)}"]
+    parts += [one_line(model.dtype), one_line(model.device)]
     if model.quantize != "none":
-        parts.append((DOT, one_line(model.quantize)))
+        parts.append(one_line(model.quantize))
     if header.greedy and sample is not None:  # one stands for all
         first = header.seed - sample[0] + 1
-        parts.append((DOT, f"seeds {first} to {first + sample[1] - 1}: the same"))
+        parts.append(f"seeds {first} to {first + sample[1] - 1}: the same")
     else:
-        parts.append((DOT, f"seed {header.seed}"))
-    if not header.greedy and sample is not None:
-        parts.append((DOT, f"sample {sample[0]} of {sample[1]}"))
-    if header.params.get("chat"):
-        system = header.params.get("system")
-        said = "" if system is None else f", system “{clip(one_line(system), 40)}”"
-        parts.append((DOT, "chat" + said))
-    stages = [_stage(stage, header) for stage in header.order] or ["temperature 1"]
-    parts.append((DOT, stages[0]))
-    parts += [(ARROW, stage) for stage in stages[1:]]
-    return _wrapped(parts, style)
+        parts.append(f"seed {header.seed}")
+        parts += [f"sample {sample[0]} of {sample[1]}"] if sample is not None else []
+    if params.get("chat"):
+        system = params.get("system")
+        parts.append("chat" if system is None else f"chat, system “{clip(one_line(system), 40)}”")
+    stages = [_stage(name, params.get(name)) for name in header.order] or ["temperature 1"]
+    return _wrapped([*parts, stages[0]], style, stages[1:])
 
 
-def _stage(name: str, header: RunHeader) -> str:
-    value = header.params.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return one_line(name)
-    return f"{one_line(name)} {plain(float(value))}"
+def _stage(name: str, value: Any) -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{one_line(name)} {plain(float(value))}" if number else one_line(name)
 
 
 def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: Style) -> list[str]:
@@ -61,10 +56,9 @@ def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: S
         facts.append(f"perplexity {_perplexity(summary.perplexity)}")
     if steps.count:
         facts.append(f"mean H {numbers.entropy(steps.entropy / steps.count)}")
-    lines = _wrapped([(DOT if n else "", fact) for n, fact in enumerate(facts)], style)
+    lines = _wrapped(facts, style)
     if unsure := steps.least_sure(style):
-        parts = [("", f"least sure (T=1) at {unsure[0]}"), *((DOT, fact) for fact in unsure[1:])]
-        lines += _wrapped(parts, style)
+        lines += _wrapped([f"least sure (T=1) at {unsure[0]}", *unsure[1:]], style)
     return [*lines, f"repeat: {repeat_command(header)}"]  # not wrapped, so that it can be copied
 
 
@@ -124,17 +118,16 @@ class Facts:
         ]
 
 
-def _wrapped(parts: Iterable[tuple[str, str]], style: Style) -> list[str]:
-    """Parts with what separates each from the one before, a new line where the next does not fit."""
+def _wrapped(parts: Sequence[str], style: Style, stages: Sequence[str] = ()) -> list[str]:
+    """Parts with dots and stages with arrows between, a new line where the next does not fit."""
     lines: list[str] = []
-    for separator, part in parts:
-        if style.ascii_only:
-            part = encodable(part, style.encoding)
-        if lines and cell_len(lines[-1]) + cell_len(separator + part) <= style.width - 1:
+    for k, part in enumerate(map(style.encodable, (*parts, *stages))):
+        separator = DOT if k < len(parts) else ARROW
+        if lines and cell_len(lines[-1] + separator + part) <= style.width - 1:
             lines[-1] += separator + part
         else:
-            arrow = "→ " if separator == ARROW else ""
-            lines.append(("  " if lines else "") + arrow + part)
+            indent = "  " if lines else ""
+            lines.append(indent + (part if separator == DOT else f"→ {part}"))
     return lines
 
 

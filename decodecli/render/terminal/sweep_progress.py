@@ -5,24 +5,28 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 
 from rich.cells import cell_len
 from rich.console import Console
 
 from decodecli.records.sweep import CellRecord
-from decodecli.render.escaping import clip, encodable, one_line
+from decodecli.render.escaping import clip, one_line
 from decodecli.render.number_format import bar, count
-from decodecli.render.terminal.view import can_move_cursor
+from decodecli.render.terminal.step_table import Style
+from decodecli.render.terminal.view import (
+    ERASE,
+    HIDE_CURSOR,
+    NO_WRAP,
+    SHOW_CURSOR,
+    WRAP,
+    can_move_cursor,
+)
 from decodecli.render.theme import Theme
 
 UPDATES = 10  # a second, at most, on a terminal
 EVERY = 30.0  # seconds from line to line where there is no terminal
 WINDOW = 20.0  # seconds that the rate looks back, so that it follows a cluster that grows
 
-_ERASE = "\r\x1b[J"
-_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 _BAR, _LEAST_TEXT = 10, 12  # cells
 _SAMPLED = 0.5  # seconds from one remembered count of tokens to the next
 
@@ -50,31 +54,27 @@ class SweepProgress:
     ) -> None:
         self._console, self._clock = console, clock
         self._live = can_move_cursor(console)
-        self._theme = Theme.of(console) if self._live else Theme()
+        theme = Theme.of(console) if self._live else Theme()
+        self._style = Style(theme=theme, encoding=console.encoding)
+        self._separator = " - " if self._style.ascii_only else " · "
         self._cells, self._before = cells, done
         self._finished = self._failed = 0
         self._tokens = self._in_cells = 0  # decoded; of them in finished cells
         self._last = ""
-        self._start = clock()
-        self._counts: deque[tuple[float, int]] = deque([(self._start, 0)])
-        self._due = self._start + (0.0 if self._live else EVERY)
+        self._due = clock() + (0.0 if self._live else EVERY)
         self._drawn = False
+        self.begin()
 
     def __enter__(self) -> SweepProgress:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def begin(self) -> None:
         """Count the time from now on: what came before was no decoding."""
         self._start = self._clock()
-        self._counts = deque([(self._start, self._tokens)])
+        self._counts: deque[tuple[float, int]] = deque([(self._start, self._tokens)])
 
     def tokens(self, more: int) -> None:
         """`more` tokens were decoded."""
@@ -95,15 +95,15 @@ class SweepProgress:
         again."""
         if self._drawn:
             self._drawn = False
-            self._write(_ERASE + _WRAP + _SHOW_CURSOR)
+            self._write(ERASE + WRAP + SHOW_CURSOR)
 
     def pace(self) -> str:
         """What was done since the start, in words: `16 cells, 1,024 tokens in 1.9 s (539/s)`."""
         took = max(self._clock() - self._start, 1e-9)
-        rate = self._tokens / took
         seconds = f"{took:.1f} s" if took < 100 else clock_time(took)
         cells = f"{count(self._finished)} cell{'' if self._finished == 1 else 's'}"
-        return f"{cells}, {count(self._tokens)} tokens in {seconds} ({_rate(rate)}/s)"
+        rate = _rate(self._tokens / took)
+        return f"{cells}, {count(self._tokens)} tokens in {seconds} ({rate}/s)"
 
     def _update(self) -> None:
         now = self._clock()
@@ -118,66 +118,44 @@ class SweepProgress:
             self._drawn = True
             line = self._line(now, max(self._console.width - 1, 1))
             # The cursor rests in front, so that erasing is right after a resize too.
-            self._write(f"{_HIDE_CURSOR}{_NO_WRAP}{_ERASE}{line}\r{_WRAP}")
+            self._write(f"{HIDE_CURSOR}{NO_WRAP}{ERASE}{line}\r{WRAP}")
         else:
             self._due = now + EVERY
-            self._write(self._spelt(self._separator.join(self._facts(now))) + "\n")
+            self._write(self._style.encodable(self._separator.join(self._facts(now))) + "\n")
 
     def _line(self, now: float, width: int) -> str:
         """The live line: what fits of a bar, the facts, and the last text."""
-        facts, theme = self._facts(now), self._theme
+        facts, style = self._facts(now), self._style
         while len(facts) > 1 and cell_len(self._separator.join(facts)) > width:
             facts.pop()
         text = clip(self._separator.join(facts), width)
-        left = width - cell_len(text)
-        start = ""
-        if left >= _BAR + 2:
+        room = width - cell_len(text)
+        line = style.encodable(text)
+        if room >= _BAR + 2:
             share = (self._before + self._finished) / max(self._cells, 1)
-            drawn = bar(share, _BAR, self._ascii)
-            start = theme.paint(theme.heat[-1], drawn) + " " * (_BAR + 1 - cell_len(drawn))
-            left -= _BAR + 1
-        line = start + self._spelt(text)
-        last = self._spelt(one_line(self._last.strip()))
-        if last and left - 2 >= _LEAST_TEXT:
-            line += "  " + theme.paint(theme.dim, self._spelt(clip(last, left - 2)))
+            drawn = bar(share, _BAR, style.ascii_only)
+            painted = style.theme.paint(style.theme.heat[-1], drawn)
+            line = painted + " " * (_BAR + 1 - len(drawn)) + line
+            room -= _BAR + 1
+        last = style.encodable(one_line(self._last.strip()))
+        if last and room - 2 >= _LEAST_TEXT:
+            line += "  " + style.dim(style.encodable(clip(last, room - 2)))
         return line
 
     def _facts(self, now: float) -> list[str]:
-        """Cells, tokens a second, time left, failures: the most important first."""
-        done = self._before + self._finished
-        facts = [f"{count(done)}/{count(self._cells)} cells"]
-        rate = self._recent(now)
-        if rate > 0:
-            left = self._left(rate)
-            facts += [f"{clock_time(left)} left"] if left is not None else []
-            facts.insert(1, f"{_rate(rate)} tokens/s")
+        """Cells, failures, tokens a second, time left: the most important first."""
+        facts = [f"{count(self._before + self._finished)}/{count(self._cells)} cells"]
         if self._failed:
-            facts.insert(1, f"{count(self._failed)} failed")
+            facts.append(f"{count(self._failed)} failed")
+        since, tokens = self._counts[0]
+        rate = (self._tokens - tokens) / (now - since) if now > since else 0.0
+        if rate > 0:
+            facts.append(f"{_rate(rate)} tokens/s")
+            if self._in_cells:  # cells to come are taken to be as long as those that are done
+                to_come = self._cells - self._before - self._finished
+                left = to_come * self._in_cells / self._finished - (self._tokens - self._in_cells)
+                facts.append(f"{clock_time(max(left, 0.0) / rate)} left")
         return facts
-
-    def _recent(self, now: float) -> float:
-        """Tokens a second over the last `WINDOW` seconds."""
-        since, then = self._counts[0]
-        return (self._tokens - then) / (now - since) if now > since else 0.0
-
-    def _left(self, rate: float) -> float | None:
-        """Seconds until the end, if cells to come are as long as those that are done."""
-        if not self._in_cells:
-            return None
-        to_come = self._cells - self._before - self._finished
-        tokens = to_come * self._in_cells / self._finished - (self._tokens - self._in_cells)
-        return max(tokens, 0.0) / rate
-
-    @property
-    def _ascii(self) -> bool:
-        return not self._console.encoding.lower().replace("_", "-").startswith("utf")
-
-    @property
-    def _separator(self) -> str:
-        return " - " if self._ascii else " · "
-
-    def _spelt(self, text: str) -> str:
-        return encodable(text, self._console.encoding) if self._ascii else text
 
     def _write(self, text: str) -> None:
         try:

@@ -16,15 +16,13 @@ from dataclasses import replace
 from rich.console import Console
 
 from decodecli.records.run import RunHeader, RunSummary, Step
-from decodecli.render.escaping import encodable, guess_byte_level, safe_text
-from decodecli.render.repro_command import repeat_command
+from decodecli.render.escaping import guess_byte_level, safe_text
 from decodecli.render.terminal.step_table import (
     Style,
     legend_lines,
     line_headings,
     step_line,
     step_table,
-    step_table_text,
 )
 from decodecli.render.terminal.summary import (
     Facts,
@@ -36,16 +34,14 @@ from decodecli.render.terminal.summary import (
 from decodecli.render.terminal.wrap import RunningText
 from decodecli.render.theme import LEGEND, LEVELS, Theme, level
 
-__all__ = ["TerminalView", "repeat_command", "step_table_text"]
-
 _REGION_ROWS = 4  # the rule and three rows of text
 _PROMPT_TAIL = 2000  # characters of the prompt that the region may show
 
-_ERASE = "\r\x1b[J"
-_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+ERASE = "\r\x1b[J"
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 # No autowrap while the region is drawn: a terminal that finds a character wider than we do then
 # clips a row, and the count of rows still holds.
-_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
+NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
 
 _ASCII = str.maketrans("▸·→…─│▌−≥", ">.>~-|_->")  # the drawing's own signs
 
@@ -125,7 +121,7 @@ class TerminalView:
         self._style = self._fitted(steps)
         out = "".join([self._drawing(step, self._style) for step in steps])
         if self._live:
-            erase, self._drawn = (_ERASE if self._drawn else ""), True
+            erase, self._drawn = (ERASE if self._drawn else ""), True
             out = f"{erase}{out}{self._region()}"
         self._write(out)
 
@@ -174,10 +170,8 @@ class TerminalView:
         """The prompt and the text in its colours; on a terminal wrapped between words."""
         theme = self._style.theme
         codes = map(theme.text.__getitem__, self._levels)
-        spans = [
-            (self._safe(text_tail(prompt)), theme.prompt),
-            *zip(self._texts, codes, strict=True),
-        ]
+        spans = [(self._safe(text_tail(prompt)), theme.prompt)]
+        spans += zip(self._texts, codes, strict=True)
         if not self._console.is_terminal:
             return "".join(theme.paint(code, text) for text, code in spans)
         wrapped = RunningText()
@@ -190,7 +184,7 @@ class TerminalView:
         again; so this is also what to call before something else is printed."""
         if self._drawn:
             self._drawn = False
-            self._write(_ERASE + _WRAP + _SHOW_CURSOR)
+            self._write(ERASE + WRAP + SHOW_CURSOR)
 
     def _region(self) -> str:
         """The rule and the last rows of the text, the cursor put back to where it started."""
@@ -201,7 +195,7 @@ class TerminalView:
         lines = [self._rule(), *(f" {row}" for row in rows)]
         lines[-1] += theme.paint(theme.dim, "▌")
         back = f"\r\x1b[{len(lines) - 1}A"
-        return f"{_HIDE_CURSOR}{_NO_WRAP}" + "\n".join(lines) + f"{back}{_WRAP}"
+        return f"{HIDE_CURSOR}{NO_WRAP}" + "\n".join(lines) + f"{back}{WRAP}"
 
     def _rule(self) -> str:
         """A line across, with the key to the text's colours where there is room and colour."""
@@ -220,8 +214,7 @@ class TerminalView:
         if self._byte_level is None:
             for step in steps:
                 pieces = [row.token for row in step.candidates]
-                seen_before = byte_level and not any("▁" in piece for piece in pieces)
-                byte_level = seen_before or guess_byte_level(pieces)
+                byte_level = guess_byte_level(pieces, byte_level)
         if width == style.width and byte_level == style.byte_level:
             return style
         return replace(style, width=width, byte_level=byte_level)
@@ -240,8 +233,7 @@ class TerminalView:
 
     def _safe(self, text: str) -> str:
         """Text of the run, for this stream."""
-        text = safe_text(text)
-        return encodable(text, self._style.encoding) if self._style.ascii_only else text
+        return self._style.encodable(safe_text(text))
 
     def _write(self, text: str) -> None:
         if not text:
