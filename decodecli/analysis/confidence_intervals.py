@@ -1,4 +1,7 @@
-"""95 % intervals: of a proportion, of a mean, and of what is neither. Standard library and numpy.
+"""95 % intervals: of a proportion, of a mean, and of what is neither.
+
+Without scipy, which is no dependency and takes half a second to import; the standard library's
+`statistics` has no Student's t.
 
 An interval is `(low, high)`. None stands where there is nothing to take one from.
 """
@@ -98,24 +101,25 @@ def student_quantile(freedom: int) -> float:
     """
     if freedom < 1:
         raise ValueError(f"at least one degree of freedom, got {freedom}")
-    return _expanded(freedom) if freedom >= _MANY else _solved(freedom)
-
-
-def _solved(freedom: int) -> float:
+    if freedom >= _MANY:
+        z, v = _NORMAL, freedom
+        return (
+            z
+            + (z**3 + z) / (4 * v)
+            + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+            + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+            + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4)
+        )
     # Halve the angle's range, θ = atan(t / √ν), until nothing is left of it.
     low, high = 0.0, math.pi / 2
     while low < (middle := (low + high) / 2) < high:
-        if _within(middle, freedom) < CONFIDENCE:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if _within(middle, freedom) < CONFIDENCE else (low, middle)
     return math.sqrt(freedom) * math.tan(high)
 
 
 def _within(angle: float, freedom: int) -> float:
     """P(|T| < √ν · tan θ): a finite sum of powers of cos θ for whole degrees of freedom ν."""
-    odd = freedom % 2
-    terms = freedom // 2
+    terms, odd = divmod(freedom, 2)
     # Each term is the one before it times cos² θ and 2/3, 4/5, … (ν odd) or 1/2, 3/4, … (ν even).
     steps = np.arange(1, terms)
     ratios = math.cos(angle) ** 2 * (2 * steps - 1 + odd) / (2 * steps + odd)
@@ -124,14 +128,3 @@ def _within(angle: float, freedom: int) -> float:
         return math.sin(angle) * total
     rest = math.sin(angle) * math.cos(angle) * total if terms else 0.0
     return 2 / math.pi * (angle + rest)
-
-
-def _expanded(freedom: int) -> float:
-    z, v = _NORMAL, freedom
-    return (
-        z
-        + (z**3 + z) / (4 * v)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4)
-    )

@@ -27,7 +27,7 @@ class SpeedReport:
 
     tokens: of one run; samples: side → tokens/s, a value for each repetition.
     megabytes_per_token: what one more token must read, 10⁶ bytes.
-    memory: GB/s of reading a large tensor, or None.
+    memory: GB/s of reading a large tensor.
     """
 
     model: dict[str, Any]
@@ -35,13 +35,11 @@ class SpeedReport:
     tokens: int
     samples: dict[str, Samples]
     megabytes_per_token: float
-    memory: Samples | None
+    memory: Samples
 
     @property
-    def bandwidth_share(self) -> float | None:
+    def bandwidth_share(self) -> float:
         """Bytes that decoding with the full trace reads in a second, by those that can be read."""
-        if self.memory is None:
-            return None
         return self.samples[TRACED].median * self.megabytes_per_token / 1e3 / self.memory.median
 
     def as_dict(self) -> dict[str, Any]:
@@ -54,7 +52,7 @@ class SpeedReport:
             "tokens": self.tokens,
             "tokens_per_second": {name: s.as_dict() for name, s in self.samples.items()},
             "megabytes_per_token": self.megabytes_per_token,
-            "memory_gb_per_second": None if self.memory is None else self.memory.as_dict(),
+            "memory_gb_per_second": self.memory.as_dict(),
             "bandwidth_share": self.bandwidth_share,
         }
 
@@ -96,10 +94,8 @@ def endless(lm: LanguageModel) -> LanguageModel:
 def run_lengths(lm: LanguageModel, tokens: int | None, prompt_tokens: int = 1) -> Speed:
     """How many tokens the long and the short run take, by the model's size where none are given."""
     device, parameters = str(lm.info.device), lm.info.parameters
-    usual = 64 if parameters < 500_000_000 else 16
-    if device.startswith("cuda") or parameters < 50_000_000:
-        usual = 160
-    long = tokens or usual
+    small = device.startswith("cuda") or parameters < 50_000_000
+    long = tokens or (160 if small else 64 if parameters < 500_000_000 else 16)
     if lm.context is not None:
         long = max(min(long, lm.context - prompt_tokens), 4)
     return Speed(stopwatch(device), max(long // 8, 2), long)
@@ -165,20 +161,19 @@ def memory_reader(device: str, watch: Stopwatch, size: int) -> tuple[Callable[[]
     """What measures GB/s once, by the quickest of several ways to read `size` bytes, and its name."""
     size = min(size, _free_memory(device) // 4)
     rows = max(size // (4 * _COLUMNS), 1)
-    plain = torch.ones((rows, _COLUMNS), dtype=torch.float32, device=device)
-    halves = plain.view(torch.bfloat16)
-    vectors = {kind.dtype: torch.ones(kind.shape[1], dtype=kind.dtype, device=device)
-               for kind in (plain, halves)}  # fmt: skip
+    matrix = torch.ones((rows, _COLUMNS), dtype=torch.float32, device=device)
+    halves = matrix.view(torch.bfloat16)
+    vector, half_vector = matrix.new_ones(_COLUMNS), halves.new_ones(halves.shape[1])
     ways: dict[str, Callable[[], Tensor]] = {
-        "a float32 sum": plain.sum,
-        "a float32 matrix-vector product": lambda: plain @ vectors[plain.dtype],
-        "a bfloat16 matrix-vector product": lambda: halves @ vectors[halves.dtype],
+        "a float32 sum": matrix.sum,
+        "a float32 matrix-vector product": lambda: matrix @ vector,
+        "a bfloat16 matrix-vector product": lambda: halves @ half_vector,
     }
 
     def rate(run: Callable[[], Tensor]) -> float:
         calls = 10 if device.startswith("cuda") else 1
         with torch.inference_mode():
-            return plain.nbytes / watch.per_call(run, calls) / 1e9
+            return matrix.nbytes / watch.per_call(run, calls) / 1e9
 
     rates = {name: (rate(run), max(rate(run) for _ in range(2)))[1] for name, run in ways.items()}
     best = max(rates, key=lambda name: rates[name])
@@ -188,23 +183,17 @@ def memory_reader(device: str, watch: Stopwatch, size: int) -> tuple[Callable[[]
 def bytes_per_token(model: Any, length: float) -> float:
     """Bytes that one more token must read: all weights but the rows of the embeddings that are not
     asked for, and the keys and values of `length` positions."""
-    head = model.get_output_embeddings()
-    head_weight = getattr(head, "weight", None)
-    counted: set[int] = set()
-    total = 0.0
+    head = getattr(model.get_output_embeddings(), "weight", None)
+    weights: dict[int, int] = {}  # by identity: tied ones are read once
+    rows = 0
     for module in model.modules():
         for weight in module.parameters(recurse=False):
-            if id(weight) in counted:
-                continue
-            lookup = isinstance(module, torch.nn.Embedding) and weight is not head_weight
-            if lookup:
-                total += weight[0].nbytes
+            if isinstance(module, torch.nn.Embedding) and weight is not head:
+                rows += weight[0].nbytes
             else:
-                counted.add(id(weight))
-                total += weight.nbytes + quantization_constants(
-                    getattr(weight, "quant_state", None)
-                )
-    return total + length * cache_bytes(model)
+                constants = quantization_constants(getattr(weight, "quant_state", None))
+                weights[id(weight)] = weight.nbytes + constants
+    return rows + sum(weights.values()) + length * cache_bytes(model)
 
 
 def cache_bytes(model: Any) -> int:
@@ -219,10 +208,10 @@ def quantization_constants(state: Any) -> int:
     """Bytes of the scales that come with 4-bit weights (quantized themselves, with scales again)."""
     if state is None:
         return 0
-    total = quantization_constants(getattr(state, "state2", None))
-    for name in ("absmax", "code", "offset"):
-        total += int(getattr(getattr(state, name, None), "nbytes", 0))
-    return total
+    parts = [getattr(state, name, None) for name in ("absmax", "code", "offset")]
+    return sum(int(getattr(part, "nbytes", 0)) for part in parts) + quantization_constants(
+        getattr(state, "state2", None)
+    )
 
 
 def _free_memory(device: str) -> int:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Clock = Callable[[], float]
-
 
 @dataclass(frozen=True)
 class Samples:
@@ -65,12 +63,11 @@ def alternate(
     if warm_up:
         for measure in sides.values():
             measure()
-    found: dict[str, list[float]] = {name: [] for name in sides}
-    names = list(sides)
-    for number in range(repeat):
-        for name in names if number % 2 == 0 else reversed(names):
-            found[name].append(sides[name]())
-    return {name: Samples(tuple(values)) for name, values in found.items()}
+    values: dict[str, list[float]] = {name: [] for name in sides}
+    for repetition in range(repeat):
+        for name in list(sides)[:: -1 if repetition % 2 else 1]:
+            values[name].append(sides[name]())
+    return {name: Samples(tuple(measured)) for name, measured in values.items()}
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Stopwatch:
     settle: waits until the device is idle.
     """
 
-    clock: Clock = time.perf_counter
+    clock: Callable[[], float] = time.perf_counter
     settle: Callable[[], None] = lambda: None
 
     def seconds(self, run: Callable[[], object]) -> float:
@@ -95,11 +92,11 @@ class Stopwatch:
     def per_call(self, run: Callable[[], object], calls: int) -> float:
         """Seconds a call, over `calls` calls in a row."""
 
-        def all_of_them() -> None:
+        def repeated() -> None:
             for _ in range(calls):
                 run()
 
-        return self.seconds(all_of_them) / calls
+        return self.seconds(repeated) / calls
 
 
 @dataclass(frozen=True)

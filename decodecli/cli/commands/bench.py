@@ -100,11 +100,10 @@ def _text(report: SpeedReport) -> str:
         lines.append(
             f"{name:22}{samples.median:9,.1f} tokens/s  ({low:,.1f} to {high:,.1f}){times}".rstrip()
         )
-    if report.memory is not None and report.bandwidth_share is not None:
-        lines += [
-            "",
-            f"a token reads {report.megabytes_per_token:,.1f} MB; the memory gives "
-            f"{report.memory.median:,.1f} GB/s: {report.bandwidth_share:.0%} of it is used",
-        ]
+    lines += [
+        "",
+        f"a token reads {report.megabytes_per_token:,.1f} MB; the memory gives "
+        f"{report.memory.median:,.1f} GB/s: {report.bandwidth_share:.0%} of it is used",
+    ]
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return ("\n".join(lines) + "\n").encode(encoding, "replace").decode(encoding)
