@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from decodecli.analysis.text_metrics import cell_numbers
 from decodecli.records.sweep import CellRecord
@@ -11,33 +13,43 @@ from decodecli.sweeps.cells import Cell
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """A finished cell. `trace`: the JSONL lines of its run, without line ends, where they were asked
-    for."""
+    """A cell that ended. trace: the JSONL lines of its run, without line ends, where they are kept."""
 
     record: CellRecord
     trace: tuple[str, ...] | None = None
 
 
-def failed_cell(cell: Cell, error: str) -> CellRecord:
-    """The record of a cell that could not be begun, or whose beginning is lost."""
+def cell_record(
+    cell: Cell,
+    bos: bool | None = None,
+    *,
+    error: str | None,
+    eos_ids: Collection[int] = (),
+    **decoded: Any,
+) -> CellRecord:
+    """The record of a cell, with every effective decoding value by its name.
+
+    Args:
+        bos: whether a BOS token was put in front; None where that is not known.
+        error: why it failed, None where it did not.
+        eos_ids: of the model, as for `cell_numbers`.
+        decoded: fields of `CellRecord`; none for a cell that could not be begun.
+    """
+    chat = cell.prompt.chat.as_dict() if cell.prompt.chat else {}
+    nothing = {"text": "", "token_ids": (), "segments": (), "logprobs": (), "correct": None}
+    counts = dict.fromkeys(("prompt_tokens", "new_tokens"), 0)
+    means = dict.fromkeys(("mean_logprob", "perplexity", "mean_entropy"))
+    values = {**nothing, **counts, **means, **decoded}
+    if error is not None:
+        values["finish_reason"] = "error"
     return CellRecord(
         index=cell.index,
         prompt_id=cell.prompt.id,
         task=cell.prompt.task,
         prompt=cell.prompt.text,
-        params=params_of(cell, cell.bos),
-        text="",
-        token_ids=(),
-        finish_reason="error",
-        prompt_tokens=0,
-        new_tokens=0,
-        mean_logprob=None,
-        perplexity=None,
-        mean_entropy=None,
-        **cell_numbers(()),
-        correct=None,
-        segments=(),
-        logprobs=(),
+        params={**cell.params.as_dict(), "bos": cell.bos if bos is None else bos, **chat},
+        **cell_numbers(values["token_ids"], eos_ids),
+        **values,
         error=error,
     )
 
@@ -45,10 +57,3 @@ def failed_cell(cell: Cell, error: str) -> CellRecord:
 def never_succeeds(record: CellRecord) -> bool:
     """Whether a cell that failed would fail again: its prompt is none for this model."""
     return record.error is not None and record.error.startswith("the prompt ")
-
-
-def params_of(cell: Cell, bos: bool | None) -> dict[str, object]:
-    """Every effective decoding value by its name, as a record has them; `bos` is None where a model's
-    tokenizer is not known to add one."""
-    chat = cell.prompt.chat
-    return {**cell.params.as_dict(), "bos": bos, **(chat.as_dict() if chat else {})}

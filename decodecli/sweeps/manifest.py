@@ -1,6 +1,6 @@
-"""`sweep.toml`: what a sweep was asked, and of what model and programs its cells are.
+"""`sweep.toml`: the grid of a sweep, and the model and programs that its cells come from.
 
-It is a grid file, so that `--grid DIR/sweep.toml` asks for the same cells again. Its last part, the table
+It is a grid file, so that `--grid DIR/sweep.toml` gives the same cells again. Its last part, the table
 `sweep`, is what this program needs to know a folder again.
 """
 
@@ -32,26 +32,29 @@ TABLE = "sweep"  # in the file: what is no part of the grid
 _SAMPLE = 2**16  # bytes of each of a weight file's samples
 _PACKAGES = ("torch", "transformers")
 _RESTORE = "put back what the sweep wrote there, or begin again in a new folder"
-_KINDS: dict[str, type] = {"exact": bool, "traces": bool, "model": dict, "versions": dict}
+_TYPES = {
+    **{"exact": bool, "traces": bool, "started": datetime},
+    **{"tokens_per_second": int | float, "model": dict, "versions": dict},
+}
 _COUNTS = ("parameters", "vocab_size")
 _FASTEST = 1e12  # tokens a second
-_OPTIONS = frozenset(item.name for item in fields(LoadParams))
+_LOAD_OPTIONS = frozenset(item.name for item in fields(LoadParams))
 
 
 def versions() -> dict[str, str]:
     """The versions that a cell can depend on, found without importing anything heavy."""
     from decodecli import __version__
 
-    found = {"decodecli": __version__, "python": platform.python_version()}
+    numbers = {"decodecli": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            numbers[package] = importlib.metadata.version(package)
+    return numbers
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A sweep as it was asked for.
+    """A sweep as a command asks for it.
 
     options: the command's options that say which model, where they are not at their default.
     model: facts about the model, as far as they are known: `name`, `revision`, `weights`, and after
@@ -88,25 +91,26 @@ class Manifest:
             ]
         )
 
-    def resuming(self, found: StoredManifest) -> Manifest:
-        """This, asked again of a folder where `found` stands: the file goes on saying what the first
-        cells were run with."""
-        about = found.about
+    def resuming(self, stored: StoredManifest) -> Manifest:
+        """This grid in a folder that has cells: the file goes on saying what the first were run with."""
+        about = stored.about
         return replace(
             self,
-            options={k: v for k, v in found.values.items() if k in _OPTIONS and isinstance(v, str)},
-            model={**self.model, **about.get("model", {})},
+            options={
+                k: v for k, v in stored.values.items() if k in _LOAD_OPTIONS and isinstance(v, str)
+            },
+            model={**self.model, **stored.model},
             exact=self.exact and bool(about.get("exact")),
             traces=self.traces and bool(about.get("traces")),
             versions=about.get("versions", self.versions),
             started=about.get("started", self.started),
-            rate=found.rate,
+            rate=stored.rate,
         )
 
 
 @dataclass(frozen=True)
 class StoredManifest:
-    """A `sweep.toml` that was read: its grid's values, and the table of this program."""
+    """A `sweep.toml` as read from a folder: its grid's values, and the table of this program."""
 
     values: dict[str, Any]
     about: dict[str, Any]
@@ -130,20 +134,19 @@ class StoredManifest:
 
 
 def read_manifest_grid(folder: Path) -> GridFile:
-    """What a folder was asked, as a grid file.
+    """A folder's `sweep.toml` as a grid file.
 
     Raises:
         DecodecliError: it is none that this program knows.
     """
-    path = current(folder, MANIFEST)
     try:
-        return read_grid(path)
+        return read_grid(current(folder, MANIFEST))
     except UsageError as error:
         raise DecodecliError(f"{error.message} (in {folder})", _RESTORE) from None
 
 
 def manifest_grid(folder: Path) -> Grid:
-    """The grid that a folder was asked.
+    """The grid of a folder's sweep.
 
     Raises:
         DecodecliError: it is none that this program knows.
@@ -156,7 +159,7 @@ def manifest_grid(folder: Path) -> Grid:
 
 
 def read_manifest(folder: Path) -> StoredManifest | None:
-    """What `folder` was asked, None where it has no `sweep.toml`.
+    """The `sweep.toml` of a folder, None where it has none.
 
     Raises:
         UsageError: the file is there but was not written by a sweep, or asks for trust in the model.
@@ -166,9 +169,10 @@ def read_manifest(folder: Path) -> StoredManifest | None:
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would wait for ever
             raise OSError(0, "it is not a file")
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-        about = found.pop(TABLE)
-        whole = isinstance(about["fingerprint"], str) and isinstance(about["cells"], int)
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        about = values.pop(TABLE)
+        if not isinstance(about["fingerprint"], str) or not isinstance(about["cells"], int):
+            raise TypeError
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -178,37 +182,30 @@ def read_manifest(folder: Path) -> StoredManifest | None:
             f"{path} cannot be read: {error.strerror}", "check the path"
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError):
-        whole = False
-    if not whole:
         raise UsageError(
             f"{path} was not written by a sweep", "give --out a folder that is new or empty"
-        )
-    check_trust(found, str(path))
+        ) from None
+    check_trust(values, str(path))
     bad = _bad_key(about)
     if bad is not None:
         raise DecodecliError(f"{path}: {bad} in [{TABLE}] cannot be read", _RESTORE)
-    return StoredManifest(found, about)
+    return StoredManifest(values, about)
 
 
 def _bad_key(about: Mapping[str, Any]) -> str | None:
     """The first key of the table whose value is not as a sweep writes it."""
-    for name, kind in _KINDS.items():
-        if not isinstance(about.get(name, kind()), kind):
+    for name, kind in _TYPES.items():
+        if name in about and not isinstance(about[name], kind):
             return name
     for table in ("model", "versions"):
         for name, value in about.get(table, {}).items():
             if not isinstance(value, int if name in _COUNTS else str):
                 return f"{table}.{name}"
-    started, rate = about.get("started"), about.get("tokens_per_second", 0)
-    if started is not None and not isinstance(started, datetime):
-        return "started"
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < _FASTEST:
-        return "tokens_per_second"
-    return None
+    return None if 0 <= about.get("tokens_per_second", 0) < _FASTEST else "tokens_per_second"
 
 
 def check_same_grid(
-    found: StoredManifest, manifest: Manifest, folder: Path, extend: bool = False
+    stored: StoredManifest, manifest: Manifest, folder: Path, extend: bool = False
 ) -> None:
     """Refuse a folder whose cells are of another grid, naming the values that differ.
 
@@ -218,39 +215,33 @@ def check_same_grid(
     Raises:
         UsageError: it is another grid.
     """
-    if found.fingerprint == manifest.grid.fingerprint:
+    if stored.fingerprint == manifest.grid.fingerprint:
         return
-    grows = _holds(manifest.grid, folder)
-    if extend and grows:
+    try:
+        stored_grid = manifest_grid(folder)
+        is_larger = manifest.grid.holds(stored_grid)
+    except DecodecliError:
+        is_larger = False
+    if extend and is_larger:
         return
     now = tomllib.loads(manifest.grid.as_toml())
-    names = dict.fromkeys([*now, *found.values])
-    other = [n for n in names if n not in _OPTIONS and now.get(n) != found.values.get(n)]
-    said = f" ({', '.join(other[:5])}{', …' if len(other) > 5 else ''})" if other else ""
+    names = [n for n in dict.fromkeys([*now, *stored.values]) if n not in _LOAD_OPTIONS]
+    changed = [n for n in names if now.get(n) != stored.values.get(n)]
+    listed = f" ({', '.join(changed[:5])}{', …' if len(changed) > 5 else ''})" if changed else ""
     if extend:
         raise UsageError(
-            f"{folder} holds cells that are not in this grid{said}",
+            f"{folder} holds cells that are not in this grid{listed}",
             "--extend adds values: give those that it has as well, and new prompts last",
         )
-    again = f"go on with that one: decodecli sweep --out {folder}"
     raise UsageError(
-        f"{folder} holds a sweep of another grid{said}",
+        f"{folder} holds a sweep of another grid{listed}",
         "--extend keeps its cells and adds the others; or give another --out"
-        if grows
-        else f"give another --out, or {again}",
+        if is_larger
+        else f"give another --out, or go on with that one: decodecli sweep --out {folder}",
     )
 
 
-def _holds(grid: Grid, folder: Path) -> bool:
-    """Whether every cell that a folder was asked is in `grid`."""
-    try:
-        before = manifest_grid(folder)
-    except DecodecliError:
-        return False
-    return grid.holds(before)
-
-
-def check_same_model(found: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+def check_same_model(stored: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
     """Refuse a folder whose cells are of another model; only what both sides know is compared.
 
     The name counts where the weights are not known: a model may lie in another folder today. Another
@@ -259,39 +250,42 @@ def check_same_model(found: Mapping[str, Any], now: Mapping[str, Any], folder: P
     Raises:
         UsageError: it is another model.
     """
-    names = ("weights",) if found.get("weights") and now.get("weights") else ("name", "revision")
+    has_weights = stored.get("weights") and now.get("weights")
+    names = ("weights",) if has_weights else ("name", "revision")
     for name in (*names, "dtype", "quantize", "device"):
-        before, after = found.get(name), now.get(name)
+        before, after = stored.get(name), now.get(name)
         if name == "device":
             before, after = (str(x).partition(":")[0] if x else x for x in (before, after))
         if before is None or after is None or before == after:
             continue
+        what = f"{name} {before}"
         if name == "weights":
-            before, after = found.get("name"), now.get("name")
-            said = f"model {before}" + (" with other weights" if before == after else "")
-        else:
-            said = f"model {before}" if name == "name" else f"{name} {before}"
+            before, after = stored.get("name"), now.get("name")
+            what = f"model {before}" + (" with other weights" if before == after else "")
+        elif name == "name":
+            what = f"model {before}"
         raise UsageError(
-            f"the finished cells in {folder} are of {said}"
+            f"the finished cells in {folder} are of {what}"
             + ("" if before == after else f", not {after}"),
             "ask for the same model as before, or give another --out",
         )
 
 
-def differences(found: StoredManifest, manifest: Manifest) -> list[str]:
+def differences(stored: StoredManifest, manifest: Manifest) -> list[str]:
     """What is not as it was when the sweep began, yet no reason not to go on."""
-    told = []
-    before, now = found.versions, versions()
-    other = [f"{name} {before[name]}" for name in before if before[name] != now.get(name)]
+    notes = []
+    now = versions()
+    other = [f"{name} {old}" for name, old in stored.versions.items() if old != now.get(name)]
     if other:
-        told.append(f"the first cells were run with {', '.join(other)}")
-    if bool(found.about.get("exact")) != manifest.exact:
-        told.append(f"the first cells were run with{'out' if manifest.exact else ''} --exact")
-    if manifest.traces and not found.about.get("traces"):
-        told.append("the first cells have no traces")
-    if found.about.get("traces") and not manifest.traces:
-        told.append("the first cells have traces, those that follow will not")
-    return told
+        notes.append(f"the first cells were run with {', '.join(other)}")
+    if bool(stored.about.get("exact")) != manifest.exact:
+        notes.append(f"the first cells were run with{'out' if manifest.exact else ''} --exact")
+    had_traces = bool(stored.about.get("traces"))
+    if manifest.traces and not had_traces:
+        notes.append("the first cells have no traces")
+    if had_traces and not manifest.traces:
+        notes.append("the first cells have traces, those that follow will not")
+    return notes
 
 
 def weights_fingerprint(checkpoint: Checkpoint) -> str:

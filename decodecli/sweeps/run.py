@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
-from decodecli.analysis.text_metrics import cell_numbers
 from decodecli.decoding.batch import Batch, Done, Job
 from decodecli.decoding.decode import Prefix, prefill
 from decodecli.errors import DecodecliError, PromptError
 from decodecli.models.loading import LanguageModel
 from decodecli.records.run import step_json_line, to_json_line
 from decodecli.records.sweep import CellRecord
-from decodecli.sweeps.cell_result import CellResult, failed_cell, params_of
+from decodecli.sweeps.cell_result import CellResult, cell_record
 from decodecli.sweeps.cells import Cell
 
 BATCH_SIZE = 16
-_AT_ONCE = 64  # cells without decoding that are handed over together
+_AT_ONCE = 64  # results without decoding that are handed over together
 _PREFIXES = 8  # prompts kept ready; cells of one prompt follow one another
 _DIGITS = 6  # of a logprob in a file
 # What matters where the most probable token is taken: not the seed, and no filter.
-_GREEDY_SEES = ("max_new_tokens", "repetition_penalty", "no_repeat_ngram_size", "stop")
+_GREEDY_OPTIONS = ("max_new_tokens", "repetition_penalty", "no_repeat_ngram_size", "stop")
 
 
 def run_cells(
@@ -39,19 +39,26 @@ def run_cells(
     """Decode `cells`, `batch_size` of them at once, and yield each as it ends, in no set order.
 
     A cell's tokens are those of `decodecli generate` alone: with `exact` by construction, without it
-    as `engine.batch` says. Cells of one prompt should follow one another: it is then run through the
+    as `decoding.batch` says. Cells of one prompt should follow one another: it is then run through the
     model once. Greedy cells that differ only in seed or filters are decoded once. A cell that cannot be
     decoded ends as an error, and the others go on.
 
     Args:
         cells: a None among them says that there is none just now, though more may come.
-        traces: whether outcomes carry their trace, each step with `candidates` rows.
+        traces: whether results carry their trace, each step with `candidates` rows.
         on_tokens: called with the number of tokens that were added.
 
     Raises:
         DecodeError: memory ran out.
     """
-    prompts = _Prompts(lm)
+
+    @lru_cache(_PREFIXES)
+    def prefilled(*prompt: Any) -> Prefix | PromptError:
+        try:
+            return prefill(lm, *prompt)
+        except PromptError as error:
+            return error
+
     batch = Batch(
         lm,
         batch_size,
@@ -71,14 +78,15 @@ def run_cells(
                 if len(ready) >= _AT_ONCE:
                     yield None
                 continue
-            try:
-                prefix = prompts.prefilled(cell)
-            except PromptError as error:
-                ready.append(CellResult(failed_cell(cell, str(error))))
+            chat = cell.prompt.chat
+            prefix = prefilled(cell.prompt.text, cell.bos, chat)
+            if isinstance(prefix, PromptError):
+                ready.append(CellResult(cell_record(cell, error=str(prefix))))
                 ready.extend(greedy.settled(cell, ready[-1].record))
                 yield None
             else:
-                yield Job(cell, prefix, cell.params, {"bos": cell.bos, **_chat(cell)})
+                settings = {"bos": cell.bos, **(chat.as_dict() if chat else {})}
+                yield Job(cell, prefix, cell.params, settings)
 
     for done in batch(jobs()):
         while ready:
@@ -98,72 +106,42 @@ class _Greedy:
     def __init__(self, traces: bool) -> None:
         self._off = traces  # a trace has its own seed in the header
         self._waiting: dict[tuple[Any, ...], list[Cell]] = {}
-        self._known: OrderedDict[tuple[Any, ...], CellRecord] = OrderedDict()
+        self._known: dict[tuple[Any, ...], CellRecord] = {}  # of the last keys
 
     def takes(self, cell: Cell, ready: deque[CellResult]) -> bool:
         """Whether `cell` is one that is under way or done already; in the latter case it is `ready`."""
         key = self._key(cell)
-        if key is None:
-            return False
         if key in self._known:
             ready.append(_copied(self._known[key], cell))
         elif key in self._waiting:
             self._waiting[key].append(cell)
         else:
-            self._waiting[key] = []
+            if key:
+                self._waiting[key] = []
             return False
         return True
 
     def settled(self, cell: Cell, record: CellRecord) -> Iterator[CellResult]:
         """Those that waited for `cell`."""
         key = self._key(cell)
-        if key is None:
+        if not key:
             return
         self._known[key] = record
         if len(self._known) > _PREFIXES:
-            self._known.popitem(last=False)
+            del self._known[next(iter(self._known))]
         for other in self._waiting.pop(key, ()):
             yield _copied(record, other)
 
-    def _key(self, cell: Cell) -> tuple[Any, ...] | None:
-        params = cell.params
-        if self._off or not params.greedy:
-            return None
-        seen = [getattr(params, name) for name in _GREEDY_SEES]
-        return cell.prompt, cell.bos, *seen
+    def _key(self, cell: Cell) -> tuple[Any, ...]:
+        """What a greedy cell's tokens depend on; () for others."""
+        if self._off or not cell.params.greedy:
+            return ()
+        return cell.prompt, cell.bos, *(getattr(cell.params, name) for name in _GREEDY_OPTIONS)
 
 
 def _copied(record: CellRecord, cell: Cell) -> CellResult:
     params = {**record.params, **cell.params.as_dict()}
     return CellResult(replace(record, index=cell.index, params=params))
-
-
-def _chat(cell: Cell) -> dict[str, Any]:
-    return cell.prompt.chat.as_dict() if cell.prompt.chat else {}
-
-
-class _Prompts:
-    """Prompts that have been run through the model, the last used of them kept."""
-
-    def __init__(self, lm: LanguageModel) -> None:
-        self._lm = lm
-        self._kept: OrderedDict[tuple[Any, ...], Prefix | PromptError] = OrderedDict()
-
-    def prefilled(self, cell: Cell) -> Prefix:
-        """The cell's prompt; raises PromptError, for the same one again and again, if it is refused."""
-        key = cell.prompt.text, cell.bos, cell.prompt.chat
-        if key not in self._kept:
-            try:
-                self._kept[key] = prefill(self._lm, *key)
-            except PromptError as error:
-                self._kept[key] = error
-            if len(self._kept) > _PREFIXES:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        found = self._kept[key]
-        if isinstance(found, PromptError):
-            raise found
-        return found
 
 
 def _effective_bos(cell: Cell, prefix: Prefix) -> bool | None:
@@ -183,25 +161,22 @@ def _record(done: Done) -> CellRecord:
             correct = cell.prompt.answered_by(summary.text)
         except DecodecliError as slow:  # "the prompt …": it would be so again
             error = DecodecliError(f"the prompt expects what cannot be looked for: {slow.message}")
-    return CellRecord(
-        index=cell.index,
-        prompt_id=cell.prompt.id,
-        task=cell.prompt.task,
-        prompt=cell.prompt.text,
-        params=params_of(cell, _effective_bos(cell, done.job.prefix)),
+    return cell_record(
+        cell,
+        _effective_bos(cell, done.job.prefix),
+        error=None if error is None else str(error),
+        eos_ids=done.job.prefix.lm.eos_ids,
         text=summary.text,
         token_ids=summary.token_ids,
-        finish_reason="error" if error else summary.finish_reason,
+        finish_reason=summary.finish_reason,
         prompt_tokens=summary.prompt_tokens,
         new_tokens=summary.new_tokens,
         mean_logprob=summary.mean_logprob,
         perplexity=summary.perplexity,
         mean_entropy=fmean(done.entropies) if done.entropies else None,
-        **cell_numbers(summary.token_ids, done.job.prefix.lm.eos_ids),
         correct=correct,
         segments=done.segments,
         logprobs=tuple(round(value, _DIGITS) for value in done.logprobs),
-        error=None if error is None else str(error),
     )
 
 

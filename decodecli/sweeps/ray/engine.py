@@ -22,7 +22,7 @@ from decodecli.errors import DecodecliError, LoadError
 from decodecli.models.threads import usable_cores
 from decodecli.records.run import ModelInfo
 from decodecli.settings import LoadParams, check_positive
-from decodecli.sweeps.cell_result import CellResult, failed_cell
+from decodecli.sweeps.cell_result import CellResult, cell_record
 from decodecli.sweeps.grid import Grid
 from decodecli.sweeps.ray.connection import connected, import_ray
 from decodecli.sweeps.ray.requirements import (
@@ -359,7 +359,9 @@ class _Cluster:
         self.tell(f"{why}; {again} unfinished cell{'' if again == 1 else 's'} will run again")
         for index in given_up:
             times = self.scheduler.tries
-            yield CellResult(failed_cell(self.grid[index], f"given up after {times} tries: {why}"))
+            yield CellResult(
+                cell_record(self.grid[index], error=f"given up after {times} tries: {why}")
+            )
         self.deaths += 1
         if self.deaths > _DEATHS + 2 * len(self.actors):
             raise DecodecliError(

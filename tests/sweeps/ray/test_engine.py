@@ -114,7 +114,7 @@ def made_up(fatal: int | None = None, seconds: float = 0.0):
         import os
         import time
 
-        from decodecli.sweeps.cell_result import CellResult, failed_cell
+        from decodecli.sweeps.cell_result import CellResult, cell_record
         from decodecli.sweeps.ray.worker import Model
 
         def run(cells, on_tokens):
@@ -123,7 +123,7 @@ def made_up(fatal: int | None = None, seconds: float = 0.0):
                 if cell.index == fatal:
                     os.kill(os.getpid(), 9)
                 on_tokens(1)
-                yield CellResult(failed_cell(cell, f"made up by {os.getpid()}"))
+                yield CellResult(cell_record(cell, error=f"made up by {os.getpid()}"))
 
         return Model(None, run=run)
 
@@ -329,14 +329,14 @@ def test_every_gpu_gets_a_worker_and_machines_without_get_none(cluster):
         import os
         import time
 
-        from decodecli.sweeps.cell_result import CellResult, failed_cell
+        from decodecli.sweeps.cell_result import CellResult, cell_record
         from decodecli.sweeps.ray.worker import Model
 
         def run(cells, on_tokens):
             for cell in cells:
                 time.sleep(0.1)
                 given = os.environ.get("CUDA_VISIBLE_DEVICES")
-                yield CellResult(failed_cell(cell, f"{params.device} of GPU {given}"))
+                yield CellResult(cell_record(cell, error=f"{params.device} of GPU {given}"))
 
         return Model(None, run=run)
 
