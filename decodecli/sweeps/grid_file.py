@@ -14,7 +14,7 @@ from decodecli.errors import UsageError
 from decodecli.sweeps.axes import AXES, parse_axis, shortened
 from decodecli.sweeps.cells import Prompt
 from decodecli.sweeps.grid import checked_groups
-from decodecli.sweeps.prompts import PromptEntry, prompt_from, read_prompts, with_ids
+from decodecli.sweeps.prompts import prompt_from, read_prompts, text_entry, with_ids
 
 # Keys of a grid file beside the options'; `sweep` is the table that a finished sweep adds of itself.
 _KEYS = ("prompts", "seeds", "zip", "description", "sweep", *AXES)
@@ -106,9 +106,8 @@ def _prompts(value: Any, path: Path) -> tuple[Prompt, ...]:
         )
     entries = []
     for number, item in enumerate(value, start=1):
-        where = f"{path.name}, prompt {number}"
-        is_text = isinstance(item, str)
-        entries.append(PromptEntry(item, where) if is_text else prompt_from(item, where))
+        entry = text_entry if isinstance(item, str) else prompt_from
+        entries.append(entry(item, f"{path.name}, prompt {number}"))
     return with_ids(entries)
 
 

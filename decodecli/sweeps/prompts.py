@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,28 +32,25 @@ _EXPECT = 'expect is a string, a list of strings, or {"regex": "…"}'
 
 
 class PromptEntry(NamedTuple):
-    """A prompt as it was given, before it has an id. where: for messages."""
+    """A prompt on its way to an id of its own: "" where it was given none. where: for messages."""
 
-    text: str
+    prompt: Prompt
     where: str
-    id: str | None = None
-    expect: Expected = None
-    task: str | None = None
 
 
-def gather_prompts(typed: Sequence[str] = (), file: str | Path | None = None) -> tuple[Prompt, ...]:
-    """The prompts typed as arguments, then those of a file.
+def gather_prompts(texts: Sequence[str] = (), file: str | Path | None = None) -> tuple[Prompt, ...]:
+    """The prompts of the command line, then those of a file.
 
     Raises:
         UsageError: as `read_prompts`; or one stands twice.
         PromptError: an argument is not UTF-8.
     """
-    found = []
-    for place, text in enumerate(typed, start=1):
+    entries = []
+    for number, text in enumerate(texts, start=1):
         if not _is_unicode(text):
-            raise PromptError(f"prompt {place} is not UTF-8", "type it in a terminal set to UTF-8")
-        found.append(PromptEntry(text, f"prompt {place}"))
-    return with_ids([*found, *(() if file is None else _read(file))])
+            raise PromptError(f"prompt {number} is not UTF-8", "type it in a terminal set to UTF-8")
+        entries.append(text_entry(text, f"prompt {number}"))
+    return with_ids([*entries, *(() if file is None else _read(file))])
 
 
 def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
@@ -71,42 +69,40 @@ def parse_prompts(data: bytes, name: str) -> tuple[Prompt, ...]:
     return with_ids(_parsed(data, name))
 
 
-def with_ids(found: Iterable[PromptEntry]) -> tuple[Prompt, ...]:
+def text_entry(text: str, where: str) -> PromptEntry:
+    """A prompt that is nothing but a text."""
+    return PromptEntry(Prompt(text, ""), where)
+
+
+def with_ids(entries: Sequence[PromptEntry]) -> tuple[Prompt, ...]:
     """The prompts with their ids.
 
     Raises:
         UsageError: an id stands twice, or a text without ids of its own.
     """
-    entries = list(found)
-    ids: dict[str, PromptEntry] = {}
-    for given in entries:
-        if given.id is not None and ids.setdefault(given.id, given) is not given:
-            first = ids[given.id].where
+    by_id: dict[str, PromptEntry] = {}
+    for entry in entries:
+        name = entry.prompt.id
+        if name and by_id.setdefault(name, entry) is not entry:
             raise UsageError(
-                f"{given.where}: the id {_short(given.id)} is taken by {first}",
+                f"{entry.where}: the id {_short(name)} is taken by {by_id[name].where}",
                 "give every prompt an id of its own",
             )
-    _refuse_repeated_texts(entries)
-    prompts = []
-    for place, given in enumerate(entries):
-        name = given.id
-        if name is None:
-            name = f"p{place}"
-            while name in ids:  # somebody's own id
-                name += "+"
-        prompts.append(Prompt(given.text, name, given.expect, given.task))
-    return tuple(prompts)
-
-
-def _refuse_repeated_texts(entries: Iterable[PromptEntry]) -> None:
-    texts: dict[str, PromptEntry] = {}
-    for given in entries:
-        first = texts.setdefault(given.text, given)
-        if first is not given and (first.id is None or given.id is None):
+    by_text: dict[str, PromptEntry] = {}
+    for entry in entries:
+        first = by_text.setdefault(entry.prompt.text, entry)
+        if first is not entry and not (first.prompt.id and entry.prompt.id):
             raise UsageError(
-                f"{given.where}: {_short(given.text)} is the same as {first.where}",
+                f"{entry.where}: {_short(entry.prompt.text)} is the same as {first.where}",
                 "give each prompt once; several runs of it come from --seeds",
             )
+    prompts = []
+    for position, (prompt, _) in enumerate(entries):
+        name = prompt.id or f"p{position}"
+        while not prompt.id and name in by_id:  # somebody's own id
+            name += "+"
+        prompts.append(replace(prompt, id=name))
+    return tuple(prompts)
 
 
 def _read(path: str | Path) -> list[PromptEntry]:
@@ -127,8 +123,8 @@ def _parsed(data: bytes, name: str) -> list[PromptEntry]:
     is_json = suffix in (".jsonl", ".ndjson", ".json") or (
         suffix != ".txt" and re.match(r'\s*\{\s*["}]', filled[0][1]) is not None
     )
-    take = _from_json if is_json else PromptEntry
-    return [take(line, f"{name}, line {number}") for number, line in filled]
+    entry = _from_json if is_json else text_entry
+    return [entry(line, f"{name}, line {number}") for number, line in filled]
 
 
 def _lines(data: bytes, name: str) -> list[str]:
@@ -172,15 +168,15 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _JSON = json.JSONDecoder(object_pairs_hook=_without_repeats)
 
 
-def prompt_from(found: Any, where: str) -> PromptEntry:
+def prompt_from(item: Any, where: str) -> PromptEntry:
     """A prompt from an object with the keys `prompt`, `id`, `expect` and `task`.
 
     Raises:
         UsageError: it is no such object; the message begins with `where`.
     """
-    if not isinstance(found, dict):
+    if not isinstance(item, dict):
         raise UsageError(f"{where} is no object", _EXAMPLE)
-    text, unknown = found.get("prompt"), [key for key in found if key not in _KEYS]
+    text, unknown = item.get("prompt"), [key for key in item if key not in _KEYS]
     if text is None:
         but = f" but an unknown key, {_short(unknown[0])}" if unknown else ""
         raise UsageError(f"{where} has no prompt{but}", _EXAMPLE)
@@ -188,13 +184,14 @@ def prompt_from(found: Any, where: str) -> PromptEntry:
         near = nearest(unknown[0], _KEYS)
         hint = f"did you mean {near}?" if near else f"keys are: {', '.join(_KEYS)}"
         raise UsageError(f"{where} has an unknown key: {_short(unknown[0])}", hint)
-    return PromptEntry(
+    name, task = (item.get(key) for key in ("id", "task"))
+    prompt = Prompt(
         _string("prompt", text, where, empty=True),
-        where,
-        _optional("id", found, where),
-        _expected(found.get("expect"), where),
-        _optional("task", found, where),
+        "" if name is None else _string("id", name, where),
+        _expected(item.get("expect"), where),
+        None if task is None else _string("task", task, where),
     )
+    return PromptEntry(prompt, where)
 
 
 def _string(key: str, value: Any, where: str, *, empty: bool = False) -> str:
@@ -207,10 +204,6 @@ def _string(key: str, value: Any, where: str, *, empty: bool = False) -> str:
     if not _is_unicode(value):
         raise UsageError(f"{where}: {key} holds half a character", "a \\ud8… needs its other half")
     return value
-
-
-def _optional(key: str, found: dict[str, Any], where: str) -> str | None:
-    return None if found.get(key) is None else _string(key, found[key], where)
 
 
 def _expected(value: Any, where: str) -> Expected:

@@ -20,7 +20,7 @@ import errno
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,18 +52,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A finished cell on its way to the disk."""
-
-    record: CellRecord
-    data: bytes
-
-
 class Store:
     """A sweep's folder, open for writing by this process alone.
 
-    folder, manifest: where it is, and what was asked. notices: what the user should know.
+    folder, manifest: where it is, and what it holds. notices: what the user should know.
     """
 
     def __init__(
@@ -72,7 +64,7 @@ class Store:
         self.folder, self.manifest, self._lock = folder, manifest, lock
         self.notices = tuple(notices)
         self._finished = bytearray(len(manifest.grid))  # a byte a cell: 100 kB for 100,000
-        self._waiting: list[_Line] = []
+        self._waiting: list[tuple[CellRecord, bytes]] = []  # cells with their lines
         self._synced = -1e9
         self._interval = _EVERY
         self._file = -1
@@ -102,7 +94,7 @@ class Store:
         if trace is not None:
             write_whole(trace_path(self.folder, record.index), _lines(trace))
         self._finished[record.index] = 1
-        self._waiting.append(_Line(record, _lines([to_json_line(record.as_dict())])))
+        self._waiting.append((record, _lines([to_json_line(record.as_dict())])))
 
     def due(self) -> bool:
         """Whether something waits, and the last sync is long enough ago for another."""
@@ -114,27 +106,30 @@ class Store:
         Raises:
             WriteError: that failed. No part of a line stays, and nothing more is written.
         """
-        lines, self._waiting = self._waiting, []
-        if not lines:
+        if not self._waiting:
             return []
+        records, lines = zip(*self._waiting, strict=True)
+        self._waiting.clear()
         if self._file < 0:
             raise not_written(self.folder / RUNS, OSError(errno.EBADF, "it is closed"))
         start = time.monotonic()
         try:
-            _write_all(self._file, b"".join(line.data for line in lines))
+            left = memoryview(b"".join(lines))
+            while left:  # one write where the system takes it whole
+                left = left[os.write(self._file, left) :]
             os.fsync(self._file)
         except OSError as error:
-            self._take_back(lines)
+            self._take_back(records)
             raise not_written(self.folder / RUNS, error) from error
-        self._size += sum(len(line.data) for line in lines)
+        self._size += sum(map(len, lines))
         self._synced = time.monotonic()
         self._interval = max(_EVERY, _SHARE * (self._synced - start))
-        return [line.record for line in lines]
+        return list(records)
 
-    def _take_back(self, lines: Sequence[_Line]) -> None:
+    def _take_back(self, records: Sequence[CellRecord]) -> None:
         """After a write that failed: no line that nobody was told of, and no more writing."""
-        for line in lines:
-            self._finished[line.record.index] = 0
+        for record in records:
+            self._finished[record.index] = 0
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self._size)
             os.fsync(self._file)
@@ -197,10 +192,8 @@ class Store:
             end = end if torn else line.end
         if failed:
             write_whole(path, (line.data for line in scan(path) if line.is_finished))
-            cells = (
-                "1 cell that failed runs" if failed == 1 else f"{failed:,} cells that failed run"
-            )
-            self.notices += (f"{cells} again",)
+            cells = "cell that failed runs" if failed == 1 else "cells that failed run"
+            self.notices += (f"{failed:,} {cells} again",)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY, 0o666)
         if torn:
             self.notices += (f"the end of {RUNS} was torn and is cut off; its cell runs again",)
@@ -225,22 +218,26 @@ def open_store(folder: Path, manifest: Manifest, extend: bool = False) -> Store:
     check_folder(folder, manifest, extend)
     with contextlib.ExitStack() as undo:
         try:
-            made = _make(folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            is_new = False
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                is_new = True
             lock, notices = _lock(folder)
             undo.callback(lock.release)
-            if made:  # only now is it certain that nobody else has begun there
+            if is_new:  # only now is it certain that nobody else has begun there
                 undo.callback(_unmake, folder)
             finish(folder)
-            found = check_folder(folder, manifest, extend)  # again, now that nobody else writes
-            if found is not None:
-                notices += differences(found, manifest)
-                manifest = manifest.resuming(found)
-                if found.fingerprint != manifest.grid.fingerprint:
+            stored = check_folder(folder, manifest, extend)  # again, now that nobody else writes
+            if stored is not None:
+                notices += differences(stored, manifest)
+                manifest = manifest.resuming(stored)
+                if stored.fingerprint != manifest.grid.fingerprint:
                     notices.append(_extend(folder, manifest))
             store = Store(folder, manifest, lock, notices)
             undo.callback(store._close_file)
             remove_parts(folder, folder / TRACES)
-            if found is None:
+            if stored is None:
                 store._write_manifest()
             store._open_runs()
             sync_folder(folder)
@@ -257,21 +254,21 @@ def _extend(folder: Path, manifest: Manifest) -> str:
         WriteError: there is no room; nothing has changed.
     """
     old = manifest_grid(folder)
-    places: dict[int, int] = {}  # of the finished cells, before and after
+    indices: dict[int, int] = {}  # of the finished cells, before and after
 
     def lines() -> Iterator[bytes]:
         for line in scan(folder / RUNS, old):
-            if not line.is_finished or line.record is None or line.record.index in places:
+            if not line.is_finished or line.record is None or line.record.index in indices:
                 continue
-            place = manifest.grid.index_of(old[line.record.index])
-            assert place is not None, "the larger grid has every cell"
-            places[line.record.index] = place
-            yield _lines([to_json_line(replace(line.record, index=place).as_dict())])
+            index = manifest.grid.index_of(old[line.record.index])
+            assert index is not None, "the larger grid has every cell"
+            indices[line.record.index] = index
+            yield _lines([to_json_line(replace(line.record, index=index).as_dict())])
 
     def traces() -> dict[str, str]:
         return {
             trace_path(folder, old).name: trace_path(folder, new).name
-            for old, new in places.items()
+            for old, new in indices.items()
         }
 
     extend_folder(folder, manifest.as_toml().encode("utf-8"), lines(), traces)
@@ -279,8 +276,8 @@ def _extend(folder: Path, manifest: Manifest) -> str:
 
 
 def check_folder(folder: Path, manifest: Manifest, extend: bool = False) -> StoredManifest | None:
-    """What a folder holds of this very sweep, or with `extend` of one of fewer cells that it has all:
-    None for a new or empty one. Nothing is changed.
+    """The manifest of a folder that holds this very sweep, or with `extend` one of fewer cells that it
+    has all; None for a new or empty folder. Nothing is changed.
 
     Raises:
         UsageError: it holds something else, or lies in another sweep's folder.
@@ -294,13 +291,13 @@ def check_folder(folder: Path, manifest: Manifest, extend: bool = False) -> Stor
                 f"--out {folder} lies in the folder of another sweep, {parent}",
                 "give a folder of its own",
             )
-    found = read_manifest(folder)
-    if found is None:
+    stored = read_manifest(folder)
+    if stored is None:
         _check_empty(folder)
         return None
-    check_same_grid(found, manifest, folder, extend)
-    check_same_model(found.model, manifest.model, folder)
-    return found
+    check_same_grid(stored, manifest, folder, extend)
+    check_same_model(stored.model, manifest.model, folder)
+    return stored
 
 
 def check_writable(folder: Path) -> None:
@@ -309,10 +306,10 @@ def check_writable(folder: Path) -> None:
     Raises:
         UsageError: it cannot.
     """
-    place = Path(os.path.abspath(folder))
-    while not os.path.exists(place):
-        place = place.parent
-    if not os.access(place, os.W_OK | os.X_OK):
+    existing = Path(os.path.abspath(folder))
+    while not os.path.exists(existing):
+        existing = existing.parent
+    if not os.access(existing, os.W_OK | os.X_OK):
         raise _unusable(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
@@ -320,8 +317,8 @@ def _check_empty(folder: Path) -> None:
     """Refuse a folder that holds anything but hidden files and what a sweep that was killed at once
     leaves: an empty `runs.jsonl`."""
     try:
-        held = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-        other = [entry.name for entry in held if entry.name != RUNS or entry.stat().st_size > 0]
+        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        other = [entry.name for entry in entries if entry.name != RUNS or entry.stat().st_size > 0]
     except FileNotFoundError:
         return
     except OSError as error:
@@ -338,27 +335,8 @@ def trace_path(folder: Path, index: int) -> Path:
     return folder / TRACES / f"{index:06}.jsonl"
 
 
-def _write_all(file: int, data: bytes) -> None:
-    """Write everything, in one call where the system takes it whole."""
-    left = memoryview(data)
-    while left:
-        left = left[os.write(file, left) :]
-
-
 def _lines(lines: Iterable[str]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
-
-
-def _make(folder: Path) -> bool:
-    """Make a folder; whether it was not there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        if not folder.is_dir():
-            raise
-        return False
-    return True
 
 
 def _unmake(folder: Path) -> None:
