@@ -27,21 +27,10 @@ from decodecli.models.model_files import blamed_on, first_line
 from decodecli.models.runner import input_device
 from decodecli.models.threads import check_threads, choose_threads
 from decodecli.records.run import ModelInfo
-from decodecli.settings import LoadParams
+from decodecli.settings import ORDER, LoadParams
 
 BILLION = 1_000_000_000
 _FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_SAMPLING_KEYS = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "typical_p",
-    "epsilon_cutoff",
-    "eta_cutoff",
-    "repetition_penalty",
-    "no_repeat_ngram_size",
-)
 
 
 @dataclass(frozen=True)
@@ -481,7 +470,7 @@ def _generation_notices(model: Any, name: str) -> tuple[str, ...]:
     if settings is None:
         return ()
     suggested = settings.to_diff_dict()
-    found = {key: suggested[key] for key in _SAMPLING_KEYS if suggested.get(key) is not None}
+    found = {key: suggested[key] for key in ORDER if suggested.get(key) is not None}
     if not found:
         return ()
     values = ", ".join(f"{key}={value}" for key, value in found.items())

@@ -25,19 +25,9 @@ from decodecli.render.number_format import (
     rest_cell,
 )
 from decodecli.render.theme import LEVELS, PLAIN, Theme, level
+from decodecli.settings import ORDER, RESCORING
 
-_FILTERS = frozenset(
-    (
-        "no_repeat_ngram_size",
-        "top_k",
-        "top_p",
-        "min_p",
-        "typical_p",
-        "epsilon_cutoff",
-        "eta_cutoff",
-        "greedy",
-    )
-)
+_FILTERS = {*ORDER, "greedy"} - RESCORING
 _SHORT_NAMES = {
     "no_repeat_ngram_size": "ngram",
     "repetition_penalty": "penalty",

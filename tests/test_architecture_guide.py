@@ -1,0 +1,48 @@
+"""docs/ARCHITECTURE.md names modules and settings that are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from decodecli import settings
+from decodecli.sampling import processors, reference, truncation
+
+ROOT = Path(__file__).parent.parent
+GUIDE = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+PATHS = sorted(set(re.findall(r"`([\w/]+(?:\.py|\.toml|/))`", GUIDE)))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_of_the_guide_is_there(path):
+    folders = (ROOT, ROOT / "decodecli", *(ROOT / "decodecli").iterdir())
+    # A bare name in the table of rooms belongs to the room of its row.
+    assert any((folder / path).exists() for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (
+            settings,
+            ("SamplingParams", "ORDER", "WITH_HISTORY", "RESCORING", "_NUMBERS", "_INTEGERS"),
+        ),
+        (reference, ("FILTERS",)),
+        (truncation, ("TRUNCATING",)),
+    ],
+)
+def test_a_name_of_the_guide_is_there(module, names):
+    for name in names:
+        assert f"`{name}`" in GUIDE or f".{name}`" in GUIDE
+        assert hasattr(module, name)
+
+
+def test_every_stage_has_a_processor_and_every_filter_a_reference_and_a_word():
+    words = (ROOT / "docs" / "WORDS.md").read_text(encoding="utf-8")
+    for stage in settings.ORDER:
+        assert callable(getattr(processors, stage))
+        assert f"\n| {stage} |" in words
+    filters = set(settings.ORDER) - settings.RESCORING - settings.WITH_HISTORY
+    assert set(reference.FILTERS) == filters
