@@ -12,6 +12,7 @@ Options that are whole numbers take whole numbers; what `log` puts between the e
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from decimal import Decimal, localcontext
@@ -42,7 +43,7 @@ def parse_axis(name: str, value: Any, *, repeats: bool = False) -> tuple[Any, ..
         name: one of `AXES`.
         value: a value, an expression, or a list (or tuple) of both. `stop` takes a string or a list of
             strings for one value, a list of such lists for several. None is "auto" for `bos`.
-        repeats: whether a value may stand twice, as in one of several paired axes.
+        repeats: whether a value may stand twice, as in one of several zipped axes.
 
     Parsed values parse to themselves.
 
@@ -50,20 +51,24 @@ def parse_axis(name: str, value: Any, *, repeats: bool = False) -> tuple[Any, ..
         UsageError: it is no expression, a value is of the wrong kind, out of range or given twice, or
             there are too many; the message names the axis and the value.
     """
-    found: list[Any]
-    if name == "stop":
-        found = _stops(value)
-    elif name == "bos":
-        found = [_bos(word) for item in _listed(value) for word in _words(name, item)]
-    elif name in AXES:
-        found = _numbers(name, _listed(value))
-    else:
+    if name not in AXES:
         raise unknown_axis(name)
-    if not found:
-        raise UsageError(f"{flag_name(name)} has no values", _HINT)
-    if not repeats and len(set(found)) < len(found):
-        raise _twice(name, found)
-    return tuple(found)
+    items: Sequence[Any] = value if isinstance(value, list | tuple | range) else (value,)
+    values: list[Any]
+    if name == "stop":
+        several = any(isinstance(item, list | tuple) for item in items)
+        values = [SamplingParams(stop=item).stop for item in (items if several else [value])]
+    elif name == "bos":
+        values = [_bos(word) for item in items for word in _words(name, item)]
+    else:
+        values = _numbers(name, items)
+    if not values:
+        raise _error(name, "has no values")
+    if not repeats and len(set(values)) < len(values):
+        value, _ = Counter(values).most_common(1)[0]
+        runs = "; several runs of a setting come from --seeds" if name != "seed" else ""
+        raise _error(name, f"has the value {_written(value)} twice", f"give each value once{runs}")
+    return tuple(values)
 
 
 def unknown_axis(name: str) -> UsageError:
@@ -79,27 +84,14 @@ def shortened(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple | range) else (value,)
+def _error(name: str, problem: str, hint: str = _HINT) -> UsageError:
+    return UsageError(f"{flag_name(name)} {problem}", hint)
 
 
-def _twice(name: str, values: Sequence[Any]) -> UsageError:
-    again, seen = None, set()
-    for again in values:
-        if again in seen:
-            break
-        seen.add(again)
-    return UsageError(
-        f"{flag_name(name)} has the value {_spelt(again)} twice",
-        "give each value once"
-        + ("; several runs of a setting come from --seeds" if name != "seed" else ""),
-    )
-
-
-def _spelt(value: Any) -> str:
+def _written(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "auto", True: "on", False: "off"}[value]
-    return shortened(value if not isinstance(value, tuple) else list(value))
+    return shortened(list(value) if isinstance(value, tuple) else value)
 
 
 def _words(name: str, item: Any) -> list[Any]:
@@ -108,7 +100,7 @@ def _words(name: str, item: Any) -> list[Any]:
         return [item]
     words = [word.strip() for word in item.split(",")]
     if not all(words):
-        raise UsageError(f"{flag_name(name)} has an empty value: {shortened(item)}", _HINT)
+        raise _error(name, f"has an empty value: {shortened(item)}")
     return words
 
 
@@ -117,40 +109,26 @@ def _bos(word: Any) -> bool | None:
         return word
     text = word.lower() if isinstance(word, str) else ""
     if text not in (*TRUE, *FALSE, "auto"):
-        raise UsageError(
-            f"--bos must be on, off or auto, got {shortened(word)}",
-            "auto is as the tokenizer does",
-        )
+        problem = f"must be on, off or auto, got {shortened(word)}"
+        raise _error("bos", problem, "auto is as the tokenizer does")
     return None if text == "auto" else text in TRUE
 
 
-def _stops(value: Any) -> list[tuple[str, ...]]:
-    several = isinstance(value, list | tuple) and any(isinstance(v, list | tuple) for v in value)
-    return [SamplingParams(stop=item).stop for item in (value if several else [value])]
-
-
 def _numbers(name: str, items: Sequence[Any]) -> list[Any]:
-    found: list[Any] = []
+    """The values of a numeric axis, as `SamplingParams` takes them."""
+    values: list[Any] = []
     for item in items:
-        if isinstance(item, str):
-            for word in _words(name, item):
-                found += _expanded(name, word)
-        else:
-            found.append(item)
-        if len(found) > MOST_VALUES:
-            raise _too_many(name, len(found))
-    return _checked(name, found)
-
-
-def _checked(name: str, values: list[Any]) -> list[Any]:
-    """Values as `SamplingParams` takes them. Ranges have no holes: the outermost speak for the rest."""
+        for word in _words(name, item):
+            values += _expanded(name, word) if isinstance(word, str) else [word]
+        if len(values) > MOST_VALUES:
+            raise _too_many(name, len(values))
     whole = KEYS[name] == "int"
     plain = all(type(v) is int or (type(v) is float and v == v and not whole) for v in values)
-    if plain and values:
-        for value in {min(values): None, max(values): None}:
-            _check(name, value)
-        return values if whole else [float(value) for value in values]
-    return [_check(name, value) for value in values]
+    if not plain or not values:
+        return [_check(name, value) for value in values]
+    for value in {min(values), max(values)}:  # ranges have no holes: these speak for the rest
+        _check(name, value)
+    return values if whole else [float(value) for value in values]
 
 
 def _check(name: str, value: Any) -> Any:
@@ -173,7 +151,7 @@ def _expanded(name: str, word: str) -> list[Any]:
     return [_plain(name, _number(name, word, word))]
 
 
-def _plain(name: str, number: Decimal) -> int | float:
+def _plain(name: str, number: Decimal | int) -> int | float:
     return int(number) if KEYS[name] == "int" else float(number)
 
 
@@ -181,55 +159,46 @@ def _number(name: str, text: str, word: str) -> Decimal:
     """One number of the part `word`."""
     text = text.strip()
     if not _NUMBER.fullmatch(text):
-        raise UsageError(f"{flag_name(name)} cannot be read: {shortened(word)}", _HINT)
+        raise _error(name, f"cannot be read: {shortened(word)}")
     if KEYS[name] == "int" and not _WHOLE.fullmatch(text):
-        raise UsageError(f"{flag_name(name)} must be an integer, got {shortened(text)}", _HINT)
+        raise _error(name, f"must be an integer, got {shortened(text)}")
     number = Decimal(text)
     if number and not _SMALLEST <= number.adjusted() <= _LARGEST:
-        raise UsageError(f"{flag_name(name)} {shortened(text)} is beyond all bounds", _HINT)
+        raise _error(name, f"{shortened(text)} is beyond all bounds")
     return number
 
 
 def _count(name: str, word: str) -> list[Any]:
     """lo..hi."""
     ends = [end.strip() for end in word.split("..")]
-    if len(ends) != 2 or not all(_NUMBER.fullmatch(end) for end in ends):
-        raise UsageError(f"{flag_name(name)} cannot be read: {shortened(word)}", _HINT)
-    if not all(_WHOLE.fullmatch(end) for end in ends):
-        raise UsageError(
-            f"{flag_name(name)} {shortened(word)}: lo..hi counts whole numbers",
-            "as in 0..4"
-            if KEYS[name] == "int"
-            else f"with a step of your own: {ends[0]}:{ends[1]}:0.1",
-        )
+    if len(ends) != 2 or not all(map(_NUMBER.fullmatch, ends)):
+        raise _error(name, f"cannot be read: {shortened(word)}")
+    if not all(map(_WHOLE.fullmatch, ends)):
+        own_step = f"with a step of your own: {ends[0]}:{ends[1]}:0.1"
+        hint = "as in 0..4" if KEYS[name] == "int" else own_step
+        raise _error(name, f"{shortened(word)}: lo..hi counts whole numbers", hint)
     low, high = (int(_number(name, end, word)) for end in ends)
     if low > high:
-        raise UsageError(
-            f"{flag_name(name)} {shortened(word)} has no values: lo is above hi",
-            f"write {high}..{low}",
-        )
+        problem = f"{shortened(word)} has no values: lo is above hi"
+        raise _error(name, problem, f"write {high}..{low}")
     if high - low >= MOST_VALUES:
         raise _too_many(name, high - low + 1)
-    return (
-        list(range(low, high + 1)) if KEYS[name] == "int" else [*map(float, range(low, high + 1))]
-    )
+    return [_plain(name, value) for value in range(low, high + 1)]
 
 
 def _steps(name: str, word: str, parts: list[str]) -> list[Any]:
     """lo:hi:step, up or down."""
     if len(parts) != 3:
-        raise UsageError(f"{flag_name(name)} {shortened(word)}: lo:hi:step has three parts", _HINT)
+        raise _error(name, f"{shortened(word)}: lo:hi:step has three parts")
     low, high, step = (_number(name, part, word) for part in parts)
     if not step or (high - low) * step < 0:
-        raise UsageError(
-            f"{flag_name(name)} {shortened(word)}: the step does not lead from lo to hi",
-            "up as in 0.2:1:0.2, down as in 1:0.2:-0.2",
-        )
+        problem = f"{shortened(word)}: the step does not lead from lo to hi"
+        raise _error(name, problem, "up as in 0.2:1:0.2, down as in 1:0.2:-0.2")
     with localcontext(prec=50):
         last = int((high - low) / step + _HIT)
         if last >= MOST_VALUES:
             raise _too_many(name, last + 1)
-        values = [low + place * step for place in range(last + 1)]
+        values = [low + number * step for number in range(last + 1)]
         if abs(high - values[-1]) <= abs(step) * _HIT:
             values[-1] = high
     return [_plain(name, value) for value in values]
@@ -238,37 +207,29 @@ def _steps(name: str, word: str, parts: list[str]) -> list[Any]:
 def _log(name: str, word: str, parts: list[str]) -> list[Any]:
     """log:lo:hi:n."""
     if len(parts) != 3 or not _WHOLE.fullmatch(parts[2].strip()):
-        raise UsageError(
-            f"{flag_name(name)} {shortened(word)}: log:lo:hi:n has two ends and how many values",
-            "for example log:0.1:10:5",
-        )
+        problem = f"{shortened(word)}: log:lo:hi:n has two ends and how many values"
+        raise _error(name, problem, "for example log:0.1:10:5")
     low, high = (_plain(name, _number(name, part, word)) for part in parts[:2])
     count = int(_number(name, parts[2], word))
     if low <= 0 or high <= 0:
-        raise UsageError(f"{flag_name(name)} {shortened(word)}: the ends must be above 0", _HINT)
+        raise _error(name, f"{shortened(word)}: the ends must be above 0")
     if count < 2:
-        raise UsageError(
-            f"{flag_name(name)} {shortened(word)} must have at least 2 values", "both ends count"
-        )
+        raise _error(name, f"{shortened(word)} must have at least 2 values", "both ends count")
     if count > MOST_VALUES:
         raise _too_many(name, count)
-    ways = (place / (count - 1) for place in range(1, count - 1))
+    shares = (number / (count - 1) for number in range(1, count - 1))
     # 14 digits: what the powers leave beyond them is their rounding, and 0.1 should be 0.1
-    between = [float(f"{low ** (1 - way) * high**way:.14g}") for way in ways]
+    between = [float(f"{low ** (1 - share) * high**share:.14g}") for share in shares]
     if KEYS[name] != "int":
         return [low, *between, high]
     whole = [low, *map(round, between), high]
     if len(set(whole)) < len(whole):
-        raise UsageError(
-            f"{flag_name(name)} {shortened(word)} has no {count:,} different whole numbers",
-            "ask for fewer",
-        )
+        problem = f"{shortened(word)} has no {count:,} different whole numbers"
+        raise _error(name, problem, "ask for fewer")
     return whole
 
 
 def _too_many(name: str, count: int) -> UsageError:
     many = f"{count:,}" if count < 10**15 else "far too many"
-    return UsageError(
-        f"{flag_name(name)} has {many} values; at most {MOST_VALUES:,} are possible",
-        "take a larger step or a smaller range",
-    )
+    problem = f"has {many} values; at most {MOST_VALUES:,} are possible"
+    return _error(name, problem, "take a larger step or a smaller range")
