@@ -1,12 +1,18 @@
 """What records and reports have in common: shown briefly when printed, richly in a notebook, and as a
-DataFrame. The drawing itself is in `views`, imported when something is shown."""
+DataFrame. The drawing itself is in `render`, imported when something is shown."""
 
 from __future__ import annotations
 
 import importlib
+from dataclasses import fields
 from typing import Any
 
 from decodecli.errors import MissingLibraryError
+
+
+def field_values(record: Any) -> dict[str, Any]:
+    """A record's fields by name, their values as they are: `dataclasses.asdict` without copying."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 class Displayed:

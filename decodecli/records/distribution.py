@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from decodecli.records.display import Displayed
-from decodecli.records.run import ModelInfo
+from decodecli.records.run import ModelInfo, perplexity
+
+_INFINITE = (math.inf, -math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,11 @@ class Spread:
     final_entropy: float
 
     def as_dict(self) -> dict[str, Any]:
-        found = asdict(self)
-        if not math.isfinite(self.temperature):
-            found["temperature"] = None
-        if self.cross_entropy is not None and not math.isfinite(self.cross_entropy):
-            found["cross_entropy"] = None
-        names = ("50", "90", "99")
-        found["covering"] = dict(zip(names, self.covering, strict=True))
-        return found
+        """The JSON form: None for what is infinite."""
+        values = {
+            name: None if value in _INFINITE else value for name, value in asdict(self).items()
+        }
+        return values | {"covering": dict(zip(("50", "90", "99"), self.covering, strict=True))}
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,40 +97,32 @@ class DistributionReport(Displayed):
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: one object a temperature, each with its tokens."""
-        found: dict[str, Any] = {"command": self.source, "size": self.size}
+        values: dict[str, Any] = {"command": self.source, "size": self.size}
         if self.model is not None:
-            found["model"] = asdict(self.model)
-            found["prompt"], found["prompt_ids"] = self.prompt, list(self.prompt_ids)
-        found["params"], found["order"] = self.params, list(self.order)
-        if self.target is not None:
-            found["target"] = self.target
-        found["temperatures"] = [
-            {**spread.as_dict(), "tokens": self._tokens(index)}
-            for index, spread in enumerate(self.spreads)
-        ]
+            values["model"] = asdict(self.model)
+            values |= {"prompt": self.prompt, "prompt_ids": list(self.prompt_ids)}
+        values |= {"params": self.params, "order": list(self.order)}
+        values |= {} if self.target is None else {"target": self.target}
         zero, infinity = self.limits
-        found["limits"] = {
-            "zero": {**zero.as_dict(), "tokens": self._limit("at_zero")},
-            "infinity": {**infinity.as_dict(), "tokens": self._limit("at_infinity")},
+        return values | {
+            "temperatures": [
+                {**spread.as_dict(), "tokens": self._tokens(index)}
+                for index, spread in enumerate(self.spreads)
+            ],
+            "limits": {
+                "zero": {**zero.as_dict(), "tokens": self._limit("at_zero")},
+                "infinity": {**infinity.as_dict(), "tokens": self._limit("at_infinity")},
+            },
         }
-        return found
 
     def _tokens(self, index: int) -> list[dict[str, Any]]:
-        return [
-            {
-                "token": row.token,
-                "token_id": row.token_id,
-                "rank": row.rank,
-                self.score_name: row.score,
-                "probability": row.probability[index],
-                **(
-                    {"final": row.final[index], "removed_by": row.removed_by[index]}
-                    if row.final
-                    else {}
-                ),
-            }
-            for row in self.rows
-        ]
+        tokens = []
+        for row in self.rows:
+            tokens.append({"token": row.token, "token_id": row.token_id, "rank": row.rank})
+            tokens[-1] |= {self.score_name: row.score, "probability": row.probability[index]}
+            if row.final:
+                tokens[-1] |= {"final": row.final[index], "removed_by": row.removed_by[index]}
+        return tokens
 
     def _limit(self, name: str) -> list[dict[str, Any]]:
         return [{"token": row.token, "probability": getattr(row, name)} for row in self.rows]
@@ -170,11 +161,8 @@ class Continuation:
         return math.fsum(self.logprobs)
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            **asdict(self),
-            "logprob": self.logprob,
-            "probability": math.exp(self.logprob),
-        }
+        logprob = self.logprob
+        return {**asdict(self), "logprob": logprob, "probability": math.exp(logprob)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +214,12 @@ class TextReport(Displayed):
 
     @property
     def mean_logprob(self) -> float | None:
-        found = [p.logprob for p in self.positions if p.logprob is not None]
-        return math.fsum(found) / len(found) if found else None
+        logprobs = [p.logprob for p in self.positions if p.logprob is not None]
+        return math.fsum(logprobs) / len(logprobs) if logprobs else None
 
     @property
     def perplexity(self) -> float | None:
-        mean = self.mean_logprob
-        return None if mean is None or mean < -700 else math.exp(-mean)
+        return perplexity(self.mean_logprob)
 
     @property
     def bits_per_character(self) -> float | None:
@@ -245,15 +232,11 @@ class TextReport(Displayed):
         return {
             "command": "inspect-logits",
             "model": asdict(self.model),
-            "mean_logprob": self.mean_logprob,
-            "perplexity": self.perplexity,
+            **{name: getattr(self, name) for name in ("mean_logprob", "perplexity")},
             "bits_per_character": self.bits_per_character,
             "tokens": len(self.positions),
-            "scored": self.scored,
-            "window": self.window,
-            "stride": self.stride,
-            "windows": self.windows,
-            "positions": [position.as_dict() for position in self.positions],
+            **{name: getattr(self, name) for name in ("scored", "window", "stride", "windows")},
+            "positions": self.flat(),
         }
 
     def flat(self) -> list[dict[str, Any]]:
@@ -286,16 +269,12 @@ class ComparisonReport(Displayed):
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "command": "inspect-logits",
-            "compare": self.by,
-            "variants": [
-                {"variant": name, **asdict(difference), **report.as_dict()}
-                for name, report, difference in zip(
-                    self.variants, self.reports, self.differences, strict=True
-                )
-            ],
-        }
+        parts = zip(self.variants, self.differences, self.reports, strict=True)
+        variants = [
+            {"variant": name, **asdict(difference), **report.as_dict()}
+            for name, difference, report in parts
+        ]
+        return {"command": "inspect-logits", "compare": self.by, "variants": variants}
 
     def flat(self) -> list[dict[str, Any]]:
         """One record a variant, temperature and token."""

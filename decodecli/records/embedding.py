@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from decodecli.records.display import Displayed
+from decodecli.records.display import Displayed, field_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,9 @@ class MatrixInfo:
     longest: tuple[int, str]
 
     def as_dict(self) -> dict[str, Any]:
-        found = asdict(self)
-        for key in ("shortest", "longest"):
-            found[key] = dict(zip(("token_id", "token"), getattr(self, key), strict=True))
-        return found
+        ends = {"shortest": self.shortest, "longest": self.longest}
+        names = ("token_id", "token")
+        return asdict(self) | {key: dict(zip(names, row, strict=True)) for key, row in ends.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +54,9 @@ class WordVector:
 
     def as_dict(self) -> dict[str, Any]:
         pairs = zip(self.token_ids, self.tokens, strict=True)
-        tokens = [{"token_id": token_id, "token": token} for token_id, token in pairs]
-        return {
-            "word": self.word,
-            "kind": self.kind,
-            "group": self.group,
-            "tokens": tokens,
-            "norm": self.norm,
-        }
+        values = field_values(self)
+        del values["token_ids"]
+        return values | {"tokens": [{"token_id": k, "token": token} for k, token in pairs]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +146,8 @@ class EmbedReport(Displayed):
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
         nearest = [
-            {"word": word.word, "tokens": [asdict(neighbour) for neighbour in found]}
-            for word, found in zip(self.words, self.nearest, strict=bool(self.nearest))
+            {"word": word.word, "tokens": [asdict(neighbour) for neighbour in neighbours]}
+            for word, neighbours in zip(self.words, self.nearest, strict=False)
         ]
         return {
             "command": "embed",
@@ -173,15 +167,14 @@ class EmbedReport(Displayed):
         if self.nearest:
             return [
                 {"word": word.word, **asdict(neighbour)}
-                for word, found in zip(self.words, self.nearest, strict=True)
-                for neighbour in found
+                for word, neighbours in zip(self.words, self.nearest, strict=True)
+                for neighbour in neighbours
             ]
-        return [self._row(place) for place in range(len(self.words))]
+        return [self._row(index) for index in range(len(self.words))]
 
-    def _row(self, place: int) -> dict[str, Any]:
-        word = self.words[place]
-        x, y = (None, None) if self.plane is None else self.plane.coordinates[place]
-        separate = self.separation
+    def _row(self, index: int) -> dict[str, Any]:
+        word = self.words[index]
+        x, y = (None, None) if self.plane is None else self.plane.coordinates[index]
         return {
             "word": word.word,
             "kind": word.kind,
@@ -190,9 +183,9 @@ class EmbedReport(Displayed):
             "norm": word.norm,
             "pc1": x,
             "pc2": y,
-            "silhouette": None if separate is None else separate.words[place],
+            "silhouette": None if self.separation is None else self.separation.words[index],
             **{
                 f"cosine {other.word}": cosine
-                for other, cosine in zip(self.words, self.cosine[place], strict=True)
+                for other, cosine in zip(self.words, self.cosine[index], strict=True)
             },
         }

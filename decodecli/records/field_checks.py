@@ -30,24 +30,34 @@ def _refuse(name: str) -> None:
 _decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
-def build_record(owner: type[Any], found: Any) -> Any:
+def build_record(owner: type[Any], values: Any) -> Any:
     """A record of class `owner` from its JSON form, every field checked by its type and name. Keys
     without a field are left out.
 
     Raises:
         ValueError: a field is missing, of another type or out of range.
     """
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         raise ValueError(f"a {owner.__name__} that is not an object")
-    values = {}
+    checked = {}
     for name, check in _checks(owner):  # type: ignore[arg-type]
         try:
-            values[name] = check(found[name])
+            checked[name] = check(values[name])
         except KeyError:
             raise ValueError(f"{name} is missing") from None
         except (TypeError, OverflowError):
             raise ValueError(f"{name} is out of range") from None
-    return owner(**values)
+    return owner(**checked)
+
+
+# A check returns the value or raises TypeError.
+def _of(kind: type) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise TypeError
+        return value
+
+    return check
 
 
 def _whole(value: Any) -> int:
@@ -56,34 +66,19 @@ def _whole(value: Any) -> int:
     return value
 
 
-def _number(value: Any) -> float:
-    if (type(value) is not float and type(value) is not int) or not math.isfinite(value):
+def _number(value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    is_number = type(value) is float or type(value) is int
+    if not is_number or not math.isfinite(value) or not low <= value <= high:
         raise TypeError
     return float(value)
 
 
 def _logprob(value: Any) -> float:
-    if _number(value) > 0.01:  # a little above 0 is rounding
-        raise TypeError
-    return float(value)
+    return _number(value, high=0.01)  # a little above 0 is rounding
 
 
 def _at_least_0(value: Any) -> float:
-    if _number(value) < -0.01:
-        raise TypeError
-    return float(value)
-
-
-def _string(value: Any) -> str:
-    if type(value) is not str:
-        raise TypeError
-    return value
-
-
-def _bool(value: Any) -> bool:
-    if type(value) is not bool:
-        raise TypeError
-    return value
+    return _number(value, low=-0.01)
 
 
 def _ids(value: Any) -> tuple[int, ...]:
@@ -98,25 +93,15 @@ def _numbers(value: Any) -> tuple[float, ...]:
     return tuple(value)
 
 
-def _object(value: Any) -> dict[str, Any]:
-    if type(value) is not dict:
-        raise TypeError
-    return value
-
-
 def _many(check: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
-    def checked(value: Any) -> tuple[Any, ...]:
-        if type(value) is not list:
-            raise TypeError
-        return tuple([check(item) for item in value])
-
-    return checked
+    return lambda value: tuple([check(item) for item in _list(value)])
 
 
 def _map(check: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
     return lambda value: {name: check(item) for name, item in _object(value).items()}
 
 
+_string, _list, _object = _of(str), _of(list), _of(dict)
 _BY_NAME: dict[str, Callable[[Any], Any]] = {
     "cumulative": _at_least_0,
     "entropy": _at_least_0,
@@ -132,7 +117,7 @@ _BY_TYPE: dict[str, Callable[[Any], Any]] = {
     "float": _number,
     "str": _string,
     "dict[str, Any]": _object,
-    "bool": _bool,
+    "bool": _of(bool),
     "tuple[int, ...]": _ids,
     "tuple[float, ...]": _numbers,
     "tuple[str, ...]": _many(_string),

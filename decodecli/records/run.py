@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any, overload
 
-from decodecli.records.display import Displayed
+from decodecli.records.display import Displayed, field_values
 
 SCHEMA = 1
 # Controls beyond those that JSON escapes anyway, line separators, and bidirectional overrides.
@@ -30,55 +30,6 @@ def to_json_line(record: dict[str, Any]) -> str:
     """One record as strict JSON on one line, non-ASCII text as it is, except for what would steer a
     terminal that shows the line: that is escaped."""
     return _harmless(_encoded(record))
-
-
-def step_json_line(step: Step) -> str:
-    """`to_json_line(step.as_dict())` in half the time: a run writes one a token.
-
-    Only what is a float or a string is spelt here; whatever else a caller put into a step goes the
-    long way, as do numbers that are not finite, which are refused there.
-    """
-    try:
-        finite = step.logit + step.logprob + step.tempered_logprob + step.final_logprob
-        finite += step.entropy + step.final_entropy
-        if finite - finite != 0:
-            return to_json_line(step.as_dict())
-        rows = ",".join([_row_json(row) for row in step.candidates])
-        return (
-            f'{{"type":"step","index":{_int(step.index)},"position":{_int(step.position)}'
-            f',"token_id":{_int(step.token_id)},"token":{_string(step.token)}'
-            f',"text":{_string(step.text)},"rank":{_int(step.rank)},"logit":{_float(step.logit)}'
-            f',"logprob":{_float(step.logprob)}'
-            f',"tempered_logprob":{_float(step.tempered_logprob)}'
-            f',"final_logprob":{_float(step.final_logprob)},"entropy":{_float(step.entropy)}'
-            f',"final_entropy":{_float(step.final_entropy)},"kept":{_int(step.kept)}'
-            f',"candidates":[{rows}]}}'
-        )
-    except (TypeError, ValueError):
-        return to_json_line(step.as_dict())
-
-
-def _row_json(row: Candidate) -> str:
-    logit, logprob, tempered = row.logit, row.logprob, row.tempered_logprob
-    final, removed, cumulative = row.final_logprob, row.removed_by, row.cumulative
-    finite = logit + logprob + tempered + cumulative + (final or 0.0)
-    if finite - finite != 0:
-        raise ValueError("not JSON")
-    return (
-        f'{{"rank":{_int(row.rank)},"token_id":{_int(row.token_id)},"token":{_string(row.token)}'
-        f',"logit":{_float(logit)},"logprob":{_float(logprob)}'
-        f',"tempered_logprob":{_float(tempered)},"cumulative":{_float(cumulative)}'
-        f',"final_logprob":{"null" if final is None else _float(final)}'
-        f',"removed_by":{"null" if removed is None else _string(removed)}}}'
-    )
-
-
-_int, _float = int.__repr__, float.__repr__  # and nothing but an int or a float
-
-
-@lru_cache(maxsize=4096)
-def _string(text: str) -> str:
-    return _harmless(_encoded(text))
 
 
 _encoded = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -148,17 +99,7 @@ class Candidate:
     removed_by: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "rank": self.rank,
-            "token_id": self.token_id,
-            "token": self.token,
-            "logit": self.logit,
-            "logprob": self.logprob,
-            "tempered_logprob": self.tempered_logprob,
-            "cumulative": self.cumulative,
-            "final_logprob": self.final_logprob,
-            "removed_by": self.removed_by,
-        }
+        return field_values(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,23 +142,8 @@ class Step(Displayed):
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: `{"type": "step", ...}`."""
-        return {
-            "type": "step",
-            "index": self.index,
-            "position": self.position,
-            "token_id": self.token_id,
-            "token": self.token,
-            "text": self.text,
-            "rank": self.rank,
-            "logit": self.logit,
-            "logprob": self.logprob,
-            "tempered_logprob": self.tempered_logprob,
-            "final_logprob": self.final_logprob,
-            "entropy": self.entropy,
-            "final_entropy": self.final_entropy,
-            "kept": self.kept,
-            "candidates": [candidate.as_dict() for candidate in self.candidates],
-        }
+        candidates = [candidate.as_dict() for candidate in self.candidates]
+        return {"type": "step", **field_values(self), "candidates": candidates}
 
 
 # Of a table with a row a step.
@@ -256,10 +182,9 @@ class Run(Displayed):
 
     def __repr__(self) -> str:
         tail, text = self.header.prompt[-30:], self.text
-        shown = text if len(text) <= 60 else text[:59] + "…"
-        return (
-            f"Run({tail!r} → {shown!r}, {self.summary.new_tokens} tokens, seed {self.header.seed})"
-        )
+        text = text if len(text) <= 60 else text[:59] + "…"
+        tokens, seed = self.summary.new_tokens, self.header.seed
+        return f"Run({tail!r} → {text!r}, {tokens} tokens, seed {seed})"
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -289,11 +214,8 @@ class Run(Displayed):
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """The trace's records in order, as they stand in a JSONL file."""
-        return [
-            self.header.as_dict(),
-            *(step.as_dict() for step in self.steps),
-            self.summary.as_dict(),
-        ]
+        steps = [step.as_dict() for step in self.steps]
+        return [self.header.as_dict(), *steps, self.summary.as_dict()]
 
 
 def perplexity(mean_logprob: float | None) -> float | None:
@@ -301,3 +223,48 @@ def perplexity(mean_logprob: float | None) -> float | None:
     if mean_logprob is None or mean_logprob < -700:
         return None
     return math.exp(-mean_logprob)
+
+
+def step_json_line(step: Step) -> str:
+    """`to_json_line(step.as_dict())` in half the time: a run writes one a token.
+
+    What a caller put into a step that is no int, float or string goes the long way, as do numbers that
+    are not finite, which are refused there.
+    """
+    try:
+        return _step_json(step)
+    except (TypeError, ValueError):
+        return to_json_line(step.as_dict())
+
+
+def _compiled(owner: type, start: str = "") -> Callable[[Any], str]:
+    """A function that spells a record as JSON: one f-string of its fields, compiled as `dataclasses`
+    compiles `__init__`. It raises TypeError or ValueError for a value that is not as annotated."""
+    names = {item.name: str(item.type) for item in fields(owner)}
+    numbers = [f"(r.{name} or 0.0)" for name, kind in names.items() if kind.startswith("float")]
+    parts = [f'"{name}":{{{_SPELLED[kind].format("r." + name)}}}' for name, kind in names.items()]
+    line = f"f'{{{{{start}{','.join(parts)}}}}}'"
+    finite = f"(total := {' + '.join(numbers)}) - total == 0"
+    return eval(f"lambda r: {line} if {finite} else _refuse()")
+
+
+def _refuse() -> str:
+    raise ValueError("not JSON")
+
+
+@lru_cache(maxsize=4096)
+def _string(text: str) -> str:
+    return _harmless(_encoded(text))
+
+
+_int, _float = int.__repr__, float.__repr__  # and nothing but an int or a float
+_SPELLED = {
+    "int": "_int({0})",
+    "float": "_float({0})",
+    "str": "_string({0})",
+    "float | None": '"null" if {0} is None else _float({0})',
+    "str | None": '"null" if {0} is None else _string({0})',
+    "tuple[Candidate, ...]": '"[" + ",".join([_candidate_json(c) for c in {0}]) + "]"',
+}
+_candidate_json = _compiled(Candidate)
+_step_json = _compiled(Step, '"type":"step",')

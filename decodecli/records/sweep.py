@@ -7,10 +7,10 @@ value except the seed. The numbers are defined in docs/METRICS.md.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from decodecli.records.display import Displayed
+from decodecli.records.display import Displayed, field_values
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -60,7 +60,7 @@ class CellRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: `{"type": "cell", "index": …}`."""
-        return {"type": "cell", **{f.name: getattr(self, f.name) for f in fields(self)}}
+        return {"type": "cell", **field_values(self)}
 
 
 @dataclass(frozen=True, slots=True)

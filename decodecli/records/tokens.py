@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from decodecli.records.display import Displayed
+from decodecli.records.display import Displayed, field_values
 
 KINDS = ("normal", "byte", "special", "added", "unknown")
 
@@ -42,16 +42,18 @@ class TokenRow:
         return not self.data and self.kind == "special"
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "position": self.position,
-            "token_id": self.token_id,
-            "token": self.token,
-            "text": self.text,
-            "bytes": self.data.hex(),
-            "kind": self.kind,
-            "start": self.span[0] if self.span else None,
-            "end": self.span[1] if self.span else None,
-        }
+        values = _with_hex_bytes(self)
+        start, end = values.pop("span") or (None, None)
+        return values | {"start": start, "end": end}
+
+
+def _with_hex_bytes(row: TokenRow | VocabularyRow) -> dict[str, Any]:
+    """The fields of a row, `data` as `bytes` in hexadecimal digits."""
+    values = field_values(row)
+    return {
+        "bytes" if name == "data" else name: value.hex() if name == "data" else value
+        for name, value in values.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Difference:
     returned: str
 
     def as_dict(self) -> dict[str, Any]:
-        return {"at": self.at, "given": self.given, "returned": self.returned}
+        return field_values(self)
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,7 +152,7 @@ class TokenReport(Displayed):
                 "difference": self.difference.as_dict() if self.difference else None,
             },
             "exact": self.exact,
-            "tokens": [row.as_dict() for row in self.rows],
+            "tokens": self.flat(),
         }
 
     def flat(self) -> list[dict[str, Any]]:
@@ -210,14 +212,7 @@ class VocabularyRow:
     script: str
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "token_id": self.token_id,
-            "token": self.token,
-            "text": self.text,
-            "bytes": self.data.hex(),
-            "kind": self.kind,
-            "script": self.script,
-        }
+        return _with_hex_bytes(self)
 
 
 @dataclass(frozen=True, repr=False)
@@ -236,7 +231,7 @@ class VocabularyReport(Displayed):
             "model": self.model,
             "size": self.size,
             "scripts": self.scripts,
-            "tokens": [row.as_dict() for row in self.rows],
+            "tokens": self.flat(),
         }
 
     def flat(self) -> list[dict[str, Any]]:

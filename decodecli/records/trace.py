@@ -44,80 +44,78 @@ class TraceReader:
         self.truncated: int | None = None
 
     def __iter__(self) -> Iterator[Record]:
-        header: RunHeader | None = None
-        open_run, last = False, -1
+        begun = False
+        last: int | None = None  # index of the run's last step; None where no run is open
         while line := self._file.readline(LONGEST_LINE):
             self.line += 1
             if not line.strip():
                 continue
             try:
                 record = _parse(line if self.line > 1 else line.removeprefix(b"\xef\xbb\xbf"))
-                if isinstance(record, Step) and not open_run:
-                    raise ValueError("a step that follows no run")
-                if isinstance(record, RunSummary) and not open_run:
-                    raise ValueError("a summary that follows no run")
-                if isinstance(record, Step) and record.index <= last:
-                    raise ValueError(f"index {record.index} after index {last}")
+                if not isinstance(record, RunHeader):
+                    is_step = isinstance(record, Step)
+                    if last is None:
+                        raise ValueError(
+                            f"a {'step' if is_step else 'summary'} that follows no run"
+                        )
+                    if isinstance(record, Step) and record.index <= last:
+                        raise ValueError(f"index {record.index} after index {last}")
             except ValueError as error:
-                whole = line.endswith(b"\n")
-                if not whole and len(line) < LONGEST_LINE and header is not None:
+                if begun and not line.endswith(b"\n") and len(line) < LONGEST_LINE:
                     self.truncated = self.line
                     return
-                raise self._damaged(str(error), header is None) from None
-            if isinstance(record, RunHeader):
-                header, open_run, last = record, True, -1
-            elif isinstance(record, Step):
+                raise self._damaged(error, first=not begun) from None
+            begun = True
+            if isinstance(record, Step):
                 last = record.index
             else:
-                open_run = False
+                last = -1 if isinstance(record, RunHeader) else None
             yield record
-        if header is None:
+        if not begun:
             raise TraceError(f"{self.name} is empty", _HINT)
 
-    def _damaged(self, what: str, first: bool) -> TraceError:
-        if first and not what.startswith("schema "):
-            return TraceError(f"{self.name} is not a trace: line {self.line} is {what}", _HINT)
-        hint = "mend or delete the line, or record the run again"
-        hint = f"this version reads schema {SCHEMA}" if what.startswith("schema ") else hint
-        return TraceError(f"{self.name}, line {self.line}: {what}", hint, self.line)
+    def _damaged(self, error: ValueError, first: bool) -> TraceError:
+        where = f"{self.name}, line {self.line}: {error}"
+        if isinstance(error, _OtherSchema):
+            return TraceError(where, f"this version reads schema {SCHEMA}", self.line)
+        if first:
+            return TraceError(f"{self.name} is not a trace: line {self.line} is {error}", _HINT)
+        return TraceError(where, "mend or delete the line, or record the run again", self.line)
 
 
 _HINT = "give what generate --trace FILE or --format jsonl wrote"
+
+
+class _OtherSchema(ValueError):
+    """A header of a schema that this version does not read."""
 
 
 def _parse(line: bytes) -> Record:
     """The record in one line; raises ValueError, with what is wrong."""
     if len(line) >= LONGEST_LINE:
         raise ValueError("longer than any record")
-    found = decode_line(line)
-    if not isinstance(found, dict):
-        raise ValueError("no record of a run")
-    return record_from_dict(found)
-
-
-def record_from_dict(found: dict[str, Any]) -> Record:
-    """A header, step or summary from its JSON form, as its `as_dict` gives it. Keys that this version
-    does not know are left out.
-
-    Raises:
-        ValueError: a field is missing, of another type or out of range, or the schema is another.
-    """
-    kind = found.get("type")
+    values = decode_line(line)
+    kind = values.get("type") if isinstance(values, dict) else None
     if kind == "step":
-        return _step(found)
+        return _step(values)
     if kind == "summary":
-        return build_record(RunSummary, found)
+        summary: RunSummary = build_record(RunSummary, values)
+        return summary
     if kind != "run":
         raise ValueError("no record of a run")
-    if found.get("schema") != SCHEMA:
-        raise ValueError(f"schema {json.dumps(found.get('schema'))[:20]}")
-    header = build_record(RunHeader, found)
-    known = {field.name for field in fields(SamplingParams)}
+    return _header(values)
+
+
+def _header(values: dict[str, Any]) -> RunHeader:
+    if values.get("schema") != SCHEMA:
+        raise _OtherSchema(f"schema {json.dumps(values.get('schema'))[:20]}")
+    header: RunHeader = build_record(RunHeader, values)
+    params = header.params
+    names = {field.name for field in fields(SamplingParams)}
     try:
-        SamplingParams(**{name: v for name, v in header.params.items() if name in known})
+        SamplingParams(**{name: value for name, value in params.items() if name in names})
     except UsageError as error:
         raise ValueError(f"params: {error.message.removeprefix('--')}") from None
-    params = header.params
     samples = params.get("num_samples", 1)
     for name, fits in (
         ("num_samples", type(samples) is int and samples > 0),
@@ -129,8 +127,8 @@ def record_from_dict(found: dict[str, Any]) -> Record:
     return header
 
 
-def _step(found: dict[str, Any]) -> Step:
-    step: Step = build_record(Step, found)
+def _step(values: dict[str, Any]) -> Step:
+    step: Step = build_record(Step, values)
     if all(row.token_id != step.token_id for row in step.candidates):
         raise ValueError("the chosen token is not among the candidates")
     return step
