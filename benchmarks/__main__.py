@@ -184,10 +184,10 @@ def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stre
 
     from decodecli.cli import run as running
     from decodecli.cli.sinks import Sinks
-    from decodecli.config import Effective, OutputParams
+    from decodecli.config import Effective
     from decodecli.decoding.decode import prefill
     from decodecli.models.detokenize import tokenizer_kind
-    from decodecli.settings import LoadParams
+    from decodecli.settings import LoadParams, OutputParams
 
     values = {field.name: field.default for field in fields(LoadParams)}
     values |= {field.name: getattr(params, field.name) for field in fields(params)}

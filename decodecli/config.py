@@ -9,22 +9,18 @@ environment and --config.
 from __future__ import annotations
 
 import difflib
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from decodecli.errors import UsageError
 from decodecli.settings import (
-    COLORS,
-    TABLES,
-    ChatParams,
     LoadParams,
+    OutputParams,
     SamplingParams,
-    check_choice,
-    check_positive,
+    SweepParams,
     flag_name,
 )
 from decodecli.text_files import parse_toml, read_file
@@ -42,105 +38,17 @@ TRUST = {
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
-@dataclass(frozen=True)
-class OutputParams:
-    """What a command shows of a run, and how the prompt is read."""
-
-    num_samples: int = 1
-    candidates: int = 10
-    bos: bool | None = None
-    chat: bool = False
-    system: str | None = None
-    allow_special: bool = False
-    format: str = "text"
-    tables: str | None = None  # full on a terminal, none off it
-    trace: str | None = None
-    save_logits: str | None = None
-    delay: float = 0.0
-    pause: bool = False
-    quiet: bool = False  # without tables, unless they are asked for as well
-    color: str = "auto"
-    verbose: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.delay < math.inf:
-            raise UsageError(
-                f"--delay must be a number of seconds of at least 0, got {self.delay:g}",
-                "0.5 is a usual choice",
-            )
-        check_positive("num_samples", self.num_samples, "5 is a usual choice")
-        check_positive("candidates", self.candidates, "10 is the default")
-        check_choice("tables", self.tables, (None, *TABLES))
-        check_choice("color", self.color, COLORS)
-        if self.save_logits is not None and not self.save_logits.endswith(".npy"):
-            raise UsageError(
-                f"--save-logits must name a .npy file, got {self.save_logits}",
-                "numpy's format is the only one; for example logits.npy",
-            )
-
-    @property
-    def chat_params(self) -> ChatParams | None:
-        """How the prompt goes through the chat template; None where it does not."""
-        return chat_params(vars(self))
-
-
-def chat_params(values: Mapping[str, Any]) -> ChatParams | None:
-    """What the values of `chat`, `system` and `allow_special` ask for; a system message asks for the
-    template too.
-
-    Raises:
-        UsageError: `allow_special` without a template, which is for its messages.
-    """
-    system, allow_special = values.get("system"), bool(values.get("allow_special"))
-    if values.get("chat") or system is not None:
-        return ChatParams(system, allow_special)
-    if allow_special:
-        raise UsageError(
-            "--allow-special goes with --chat", "without it, special tokens are always read as such"
-        )
-    return None
-
-
-def check_chat_and_bos(chat: ChatParams | None, bos: Any) -> None:
-    """`UsageError` where a chat template and special tokens around it were asked for."""
-    if chat is not None and bos is not None:
-        raise UsageError(
-            "--chat goes with no --bos or --no-bos", "the template has its special tokens itself"
-        )
-
-
-@dataclass(frozen=True)
-class SweepParams:
-    """How a sweep is run, and what is kept of it."""
-
-    batch_size: int = 16
-    exact: bool = False
-    traces: bool = False
-    engine: str = "local"
-    address: str | None = None
-    actors: int | None = None
-    plots: bool = True
-    out: str | None = None
-    show: bool = False
-
-    def __post_init__(self) -> None:
-        check_positive("batch_size", self.batch_size, "16 is the default")
-        check_choice("engine", self.engine, ("local", "ray"))
-        if self.actors is not None:
-            check_positive("actors", self.actors, "leave it out for one a GPU")
-
-
 _OWNERS = (LoadParams, SamplingParams, OutputParams)
 _OF_SWEEPS = {item.name for item in fields(SweepParams)}
 
 
 def _kinds() -> dict[str, str]:
-    found: dict[str, str] = {"greedy": "bool", "preset": "str", "config": "str"}
+    kinds = {"greedy": "bool", "preset": "str", "config": "str"}
     for owner in (*_OWNERS, SweepParams):
         for item in fields(owner):
             kind = str(item.type).removesuffix(" | None")
-            found[item.name] = "list" if kind.startswith("tuple") else kind
-    return found
+            kinds[item.name] = "list" if kind.startswith("tuple") else kind
+    return kinds
 
 
 # Every key a file or the environment may set, and its kind: int, float, str, bool or list.
@@ -175,14 +83,11 @@ class Effective:
         return self._build(SweepParams)
 
     def _build(self, owner: type) -> Any:
-        own = {item.name: self.values[item.name] for item in fields(owner)}
         try:
-            return owner(**own)
+            return owner(**{item.name: self.values[item.name] for item in fields(owner)})
         except UsageError as error:
-            for name, source in self.sources.items():
-                if error.message.startswith(flag_name(name) + " "):
-                    raise from_source(error, name, source) from None
-            raise
+            source = self.sources.get(error.option, "default")
+            raise from_source(error, error.option, source) from None
 
 
 def from_source(error: UsageError, name: str, source: str) -> UsageError:
@@ -190,7 +95,7 @@ def from_source(error: UsageError, name: str, source: str) -> UsageError:
     if source in ("flag", "default"):
         return error
     origin = f"{ENVIRONMENT}{name.upper()}" if source == "env" else f"the {source} file"
-    return UsageError(f"{error.message} (from {origin})", error.hint)
+    return UsageError(f"{error.message} (from {origin})", error.hint, error.option)
 
 
 def resolve(
@@ -212,11 +117,11 @@ def resolve(
         UsageError: an unknown key or preset, a value of the wrong kind, a file that is not there.
     """
     environ = os.environ if environ is None else environ
-    given = {name: value for name, value in flags.items() if value is not None}
+    typed = {name: value for name, value in flags.items() if value is not None}
     from_env, notices = _from_environment(environ, expressions)
     user_file = user_config_path()
     user = read_toml(user_file, user_file.name, trusted=True) if user_file.is_file() else {}
-    first = [("flag", given), ("env", from_env)]
+    first = [("flag", typed), ("env", from_env)]
     config_name = _first(first, "config")
     config = read_toml(config_name, f"--config {config_name}") if config_name else {}
     if expressions:
@@ -291,40 +196,40 @@ def _from_environment(
     environ: Mapping[str, str], expressions: bool
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     as_written = {item.name for item in fields(SamplingParams)} - {"stop"} | {"bos", "seeds"}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     notices: list[str] = []
     for variable, text in environ.items():
         if not variable.startswith(ENVIRONMENT) or variable in _NOT_OPTIONS:
             continue
         name = variable.removeprefix(ENVIRONMENT).lower()
-        if expressions and name in as_written:
-            found |= {name: text} if text else {}
-        elif name not in KEYS:
+        if name not in KEYS and not (expressions and name in as_written):
             near = nearest(name, KEYS)
             hint = f"; did you mean {ENVIRONMENT}{near.upper()}?" if near else ""
             notices.append(f"the environment's {variable} is no option of decodecli{hint}")
         elif text:
-            found[name] = _parse(name, text, variable)
-    return found, tuple(notices)
+            literal = expressions and name in as_written
+            values[name] = text if literal else _parse(KEYS[name], text, variable)
+    return values, tuple(notices)
 
 
-def _parse(name: str, text: str, variable: str) -> Any:
-    kind = KEYS[name]
+# By kind: what reads it from the text of an environment variable, and what it must be.
+_ENVIRONMENT_KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "int": (int, "an integer"),
+    "float": (float, "a number"),
+    "bool": (lambda text: (*FALSE, *TRUE).index(text.lower()) >= len(FALSE), "1 or 0"),
+    "str": (str, ""),
+    "list": (lambda text: (text,), ""),
+}
+
+
+def _parse(kind: str, text: str, variable: str) -> Any:
+    parse, wanted = _ENVIRONMENT_KINDS[kind]
     try:
-        if kind == "int":
-            return int(text)
-        if kind == "float":
-            return float(text)
+        return parse(text)
     except ValueError:
-        wanted = "an integer" if kind == "int" else "a number"
         raise UsageError(
             f"{variable} must be {wanted}, got {text!r}", f"unset {variable}"
         ) from None
-    if kind == "bool":
-        if text.lower() not in TRUE + FALSE:
-            raise UsageError(f"{variable} must be 1 or 0, got {text!r}", f"unset {variable}")
-        return text.lower() in TRUE
-    return (text,) if kind == "list" else text
 
 
 def check_trust(keys: Iterable[str], name: str) -> None:
@@ -349,54 +254,45 @@ def read_toml(
         UsageError: it cannot be read, is no TOML, has an unknown key (the nearest is named), or one of
             `TRUST`.
     """
-    found = parse_toml(read_file(path, name), name, "write lines like top_p = 0.9")
+    table = parse_toml(read_file(path, name), name, "write lines like top_p = 0.9")
     if not trusted:
-        check_trust(found, name)
-    values: dict[str, Any] = {}
-    for key, value in found.items():
-        if key in also:
-            values[key] = value
-            continue
-        if key not in KEYS or key == "config":
-            raise _unknown_key(key, name, {*KEYS, *also} - {"config"})
-        values[key] = _checked(key, value, name)
-    return values
+        check_trust(table, name)
+    known = {*KEYS, *also} - {"config"}
+    for key in table:
+        if key not in known:
+            spelt = key.replace("-", "_")
+            near = spelt if spelt in known else nearest(spelt, sorted(known))
+            hint = (
+                f"did you mean {near}?" if near else "keys are the options' names with underscores"
+            )
+            raise UsageError(f"{name} has an unknown key: {key}", hint)
+    return {k: v if k in also else _checked(k, v, name) for k, v in table.items()}
 
 
-def _unknown_key(key: str, name: str, known: set[str]) -> UsageError:
-    spelt = key.replace("-", "_")
-    near = spelt if spelt in known else nearest(spelt, sorted(known))
-    hint = f"did you mean {near}?" if near else "keys are the options' names with underscores"
-    return UsageError(f"{name} has an unknown key: {key}", hint)
+# By kind: what it is in a TOML file, and what it must be.
+_TOML_KINDS = {
+    "int": (int, "an integer"),
+    "float": (int | float, "a number"),
+    "bool": (bool, "true or false"),
+    "str": (str, "a string"),
+    "list": (list, "a string or a list of strings"),
+}
 
 
 def _checked(key: str, value: Any, name: str) -> Any:
+    """A value of a TOML file, if it is of its option's kind."""
     kind = KEYS[key]
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind == "list":
-        value = [value] if isinstance(value, str) else value
-        fits, wanted = (
-            isinstance(value, list) and all(isinstance(item, str) for item in value),
-            "a string or a list of strings",
-        )
-        value = tuple(value) if fits else value
-    elif kind == "bool":
-        fits, wanted = isinstance(value, bool), "true or false"
-    elif kind == "int":
-        fits, wanted = number and isinstance(value, int), "an integer"
-    elif kind == "float":
-        fits, wanted = number, "a number"
-    else:
-        fits, wanted = isinstance(value, str), "a string"
-    if not fits:
+    types, wanted = _TOML_KINDS[kind]
+    items = [value] if kind == "list" and isinstance(value, str) else value
+    fits = isinstance(items, types) and (kind == "bool" or not isinstance(items, bool))
+    if not fits or (kind == "list" and not all(isinstance(item, str) for item in items)):
         raise UsageError(f"{key} in {name} must be {wanted}, got {value!r}", "see --help")
-    return value
+    return tuple(items) if kind == "list" else items
 
 
 def nearest(name: str, known: Any) -> str | None:
     """The known name that is most like this one, None where none is."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return found[0] if found else None
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
 
 
 def user_config_path() -> Path:
@@ -414,9 +310,9 @@ def configs_folder() -> Path:
 
 def preset_names() -> list[str]:
     """The shipped presets, mildest first."""
-    found = {path.stem for path in (configs_folder() / "presets").glob("*.toml")}
+    names = {path.stem for path in (configs_folder() / "presets").glob("*.toml")}
     usual = ["greedy", "precise", "balanced", "creative", "chaotic"]
-    return [name for name in usual if name in found] + sorted(found.difference(usual))
+    return [name for name in usual if name in names] + sorted(names.difference(usual))
 
 
 def read_preset(name: str) -> dict[str, Any]:

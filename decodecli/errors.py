@@ -25,9 +25,16 @@ class DecodecliError(Exception):
 
 
 class UsageError(DecodecliError, ValueError):
-    """Wrong usage: a bad value, an unknown key, a file named by an option that is not there."""
+    """Wrong usage: a bad value, an unknown key, a file named by an option that is not there.
+
+    `option` is the name of the setting whose value is wrong, "" where it is not one setting's.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, hint: str = "", option: str = "") -> None:
+        super().__init__(message, hint)
+        self.option = option
 
 
 class LoadError(DecodecliError):

@@ -32,13 +32,12 @@ def memory_limits(text: str) -> dict[int | str, int]:
             re.ASCII | re.IGNORECASE,
         )
         if not match:
-            raise UsageError(f"--max-memory cannot be read: {text!r}", hint)
+            raise UsageError(f"--max-memory cannot be read: {text!r}", hint, "max_memory")
         device: int | str = int(match[1]) if match[1] else "cpu"
         if device in limits:
-            raise UsageError(f"--max-memory names {device} twice: {text!r}", hint)
+            raise UsageError(f"--max-memory names {device} twice: {text!r}", hint, "max_memory")
         limits[device] = int(float(match[3]) * _UNITS[match[4].upper()])
         if not limits[device]:
-            raise UsageError(
-                f"--max-memory gives {device} no memory: {text!r}", "leave the device out instead"
-            )
+            problem = f"--max-memory gives {device} no memory: {text!r}"
+            raise UsageError(problem, "leave the device out instead", "max_memory")
     return limits

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from decodecli.errors import UsageError
@@ -47,13 +48,14 @@ class LoadParams:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise UsageError("--model is empty", "give a folder, a hub name, or builtin")
+            raise UsageError("--model is empty", "give a folder, a hub name, or builtin", "model")
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("quantize", self.quantize, QUANTIZE)
         if not re.fullmatch(r"auto|mps|cpu|cuda(:\d+)?", self.device, re.ASCII):
             raise UsageError(
                 f"--device must be auto, cuda, cuda:N, mps or cpu, got {self.device}",
                 "auto takes a GPU when there is one",
+                "device",
             )
         if self.threads is not None:
             check_positive("threads", self.threads, "leave it out to choose by the model's size")
@@ -63,11 +65,13 @@ class LoadParams:
                 raise UsageError(
                     f"--max-memory goes with --device auto, not {self.device}",
                     "leave --device out",
+                    "max_memory",
                 )
             if self.device == "cpu" and set(limits) != {"cpu"}:
                 raise UsageError(
                     f"--max-memory {self.max_memory}: --device cpu has no GPUs",
                     "leave --device out, or limit the cpu alone",
+                    "max_memory",
                 )
 
 
@@ -112,17 +116,16 @@ class SamplingParams:
     def __post_init__(self) -> None:
         for name in _NUMBERS:
             object.__setattr__(self, name, _number(name, getattr(self, name)))
-        for name in _INTEGERS:
-            object.__setattr__(self, name, _integer(name, getattr(self, name)))
+        for name, (lowest, hint) in _INTEGERS.items():
+            number = check_positive(name, getattr(self, name), hint, lowest)
+            object.__setattr__(self, name, number)
         stop = (self.stop,) if isinstance(self.stop, str) else self.stop
         if not isinstance(stop, tuple | list) or any(not isinstance(text, str) for text in stop):
-            raise UsageError(
-                f"--stop must be strings, got {self.stop!r}", "give the string to stop at"
-            )
+            problem, hint = f"must be strings, got {self.stop!r}", "give the string to stop at"
+            raise UsageError(f"--stop {problem}", hint, "stop")
         if not all(stop):
-            raise UsageError(
-                "--stop must not be empty", "give the string to stop at, or leave it out"
-            )
+            hint = "give the string to stop at, or leave it out"
+            raise UsageError("--stop must not be empty", hint, "stop")
         object.__setattr__(self, "stop", tuple(stop))
         if self.seed is not None:
             object.__setattr__(self, "seed", check_seed(self.seed))
@@ -134,10 +137,7 @@ class SamplingParams:
 
     def as_dict(self) -> dict[str, Any]:
         """Every value by its name, `stop` as a list and `greedy` spelt out."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values["stop"] = list(self.stop)
-        values["greedy"] = self.greedy
-        return values
+        return {**vars(self), "stop": list(self.stop), "greedy": self.greedy}
 
 
 # The stages in the order in which they apply, transformers'.
@@ -191,9 +191,95 @@ class ChatParams:
 
     def as_dict(self) -> dict[str, Any]:
         """The options that say so, those at their default left out."""
-        found: dict[str, Any] = {"chat": True}
-        found |= {} if self.system is None else {"system": self.system}
-        return found | ({"allow_special": True} if self.allow_special else {})
+        system = {} if self.system is None else {"system": self.system}
+        return {"chat": True, **system, **({"allow_special": True} if self.allow_special else {})}
+
+
+@dataclass(frozen=True)
+class OutputParams:
+    """What a command shows of a run, and how the prompt is read."""
+
+    num_samples: int = 1
+    candidates: int = 10
+    bos: bool | None = None
+    chat: bool = False
+    system: str | None = None
+    allow_special: bool = False
+    format: str = "text"
+    tables: str | None = None  # full on a terminal, none off it
+    trace: str | None = None
+    save_logits: str | None = None
+    delay: float = 0.0
+    pause: bool = False
+    quiet: bool = False  # without tables, unless they are asked for as well
+    color: str = "auto"
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.delay < math.inf:
+            wanted = f"a number of seconds of at least 0, got {self.delay:g}"
+            raise _bad_value("delay", wanted, "0.5 is a usual choice")
+        check_positive("num_samples", self.num_samples, "5 is a usual choice")
+        check_positive("candidates", self.candidates, "10 is the default")
+        check_choice("tables", self.tables, (None, *TABLES))
+        check_choice("color", self.color, COLORS)
+        if self.save_logits is not None and not self.save_logits.endswith(".npy"):
+            raise UsageError(
+                f"--save-logits must name a .npy file, got {self.save_logits}",
+                "numpy's format is the only one; for example logits.npy",
+                "save_logits",
+            )
+
+    @property
+    def chat_params(self) -> ChatParams | None:
+        """How the prompt goes through the chat template; None where it does not."""
+        return chat_params(vars(self))
+
+
+def chat_params(values: Mapping[str, Any]) -> ChatParams | None:
+    """What the values of `chat`, `system` and `allow_special` ask for; a system message asks for the
+    template too.
+
+    Raises:
+        UsageError: `allow_special` without a template, which is for its messages.
+    """
+    system, allow_special = values.get("system"), bool(values.get("allow_special"))
+    if values.get("chat") or system is not None:
+        return ChatParams(system, allow_special)
+    if allow_special:
+        raise UsageError(
+            "--allow-special goes with --chat", "without it, special tokens are always read as such"
+        )
+    return None
+
+
+def check_chat_and_bos(chat: ChatParams | None, bos: Any) -> None:
+    """`UsageError` where a chat template and special tokens around it were asked for."""
+    if chat is not None and bos is not None:
+        raise UsageError(
+            "--chat goes with no --bos or --no-bos", "the template has its special tokens itself"
+        )
+
+
+@dataclass(frozen=True)
+class SweepParams:
+    """How a sweep is run, and what is kept of it."""
+
+    batch_size: int = 16
+    exact: bool = False
+    traces: bool = False
+    engine: str = "local"
+    address: str | None = None
+    actors: int | None = None
+    plots: bool = True
+    out: str | None = None
+    show: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive("batch_size", self.batch_size, "16 is the default")
+        check_choice("engine", self.engine, ("local", "ray"))
+        if self.actors is not None:
+            check_positive("actors", self.actors, "leave it out for one a GPU")
 
 
 # name → (lowest, lowest allowed?, highest, highest allowed?, the hint)
@@ -221,30 +307,30 @@ def flag_name(name: str) -> str:
 
 def check_seed(seed: Any) -> int:
     """`seed` as an integer in [0, 2**32), else `UsageError`."""
-    value = _whole("seed", seed, "it is an integer from 0 to 4294967295")
+    value = _integer("seed", seed, "it is an integer from 0 to 4294967295")
     if not 0 <= value < SEED_LIMIT:
-        raise UsageError(
-            f"--seed must be in [0, 4294967295], got {value}", "any integer there will do"
-        )
+        raise _bad_value("seed", f"in [0, 4294967295], got {value}", "any integer there will do")
     return value
 
 
 def check_positive(name: str, value: Any, hint: str, lowest: int = 1) -> int:
     """`value` as an integer of at least `lowest`, else `UsageError`."""
-    number = _whole(name, value, hint)
+    number = _integer(name, value, hint)
     if number < lowest:
-        raise UsageError(f"{flag_name(name)} must be at least {lowest}, got {number}", hint)
+        raise _bad_value(name, f"at least {lowest}, got {number}", hint)
     return number
 
 
-def _integer(name: str, value: Any) -> int:
-    lowest, hint = _INTEGERS[name]
-    return check_positive(name, value, hint, lowest)
+def check_choice(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
+    """`UsageError` unless `value` is one of `allowed`."""
+    if value not in allowed:
+        names = ", ".join(choice for choice in allowed if choice)
+        raise _bad_value(name, f"one of {names}; got {value}", "see --help")
 
 
-def _whole(name: str, value: Any, hint: str) -> int:
+def _integer(name: str, value: Any, hint: str) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise UsageError(f"{flag_name(name)} must be an integer, got {value!r}", hint)
+        raise _bad_value(name, f"an integer, got {value!r}", hint)
     return int(value)
 
 
@@ -255,21 +341,17 @@ def _number(name: str, value: Any) -> float:
             raise TypeError
         number = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise UsageError(f"{flag_name(name)} must be a number, got {value!r}", hint) from None
+        raise _bad_value(name, f"a number, got {value!r}", hint) from None
     above = number >= low if low_in else number > low
     below = number <= high if high_in else number < high
     if not (above and below):  # false for nan too
-        opening, closing = "[("[not low_in], ")]"[high_in]
         if high == math.inf:
             wanted = "a finite number of at least 0" if low_in else "a finite number above 0"
         else:
-            wanted = f"in {opening}{low:g}, {high:g}{closing}"
-        raise UsageError(f"{flag_name(name)} must be {wanted}, got {number:g}", hint)
+            wanted = f"in {'(['[low_in]}{low:g}, {high:g}{')]'[high_in]}"
+        raise _bad_value(name, f"{wanted}, got {number:g}", hint)
     return number
 
 
-def check_choice(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
-    """`UsageError` unless `value` is one of `allowed`."""
-    if value not in allowed:
-        names = ", ".join(choice for choice in allowed if choice)
-        raise UsageError(f"{flag_name(name)} must be one of {names}; got {value}", "see --help")
+def _bad_value(name: str, wanted: str, hint: str) -> UsageError:
+    return UsageError(f"{flag_name(name)} must be {wanted}", hint, name)

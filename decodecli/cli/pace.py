@@ -12,8 +12,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from decodecli.config import OutputParams
 from decodecli.errors import UsageError
+from decodecli.settings import OutputParams
 
 KEYS = "space or enter: next token, c: go on without pausing, q: end"
 _POLL = 0.05  # seconds after which an interrupt is noticed

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from decodecli.cli import streams
 from decodecli.cli.pace import KEYS, Pace
 from decodecli.cli.sinks import Sinks
-from decodecli.config import Effective, OutputParams
+from decodecli.config import Effective
 from decodecli.errors import UsageError, WriteError
 from decodecli.library_logging import quiet_libraries
 from decodecli.render.jsonl import TraceFile
-from decodecli.settings import SEED_LIMIT, LoadParams, SamplingParams
+from decodecli.settings import SEED_LIMIT, LoadParams, OutputParams, SamplingParams
 from decodecli.signals import postponed
 
 if TYPE_CHECKING:

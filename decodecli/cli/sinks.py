@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
 from decodecli.cli.color import console
-from decodecli.config import OutputParams
 from decodecli.csv_text import csv_text
 from decodecli.errors import DecodecliError
 from decodecli.records.run import (
@@ -23,6 +22,7 @@ from decodecli.records.run import (
 )
 from decodecli.render.escaping import safe_text
 from decodecli.render.jsonl import TraceFile
+from decodecli.settings import OutputParams
 
 if TYPE_CHECKING:
     from decodecli.render.terminal.background_renderer import BackgroundRenderer

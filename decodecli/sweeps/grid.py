@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from decodecli.config import KEYS, chat_params, check_chat_and_bos, from_source, temperature_of
+from decodecli.config import KEYS, from_source, temperature_of
 from decodecli.errors import UsageError
 from decodecli.records.sweep import CellRecord
-from decodecli.settings import ChatParams, SamplingParams
+from decodecli.settings import ChatParams, SamplingParams, chat_params, check_chat_and_bos
 from decodecli.sweeps.axes import AXES, parse_axis, shortened, unknown_axis
 from decodecli.sweeps.cells import Cell, Prompt
 from decodecli.sweeps.toml import to_toml, toml_lines

@@ -87,8 +87,7 @@ def test_the_version_is_told(cli, flag):
 
 def defaults() -> dict[str, str]:
     """What each option of `generate` falls back to, as the settings have it."""
-    from decodecli.config import OutputParams
-    from decodecli.settings import LoadParams, SamplingParams
+    from decodecli.settings import LoadParams, OutputParams, SamplingParams
 
     found = {}
     for owner in (LoadParams, SamplingParams, OutputParams):

@@ -79,8 +79,8 @@ def generate(
     flags["stop"] = tuple(stop) if stop else None
     # Imported here, so that --help starts at once.
     from decodecli.cli.run import run_command
-    from decodecli.config import check_chat_and_bos, resolve
-    from decodecli.settings import check_choice
+    from decodecli.config import resolve
+    from decodecli.settings import check_chat_and_bos, check_choice
 
     effective = resolve(flags)
     check_choice("format", effective.output().format, FORMATS)

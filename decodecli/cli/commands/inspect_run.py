@@ -14,10 +14,10 @@ from decodecli.cli import streams
 from decodecli.cli.commands.inspect_logits import FORMATS
 from decodecli.cli.output import temperatures as temperatures
 from decodecli.cli.run import loading_line
-from decodecli.config import Effective, check_chat_and_bos
+from decodecli.config import Effective
 from decodecli.errors import UsageError
 from decodecli.library_logging import quiet_libraries
-from decodecli.settings import LoadParams, check_choice
+from decodecli.settings import LoadParams, check_chat_and_bos, check_choice
 
 if TYPE_CHECKING:
     from decodecli.models.loading import LanguageModel

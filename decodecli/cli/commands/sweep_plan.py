@@ -15,9 +15,16 @@ from typing import Any
 
 from decodecli.cli import streams
 from decodecli.cli.commands.sweep import DECODING, FORMATS
-from decodecli.config import Effective, OutputParams, SweepParams, from_source, resolve
+from decodecli.config import Effective, from_source, resolve
 from decodecli.errors import UsageError
-from decodecli.settings import SEED_LIMIT, LoadParams, check_choice, flag_name
+from decodecli.settings import (
+    SEED_LIMIT,
+    LoadParams,
+    OutputParams,
+    SweepParams,
+    check_choice,
+    flag_name,
+)
 from decodecli.sweeps.cells import Prompt
 from decodecli.sweeps.grid import Grid, plan, zip_group
 from decodecli.sweeps.grid_file import GridFile, read_grid
