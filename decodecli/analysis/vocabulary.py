@@ -20,8 +20,11 @@ _SCRIPTS = {
     "HALFWIDTH HANGUL": "Hangul", "CANADIAN": "Canadian Aboriginal", "MICRO": "Greek",
     "FEMININE": "Latin", "MASCULINE": "Latin", "KELVIN": "Latin", "ANGSTROM": "Latin",
 }  # fmt: skip
-# Letters of no script: mathematical alphabets and modifiers.
-_NO_SCRIPT = ("MATHEMATICAL", "MODIFIER", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "SUPERSCRIPT")
+# Letters and marks of no script: mathematical alphabets, modifiers.
+_NO_SCRIPT = (
+    "MATHEMATICAL", "MODIFIER", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER", "SUPERSCRIPT",
+    "COMBINING", "VARIATION", "ENCLOSING",
+)  # fmt: skip
 OTHERS = {"N": "Numbers", "P": "Punctuation", "S": "Symbols", "Z": "Spaces", "C": "Controls"}
 
 
@@ -40,27 +43,26 @@ def vocabulary(
         script: only those of this script, in any capitals.
 
     Raises:
-        UsageError: a regular expression that is none, a script that no token is of.
+        UsageError: a malformed regular expression, a script that no token is of.
         DecodecliError: a regular expression that takes too long.
     """
-    pattern = _pattern(grep)
+    pattern = None if grep is None else _pattern(grep)
     if longest is not None and longest < 1:
         raise UsageError(f"--longest must be at least 1, got {longest}", "20 is a usual choice")
-    rows = [_row(tokenizer, number) for number in sorted(set(tokenizer.vocabulary().values()))]
-    scripts = Counter(row.script for row in rows)
-    size = len(rows)
-    if script is not None:
-        wanted = _known(script, scripts)
-        rows = [row for row in rows if row.script == wanted]
-    if pattern is not None:
-        rows = [
-            row for row in rows if matches(pattern, row.token) or matches(pattern, row.text or "")
-        ]
+    every = [_row(tokenizer, token_id) for token_id in sorted({*tokenizer.vocabulary().values()})]
+    scripts = Counter(row.script for row in every)
+    name = None if script is None else _script_name(script, scripts)
+    rows = [
+        row
+        for row in every
+        if name in (None, row.script)
+        and (pattern is None or any(matches(pattern, t) for t in (row.token, row.text or "")))
+    ]
     if longest is not None:
         rows = sorted(rows, key=lambda row: (-len(row.text or ""), row.token_id))[:longest]
     return VocabularyReport(
         model=tokenizer.name,
-        size=size,
+        size=len(every),
         rows=tuple(rows),
         scripts=dict(scripts.most_common()),
         byte_level=tokenizer.kind == "byte_level",
@@ -79,19 +81,18 @@ def _row(tokenizer: Tokenizer, token_id: int) -> VocabularyRow:
     return VocabularyRow(token_id, piece, text, data, kind, script)
 
 
-def _pattern(written: str | None) -> re.Pattern[str] | None:
-    if written is None:
-        return None
+def _pattern(grep: str) -> re.Pattern[str]:
     try:
-        return compile_pattern(written)
+        return compile_pattern(grep)
     except ValueError as error:
         raise UsageError(
-            f"--grep {written[:40]!r} is not a regular expression: {error}",
+            f"--grep {grep[:40]!r} is not a regular expression: {error}",
             "put a \\ before . * + ? ( [ { to mean the character itself",
         ) from None
 
 
-def _known(script: str, scripts: Counter[str]) -> str:
+def _script_name(script: str, scripts: Counter[str]) -> str:
+    """The script as the vocabulary's counts name it."""
     names = {name.lower(): name for name in scripts}
     if script.lower() in names:
         return names[script.lower()]
@@ -107,11 +108,11 @@ def _known(script: str, scripts: Counter[str]) -> str:
 def script_of(text: str) -> str:
     """The script of a text's letters: `Latin`, `Han`, …, `Mixed` when there are several; without
     letters what it is made of: `Numbers`, `Punctuation`, `Symbols`, `Spaces`, `Controls`, `Mixed`."""
-    found = {script for character in text if (script := _letter_script(character))}
-    if not found:
+    names = {script for character in text if (script := _letter_script(character))}
+    if not names:
         kinds = {OTHERS.get(unicodedata.category(c)[0], "Symbols") for c in text}
-        found = (kinds - {"Spaces", "Controls"} or kinds) or {"Controls"}
-    return found.pop() if len(found) == 1 else "Mixed"
+        names = (kinds - {"Spaces", "Controls"} or kinds) or {"Controls"}
+    return names.pop() if len(names) == 1 else "Mixed"
 
 
 @lru_cache(maxsize=65536)
@@ -122,7 +123,4 @@ def _letter_script(character: str) -> str | None:
     words = unicodedata.name(character, "").split()
     if not words or words[0] in _NO_SCRIPT:
         return None
-    if words[0] in ("COMBINING", "VARIATION", "ENCLOSING"):
-        return None
-    pair = " ".join(words[:2])
-    return _SCRIPTS.get(pair) or _SCRIPTS.get(words[0]) or words[0].capitalize()
+    return _SCRIPTS.get(" ".join(words[:2])) or _SCRIPTS.get(words[0]) or words[0].capitalize()
