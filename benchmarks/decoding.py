@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from benchmarks.report import Row, Target, at_least, at_most, compared
 from benchmarks.subjects import FILTERED_WORDS, FILTERS, PLAIN, Subject, traced, untraced
 from decodecli.analysis.speed import transformers_generate
-from decodecli.analysis.timing import Samples, alternate
+from decodecli.analysis.timing import Samples, Speed, alternate
 from decodecli.library_logging import quiet_libraries
 from decodecli.settings import SamplingParams
 
@@ -111,10 +111,16 @@ def _generate(subject: Subject, params: SamplingParams, **more: Any) -> Callable
     return transformers_generate(subject.lm, subject.prompt, params, **more)
 
 
+def overhead(speed: Speed, run: Callable[[int], object]) -> float:
+    """Seconds before decoding is under way: a short run less what its tokens take."""
+    rate = speed.tokens_per_second(run)
+    return max(speed.watch.seconds(lambda: run(speed.short)) - speed.short / rate, 0.0)
+
+
 def _gpu_rows(subject: Subject, repeat: int) -> Iterator[Row]:
     """What a CUDA device is asked besides speed: quick to get ready, and hardly ever waited for."""
     run = traced(subject, FILTERS)
-    ready = alternate({"ready": lambda: subject.speed.overhead(run)}, repeat, False)["ready"]
+    ready = alternate({"ready": lambda: overhead(subject.speed, run)}, repeat, False)["ready"]
     what = "before the first token: prompt, and graph capture where there is one"
     yield Row("decode", subject.label, what, unit="s", ours=ready, target=at_most(2))
     waits = Samples((blocking_waits(subject, run),))

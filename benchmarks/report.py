@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from decodecli.analysis.timing import Samples, ratio
+from decodecli.analysis.timing import Samples
 
 SCHEMA = 1
 
@@ -64,10 +64,12 @@ class Row:
 
     @property
     def ratio(self) -> Samples | None:
-        """Ours by theirs, repetition by repetition; None without both."""
+        """Ours by theirs, repetition by repetition: neighbours in time, so that a machine that slows
+        down on the way slows both; None without both."""
         if self.ours is None or self.theirs is None:
             return None
-        return ratio(self.ours, self.theirs)
+        pairs = zip(self.ours.values, self.theirs.values, strict=True)
+        return Samples(tuple(ours / theirs for ours, theirs in pairs))
 
     @property
     def figure(self) -> Samples | None:

@@ -1,4 +1,4 @@
-"""Repetitions that alternate between the sides, their medians and spread, and the ratio of two sides.
+"""Repetitions that alternate between the sides, their medians and spread.
 
 Everything here works on plain numbers; what a number means (seconds, tokens/s) the caller knows.
 """
@@ -42,13 +42,6 @@ class Samples:
             "range": [min(self.values), max(self.values)],
             "values": list(self.values),
         }
-
-
-def ratio(ours: Samples, theirs: Samples) -> Samples:
-    """Ours by theirs, repetition by repetition: neighbours in time, so that a machine that slows down
-    on the way slows both."""
-    pairs = zip(ours.values, theirs.values, strict=True)
-    return Samples(tuple(first / second for first, second in pairs))
 
 
 def alternate(
@@ -123,8 +116,3 @@ class Speed:
             if long > short:
                 return (self.long - self.short) / (long - short)
         return self.long / max(long, 1e-9)
-
-    def overhead(self, run: Callable[[int], object]) -> float:
-        """Seconds before decoding is under way: a short run less what its tokens take."""
-        rate = self.tokens_per_second(run)
-        return max(self.watch.seconds(lambda: run(self.short)) - self.short / rate, 0.0)

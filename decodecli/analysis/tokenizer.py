@@ -7,7 +7,6 @@ answer to the one small interface of `Tokenizer`.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,15 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from decodecli.builtin import model_path
 from decodecli.byte_level import ALPHABET
 from decodecli.errors import LoadError, UsageError
 from decodecli.library_logging import quiet_libraries
 from decodecli.models.chat_template import ROLES, ChatTemplate
-from decodecli.models.checkpoint import Progress, fetch_snapshot, has_tokenizer
+from decodecli.models.checkpoint import Progress, fetch_snapshot, has_tokenizer, local_folder
 from decodecli.models.detokenize import piece_of, special_ids, tokenizer_kind
 from decodecli.models.model_files import blamed_on, check_regular, first_line, read_json
-from decodecli.settings import BUILTIN
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # Classes for which transformers reads tokenizer.json as it stands; the others rebuild it.
@@ -172,14 +169,19 @@ def find_tokenizer(
         UsageError: a revision of what is not a hub name.
         LoadError: there is no such tokenizer, or it cannot be read.
     """
-    folder = _folder(name, revision, progress)
+    if not name:
+        raise UsageError("--model is empty", "give a folder, a hub name, or builtin")
+    what = f"the tokenizer of {name}"
+    folder = local_folder(name, revision) or fetch_snapshot(
+        name, revision, _FILES, has_tokenizer, progress, what=what
+    )
     check_regular(folder)
     if not has_tokenizer(folder):
         raise LoadError(
             f"{name} has no tokenizer (tokenizer.json or tokenizer.model)",
             "copy the tokenizer files of the original model into the folder",
         )
-    with blamed_on(f"the tokenizer of {name}"):
+    with blamed_on(what):
         settings = _settings(folder)
         with blamed_on(f"the chat template of {name}"):
             template = _chat_template(folder, settings)
@@ -225,24 +227,6 @@ def from_file(
     )
     added = frozenset(known) - special
     return Tokenizer(name, backend, None, kind, frozenset(special), added, roles, template)
-
-
-def _folder(name: str, revision: str | None, progress: Progress) -> Path:
-    if not name:
-        raise UsageError("--model is empty", "give a folder, a hub name, or builtin")
-    local = Path(os.path.expanduser(name))
-    if name == BUILTIN or os.path.isdir(local):
-        if revision is not None:
-            raise UsageError(
-                f"--revision {revision} goes with a hub name; {name} is a folder",
-                "leave --revision out",
-            )
-        return model_path() if name == BUILTIN else local
-    if os.path.exists(local):
-        raise LoadError(f"{name} is a file, not a folder", "give the folder that holds it")
-    return fetch_snapshot(
-        name, revision, _FILES, has_tokenizer, progress, what=f"the tokenizer of {name}"
-    )
 
 
 def _settings(folder: Path) -> Settings:

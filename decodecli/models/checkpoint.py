@@ -78,27 +78,35 @@ def find_checkpoint(
         LoadError: there is no such model, or it is of a kind that cannot be loaded.
     """
     revision = params.revision
-    if revision is not None and (params.model == BUILTIN or os.path.isdir(params.model)):
-        raise UsageError(
-            f"--revision {revision} goes with a hub name; {params.model} is a folder",
-            "leave --revision out",
-        )
-    if params.model == BUILTIN:
-        folder = model_path()
-    else:
-        local = Path(os.path.expanduser(params.model))
-        if os.path.isdir(local):  # unlike Path's, never raises
-            folder = local
-        elif os.path.exists(local):
-            raise _not_a_folder(local)
-        else:
-            folder = _from_hub(params, progress, download)
-            revision = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else revision
+    folder = local_folder(params.model, revision)
+    if folder is None:
+        folder = _from_hub(params, progress, download)
+        revision = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else revision
     config = _check_folder(folder, params)
     weights = [safetensors_header(path) for path in sorted(folder.glob("*.safetensors"))]
     check_sizes(config, folder, sum(map(len, weights)) if weights else None)
     parameters = sum(tensor["parameters"] for header in weights for tensor in header.values())
     return Checkpoint(params.model, folder, revision, config, parameters)
+
+
+def local_folder(name: str, revision: str | None) -> Path | None:
+    """The folder that a model's name stands for on this machine; None for a hub name.
+
+    Raises:
+        UsageError: a revision of what is not a hub name.
+        LoadError: it is a file.
+    """
+    folder = model_path() if name == BUILTIN else Path(os.path.expanduser(name))
+    if os.path.isdir(folder):  # unlike Path's, never raises
+        if revision is not None:
+            raise UsageError(
+                f"--revision {revision} goes with a hub name; {name} is a folder",
+                "leave --revision out",
+            )
+        return folder
+    if os.path.exists(folder):
+        raise _not_a_folder(folder)
+    return None
 
 
 def _not_a_folder(path: Path) -> LoadError:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from decodecli.analysis.timing import Samples, Speed, Stopwatch, alternate, ratio
+from benchmarks.decoding import overhead
+from decodecli.analysis.timing import Samples, Speed, Stopwatch, alternate
 
 
 class Clock:
@@ -44,12 +45,6 @@ def test_a_single_repetition_is_its_own_spread():
 def test_without_a_repetition_there_are_no_samples():
     with pytest.raises(ValueError, match="no repetition"):
         Samples(())
-
-
-def test_a_ratio_is_taken_repetition_by_repetition():
-    # The machine was half as fast in the second repetition: the ratio does not notice.
-    ours, theirs = Samples((12.0, 6.0, 12.0)), Samples((10.0, 5.0, 10.0))
-    assert ratio(ours, theirs).values == pytest.approx((1.2, 1.2, 1.2))
 
 
 def test_the_sides_take_turns_and_swap_the_order_every_time():
@@ -97,7 +92,7 @@ def test_speed_leaves_out_what_comes_before_the_first_tokens(clock):
 
     speed = Speed(Stopwatch(clock), short=4, long=24)
     assert speed.tokens_per_second(run) == pytest.approx(4)
-    assert speed.overhead(run) == pytest.approx(7)
+    assert overhead(speed, run) == pytest.approx(7)
 
 
 def test_a_long_run_that_took_less_than_a_short_one_is_measured_again(clock):

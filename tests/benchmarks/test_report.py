@@ -129,3 +129,10 @@ def test_the_page_has_the_command_the_machine_and_every_row(report):
     assert "- Not measured: gpt2 · nf4: ours against llama.cpp: not installed: gguf." in page
     assert "2 of 3 targets hold" in page
     assert "\n\n\n" not in page
+
+
+def test_a_ratio_is_taken_repetition_by_repetition():
+    # The machine was half as fast in the second repetition: the ratio does not notice.
+    ours, theirs = Samples((12.0, 6.0, 12.0)), Samples((10.0, 5.0, 10.0))
+    row = Row("decode", "builtin", "speed", ours=ours, theirs=theirs)
+    assert row.ratio.values == pytest.approx((1.2, 1.2, 1.2))
