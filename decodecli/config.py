@@ -212,11 +212,17 @@ def _from_environment(
     return values, tuple(notices)
 
 
+def _switch(text: str) -> bool:
+    if text.lower() not in TRUE + FALSE:
+        raise ValueError
+    return text.lower() in TRUE
+
+
 # By kind: what reads it from the text of an environment variable, and what it must be.
 _ENVIRONMENT_KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
     "int": (int, "an integer"),
     "float": (float, "a number"),
-    "bool": (lambda text: (*FALSE, *TRUE).index(text.lower()) >= len(FALSE), "1 or 0"),
+    "bool": (_switch, "1 or 0"),
     "str": (str, ""),
     "list": (lambda text: (text,), ""),
 }

@@ -35,7 +35,7 @@ _SHORT_NAMES = {
     "eta_cutoff": "eta",
     "typical_p": "typical",
 }
-_OPTIONAL = ("id", "logit", "cum", "T=1", "tempered")  # the first gives way first
+_OPTIONAL = ("id", "logit", "cumulative", "at_one", "tempered")  # the first gives way first
 _TOKEN, _TOKEN_WIDE, _TAIL, _BAR_MAX = 10, 24, 9, 80
 _LOGIT = 8
 
@@ -98,15 +98,16 @@ def _tempered_heading(header: RunHeader) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns a table has and how wide they are. `tail` holds the bar or a stage's name."""
+    """How wide the columns of a table are; 0 where one is left out. `tail` holds the bar or a stage's
+    name, behind the numbers."""
 
     rank: int
     token: int
     id: int
-    logit: bool
-    at_one: bool
-    tempered: bool
-    cumulative: bool
+    logit: int
+    at_one: int
+    tempered: int
+    cumulative: int
     numbers_end: int
     tail: int
 
@@ -114,31 +115,19 @@ class Layout:
 @lru_cache(maxsize=256)
 def layout(width: int, rank: int, vocab_size: int, tempered: bool) -> Layout:
     """The columns that fit in `width` cells, the least important left out first."""
-    id_width = max(4, len(str(max(vocab_size - 1, 0)))) + 2
-    costs = {"id": id_width, "logit": _LOGIT} | dict.fromkeys(("cum", "T=1", "tempered"), 8)
-    shown = [name for name in _OPTIONAL if tempered or name != "tempered"]
-    fixed = rank + 2 + 8  # the rank, a gap, the final column
-    tail = 1 + _TAIL
-
-    def spare() -> int:
-        return width - fixed - tail - sum(costs[name] for name in shown)
-
-    while shown and spare() < _TOKEN:
-        shown.pop(0)
-    extra = max(spare() - _TOKEN, 0)
+    widths = {"id": max(4, len(str(max(vocab_size - 1, 0)))) + 2, "logit": _LOGIT}
+    widths |= dict.fromkeys(("cumulative", "at_one", "tempered"), 1 + numbers.CELL)
+    fitting = [name for name in _OPTIONAL if tempered or name != "tempered"]
+    fixed = rank + 2 + 1 + numbers.CELL  # the rank, a gap, the final column
+    room = width - fixed - 1 - _TAIL - sum(widths[name] for name in fitting)
+    while fitting and room < _TOKEN:
+        room += widths[fitting.pop(0)]
+    extra = max(room - _TOKEN, 0)
     token = max(4, min(_TOKEN_WIDE, _TOKEN + extra * 3 // 5, width - fixed))
-    numbers_end = fixed + token + sum(costs[name] for name in shown)
-    return Layout(
-        rank=rank,
-        token=token,
-        id=id_width if "id" in shown else 0,
-        logit="logit" in shown,
-        at_one="T=1" in shown,
-        tempered="tempered" in shown,
-        cumulative="cum" in shown,
-        numbers_end=numbers_end,
-        tail=min(max(width - numbers_end - 1, 0), _BAR_MAX),
-    )
+    widths = {name: widths[name] if name in fitting else 0 for name in _OPTIONAL}
+    numbers_end = fixed + token + sum(widths.values())
+    tail = min(max(width - numbers_end - 1, 0), _BAR_MAX)
+    return Layout(rank=rank, token=token, numbers_end=numbers_end, tail=tail, **widths)
 
 
 def step_table(step: Step, style: Style) -> str:
@@ -146,12 +135,11 @@ def step_table(step: Step, style: Style) -> str:
     rows = step.candidates
     top_rank = max([row.rank for row in rows], default=1)
     columns, headings = _plan(style, max(5, 3 + len(str(top_rank))))
-    dim = style.theme.dim
     lines = [_title(step, columns, style), headings, *_rows(step, columns, style)]
     if rows and rows[-1].rank > len(rows):
-        lines.insert(-1, style.theme.paint(dim, "…".rjust(columns.rank)))
+        lines.insert(-1, style.dim("…".rjust(columns.rank)))
     if rest := _rest(step, columns, style):
-        lines.append(style.theme.paint(dim, rest))
+        lines.append(style.dim(rest))
     lines.append("")
     return "\n".join(lines)
 
@@ -160,7 +148,17 @@ def step_table(step: Step, style: Style) -> str:
 def _plan(style: Style, rank: int) -> tuple[Layout, str]:
     """What the tables of a run have in common: the columns, and their headings."""
     columns = layout(style.width, rank, style.vocab_size, bool(style.tempered))
-    return columns, style.theme.paint(style.theme.dim, _headings(columns, style))
+    line = f"{'#'.rjust(rank)}  {'token'.ljust(columns.token)}"
+    line += "id".rjust(columns.id) if columns.id else ""
+    line += "logit".rjust(columns.logit) if columns.logit else ""
+    line += _heading("T=1") if columns.at_one else ""
+    line += _heading(style.tempered) if columns.tempered else ""
+    line += _heading("cum") if columns.cumulative else ""
+    return columns, style.dim((line + _heading("final")).rstrip())
+
+
+def _heading(name: str) -> str:
+    return " " + name.rjust(numbers.CELL - 1).ljust(numbers.CELL)
 
 
 def _title(step: Step, columns: Layout, style: Style) -> str:
@@ -176,35 +174,12 @@ def _title(step: Step, columns: Layout, style: Style) -> str:
         if len(facts) <= room:
             break
         facts = shorter
-    wide = style.width - len(index) - 5 - len(facts)
-    token = clip(style.token(step.token), max(wide, 4))
-    end = max(columns.numbers_end - 1, len(index) + 5 + cell_len(token) + len(facts))
-    gap = " " * (min(end, style.width) - len(index) - 3 - cell_len(token) - len(facts))
-    theme = style.theme
-    return (
-        f" {theme.paint(theme.bold, index)}  {theme.paint(theme.accent, token)}"
-        f"{gap}{theme.paint(theme.dim, facts)}"
-    ).rstrip()
-
-
-def _headings(columns: Layout, style: Style) -> str:
-    cells = ["#".rjust(columns.rank), "  ", "token".ljust(columns.token)]
-    if columns.id:
-        cells.append("id".rjust(columns.id))
-    if columns.logit:
-        cells.append("logit".rjust(_LOGIT))
-    if columns.at_one:
-        cells.append(_heading("T=1"))
-    if columns.tempered:
-        cells.append(_heading(style.tempered))
-    if columns.cumulative:
-        cells.append(_heading("cum"))
-    cells.append(_heading("final"))
-    return "".join(cells).rstrip()
-
-
-def _heading(name: str) -> str:
-    return " " + name.rjust(numbers.CELL - 1).ljust(numbers.CELL)
+    room = style.width - len(index) - 5 - len(facts)
+    token = clip(style.token(step.token), max(room, 4))
+    left = len(index) + 3 + cell_len(token)
+    end = min(max(columns.numbers_end - 1, left + 2 + len(facts)), style.width)
+    gap = " " * (end - left - len(facts))
+    return f" {style.bold(index)}  {style.accent(token)}{gap}{style.dim(facts)}".rstrip()
 
 
 def _rows(step: Step, columns: Layout, style: Style) -> Iterator[str]:
@@ -253,25 +228,22 @@ def _rest(step: Step, columns: Layout, style: Style) -> str:
     if more <= 0:
         return ""
     kept = step.kept - len([row for row in listed if row.removed_by is None])
-    many = count(more)
-    if len(many) + 5 <= columns.token:
-        many += " more"
-    cells = ["+".rjust(columns.rank), "  ", pad(many, columns.token)]
-    cells.append(" " * (columns.id + (_LOGIT if columns.logit else 0)))
+    number = count(more)
+    if len(number) + 5 <= columns.token:
+        number += " more"
+    line = f"{'+'.rjust(columns.rank)}  {pad(number, columns.token)}"
+    line += " " * (columns.id + columns.logit)
     if columns.at_one:
-        cells.append(" " + rest_cell(1 - sum([exp_or_zero(row.logprob) for row in listed])))
+        line += " " + rest_cell(1 - sum([exp_or_zero(row.logprob) for row in listed]))
     if columns.tempered:
-        cells.append(
-            " " + rest_cell(1 - sum([exp_or_zero(row.tempered_logprob) for row in listed]))
-        )
-    if columns.cumulative:
-        cells.append(" " * (numbers.CELL + 1))
+        line += " " + rest_cell(1 - sum([exp_or_zero(row.tempered_logprob) for row in listed]))
+    line += " " * columns.cumulative
     final = 1 - sum([exp_or_zero(row.final_logprob) for row in listed])
-    cells.append(" " + (rest_cell(final) if kept > 0 else percent_cell(0)))
+    line += " " + (rest_cell(final) if kept > 0 else percent_cell(0))
     cut = f" {count(more - kept)} cut"
     if more > kept and len(cut) <= columns.tail + 1:
-        cells.append(cut)
-    return "".join(cells).rstrip()
+        line += cut
+    return line.rstrip()
 
 
 @dataclass(frozen=True)
@@ -308,7 +280,7 @@ def line_headings(style: Style) -> str:
         others = "others, final %" if columns.final else "others, T=1 %"
         text += f" │ {others.ljust(columns.others)}"
     text += " │ entropy, kept" if columns.kept else " │ nats"
-    return style.theme.paint(style.theme.dim, clip(text, style.width)) + "\n"
+    return style.dim(clip(text, style.width)) + "\n"
 
 
 def step_line(step: Step, style: Style) -> str:
@@ -317,31 +289,28 @@ def step_line(step: Step, style: Style) -> str:
 
     Under greedy the final distribution says nothing, so all of it is at temperature 1.
     """
-    theme = style.theme
     columns = line_layout(style)
     probability = exp_or_zero(step.logprob)
-    final = f" {percent_cell(exp_or_zero(step.final_logprob))}" if columns.final else ""
-    entropy = step.entropy if style.greedy else step.final_entropy
-    chosen = _token_cell(step.token, style.byte_level, columns.token, style.encoding)
-    middle = f" │ {_runners_up(step, columns.others, style)}" if columns.others else ""
-    tail = f" │ H {numbers.entropy(entropy)}" + (
-        f"  kept {count(step.kept)}" if columns.kept else ""
-    )
-    return (
-        f"{theme.paint(theme.bold, f'#{step.index + 1}'.rjust(columns.index))} "
-        f"{theme.paint(theme.accent, chosen)} "
-        f"{theme.paint(theme.text[level(probability)], percent_cell(probability))}"
-        f"{final}{middle}{theme.paint(theme.dim, tail)}\n"
-    )
+    colour = style.theme.text[level(probability)]
+    token = _token_cell(step.token, style.byte_level, columns.token, style.encoding)
+    line = f"{style.bold(f'#{step.index + 1}'.rjust(columns.index))} {style.accent(token)} "
+    line += style.theme.paint(colour, percent_cell(probability))
+    if columns.final:
+        line += " " + percent_cell(exp_or_zero(step.final_logprob))
+    if columns.others:
+        line += f" │ {_runners_up(step, columns.others, style)}"
+    tail = f" │ H {numbers.entropy(step.entropy if style.greedy else step.final_entropy)}"
+    return line + style.dim(f"{tail}  kept {count(step.kept)}" if columns.kept else tail) + "\n"
 
 
 def _runners_up(step: Step, width: int, style: Style) -> str:
     """`␣a 3.1  ␣the 2.7  ␣one 1.9`: three columns, or where those are too narrow what fits."""
     rows = [row for row in step.candidates if row.token_id != step.token_id]
-    if style.greedy:
-        pairs = [(exp_or_zero(row.logprob), row.token) for row in rows]
-    else:
-        pairs = [(exp_or_zero(r.final_logprob), r.token) for r in rows if r.removed_by is None]
+    pairs = [
+        (exp_or_zero(row.logprob if style.greedy else row.final_logprob), row.token)
+        for row in rows
+        if style.greedy or row.removed_by is None
+    ]
     pairs.sort(key=lambda pair: -pair[0])
     each = (width - 4) // 3 if width >= 28 else 0  # 0: no columns, as many as there is room for
     line = ""
