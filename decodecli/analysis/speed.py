@@ -12,6 +12,7 @@ from torch import Tensor
 from decodecli.analysis.timing import Samples, Speed, Stopwatch, alternate
 from decodecli.decoding.decode import decode, generate
 from decodecli.models.loading import LanguageModel
+from decodecli.models.memory_estimate import device_memory, kv_cache_bytes
 from decodecli.settings import SamplingParams
 
 SAMPLING = SamplingParams(temperature=0.8, top_k=50, top_p=0.9, seed=0)
@@ -159,7 +160,7 @@ def transformers_generate(
 
 def memory_reader(device: str, watch: Stopwatch, size: int) -> tuple[Callable[[], float], str]:
     """What measures GB/s once, by the quickest of several ways to read `size` bytes, and its name."""
-    size = min(size, _free_memory(device) // 4)
+    size = min(size, device_memory(device).free // 4)
     rows = max(size // (4 * _COLUMNS), 1)
     matrix = torch.ones((rows, _COLUMNS), dtype=torch.float32, device=device)
     halves = matrix.view(torch.bfloat16)
@@ -180,7 +181,7 @@ def memory_reader(device: str, watch: Stopwatch, size: int) -> tuple[Callable[[]
     return (lambda: rate(ways[best])), best
 
 
-def bytes_per_token(model: Any, length: float) -> float:
+def bytes_per_token(model: Any, length: float) -> int:
     """Bytes that one more token must read: all weights but the rows of the embeddings that are not
     asked for, and the keys and values of `length` positions."""
     head = getattr(model.get_output_embeddings(), "weight", None)
@@ -193,15 +194,9 @@ def bytes_per_token(model: Any, length: float) -> float:
             else:
                 constants = quantization_constants(getattr(weight, "quant_state", None))
                 weights[id(weight)] = weight.nbytes + constants
-    return rows + sum(weights.values()) + length * cache_bytes(model)
-
-
-def cache_bytes(model: Any) -> int:
-    """Bytes of keys and values of one position."""
     config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
+    cache = kv_cache_bytes(config, int(length), model.dtype.itemsize)
+    return rows + sum(weights.values()) + cache
 
 
 def quantization_constants(state: Any) -> int:
@@ -212,12 +207,3 @@ def quantization_constants(state: Any) -> int:
     return sum(int(getattr(part, "nbytes", 0)) for part in parts) + quantization_constants(
         getattr(state, "state2", None)
     )
-
-
-def _free_memory(device: str) -> int:
-    """Bytes free on the device."""
-    if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(device)[0])
-    import psutil  # comes with accelerate
-
-    return int(psutil.virtual_memory().available)

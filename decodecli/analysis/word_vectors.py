@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from decodecli.analysis.tokenizer import Tokenizer
+from decodecli.analysis.vocabulary import script_of
 from decodecli.errors import PromptError, UsageError
 from decodecli.models.time_limit import tokenized
 from decodecli.text_files import parse_toml
 
 _SIGNS = {"+": 1, "-": -1, "−": -1}
-# Scripts that are written without spaces between words, by the first word of their letters' names.
-_UNSPACED = (
-    "CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN",
-)  # fmt: skip
+# Scripts that are written without spaces between words.
+_UNSPACED = {
+    "Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan",
+}  # fmt: skip
 _GROUPS_HINT = 'write lines like animals = ["cat", "dog"]'
 _EXPRESSION_HINT = "as in: king - man + woman"
 
@@ -125,7 +125,7 @@ def written_with_spaces(word: str) -> bool:
     """Whether a word of this script has a space before it in running text: true for Latin or
     Cyrillic letters and digits, false for Han, kana or Thai, and for punctuation."""
     first = word[:1]
-    return first.isalnum() and not unicodedata.name(first, "").startswith(_UNSPACED)
+    return first.isalnum() and script_of(first) not in _UNSPACED
 
 
 def word_ids(tokenizer: Tokenizer, word: str, space: bool | None = None) -> tuple[int, ...]:

@@ -233,7 +233,7 @@ def test_japanese_words_get_no_space_of_their_own(family):
 
 def test_scripts_with_and_without_spaces():
     assert all(map(written_with_spaces, ("cat", "Москва", "3", "한국", "été")))
-    assert not any(map(written_with_spaces, ("日本", "ひと", "カナ", "ไทย", ",", "")))
+    assert not any(map(written_with_spaces, ("日本", "ひと", "カナ", "ｶﾅ", "々", "ไทย", ",", "")))
 
 
 def test_a_word_of_unknown_tokens_alone_is_refused(family):
