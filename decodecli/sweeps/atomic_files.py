@@ -35,8 +35,8 @@ def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
 
 def remove_parts(*folders: Path) -> None:
     """Remove what a process that was killed had not finished writing."""
-    for place in folders:
-        for part in place.glob(f".*{PART}"):
+    for folder in folders:
+        for part in folder.glob(f".*{PART}"):
             with contextlib.suppress(OSError):
                 part.unlink()
 

@@ -35,7 +35,7 @@ def read_records(folder: Path, grid: Grid | None = None) -> Iterator[CellRecord]
     """The cells of a sweep that ended, as they lie in its folder; a torn end is passed over.
 
     Args:
-        grid: what the folder was asked: each cell must be the one of its number there.
+        grid: of the sweep: each cell must be the one of its number there.
 
     Raises:
         DecodecliError: a line is no cell, or another one's; the message names the line.
@@ -45,11 +45,11 @@ def read_records(folder: Path, grid: Grid | None = None) -> Iterator[CellRecord]
 
 def read_lines(path: Path, grid: Grid | None = None) -> Iterator[CellRecord]:
     """The same from a file of such lines, as a saved `--format jsonl` is one."""
-    seen: set[int] = set()
+    finished: set[int] = set()
     for line in scan(path, grid):
-        if line.record is not None and line.record.index not in seen:
+        if line.record is not None and line.record.index not in finished:
             if line.is_finished:
-                seen.add(line.record.index)
+                finished.add(line.record.index)
             yield line.record
 
 

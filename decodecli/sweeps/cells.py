@@ -53,7 +53,7 @@ class Prompt:
 class Cell:
     """One prompt at one setting with one seed.
 
-    index: its place in the grid. params: with an integer seed. bos: as for `prefill`.
+    index: its number in the grid. params: with an integer seed. bos: as for `prefill`.
     """
 
     index: int

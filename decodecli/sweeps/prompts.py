@@ -144,7 +144,7 @@ def _lines(data: bytes, name: str) -> list[str]:
 
 def _from_json(line: str, where: str) -> PromptEntry:
     try:
-        found = _JSON.decode(line)
+        value = _JSON.decode(line)
     except json.JSONDecodeError as error:
         raise UsageError(
             f"{where} is not JSON: {error.msg} (column {error.colno})", _EXAMPLE
@@ -153,16 +153,16 @@ def _from_json(line: str, where: str) -> PromptEntry:
         raise UsageError(f"{where}: {error.message}", error.hint) from None
     except (ValueError, RecursionError):  # a number of thousands of digits; thousands of brackets
         raise UsageError(f"{where} is not JSON that can be read", _EXAMPLE) from None
-    return prompt_from(found, where)
+    return prompt_from(value, where)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in values:
             raise UsageError(f"the key {_short(key)} stands twice", "give each key once")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 _JSON = json.JSONDecoder(object_pairs_hook=_without_repeats)

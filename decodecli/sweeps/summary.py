@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -53,13 +53,13 @@ def summarise(
     Args:
         name: of the model.
         axes: the values of each axis that varies, seed and prompt aside, in grid order.
-        seeds, prompts, cells: what was asked for.
+        seeds, prompts, cells: of the grid.
         records: each cell at most once; those that ended in an error are counted and left out.
 
     Raises:
         KeyError: a record lacks the value of an axis.
     """
-    gathered: defaultdict[tuple[Key, _Group], _Gathered] = defaultdict(_Gathered)
+    gathered: defaultdict[tuple[Key, _Group], _SettingCells] = defaultdict(_SettingCells)
     finished = failed = 0
     first: CellRecord | None = None
     for record in records:
@@ -92,28 +92,33 @@ def _constant(record: CellRecord | None, axes: Mapping[str, Key]) -> dict[str, A
 
 
 def _settings(
-    axes: Mapping[str, Key], gathered: Mapping[tuple[Key, _Group], _Gathered]
+    axes: Mapping[str, Key], gathered: Mapping[tuple[Key, _Group], _SettingCells]
 ) -> tuple[SettingSummary, ...]:
     """Those with a finished cell, in grid order; within one, tasks and prompts in their order."""
-    found = {key: one for key, one in gathered.items() if one.tokens}
+    finished = {key: cells for key, cells in gathered.items() if cells.tokens}
     first: dict[_Group, int] = {}
-    for (_, group), one in found.items():
-        first[group] = min(one.first, first.get(group, one.first))
-    places = _places(axes)
-    in_order = sorted(found, key=lambda key: (places(key[0]), first[key[1]]))
+    for (_, group), cells in finished.items():
+        first[group] = min(cells.first, first.get(group, cells.first))
+    positions = [{value: n for n, value in enumerate(_plain(axes[axis]))} for axis in axes]
+
+    def order(key: tuple[Key, _Group]) -> tuple[list[tuple[int, str]], int]:
+        """By the positions of the values in their axes, those that are not listed there at the end."""
+        pairs = zip(key[0], positions, strict=True)
+        return [(n[v], "") if v in n else (len(n), repr(v)) for v, n in pairs], first[key[1]]
+
     return tuple(
         SettingSummary(
             setting=dict(zip(axes, values, strict=True)),
             task=group[0] if len(first) > 1 else None,
-            cells=len(found[values, group].tokens),
-            numbers=found[values, group].numbers(),
+            cells=len(finished[values, group].tokens),
+            numbers=finished[values, group].numbers(),
             prompt=group[1] if len(first) > 1 else None,
         )
-        for values, group in in_order
+        for values, group in sorted(finished, key=order)
     )
 
 
-class _Gathered:
+class _SettingCells:
     """What is kept of the cells of one setting and task, or prompt."""
 
     def __init__(self) -> None:
@@ -166,16 +171,17 @@ class _Gathered:
         while self.waiting:
             self._add_prompt(self.waiting.popitem()[1])
         values = self.of_cells | self.of_prompts
-        found = {name: _mean(name, values[name]) for name in values}
-        found["repetition_rate"] = _share(self.repeating, len(self.tokens))
-        found["ended"] = _share(self.ended, len(self.tokens))
-        if self.judged:
-            found["accuracy"] = _share(self.correct, self.judged)
-        if perplexity := _perplexity(found.get("mean_logprob")):
-            found["perplexity"] = perplexity
-        if zipf := self._zipf():
-            found["zipf"] = zipf
-        return {name: found[name] for name in METRICS if name in found}
+        means = {name: _mean(name, values[name]) for name in values}
+        estimates: dict[str, Estimate | None] = {
+            **means,
+            "repetition_rate": _share(self.repeating, len(self.tokens)),
+            "ended": _share(self.ended, len(self.tokens)),
+            "accuracy": _share(self.correct, self.judged) if self.judged else None,
+            "perplexity": _perplexity(means["mean_logprob"]) if "mean_logprob" in means else None,
+            "zipf": self._zipf(),
+        }
+        known = {name: estimate for name, estimate in estimates.items() if estimate is not None}
+        return {name: known[name] for name in METRICS if name in known}
 
     def _zipf(self) -> Estimate | None:
         drawn = [ids for _, ids in sorted(self.tokens, key=lambda one: one[0])]
@@ -199,12 +205,10 @@ def _share(successes: int, trials: int) -> Estimate:
     return _estimate("", successes / trials, wilson(successes, trials), trials)
 
 
-def _perplexity(logprob: Estimate | None) -> Estimate | None:
+def _perplexity(logprob: Estimate) -> Estimate | None:
     """exp(−mean logprob), its interval's ends likewise; None beyond a float."""
-    value = low = high = None
-    if logprob is not None:
-        value, low, high = map(_exp_minus, (logprob.value, logprob.high, logprob.low))
-    if logprob is None or value is None:
+    value, low, high = map(_exp_minus, (logprob.value, logprob.high, logprob.low))
+    if value is None:
         return None
     if low is None or high is None:
         low = high = None
@@ -232,16 +236,3 @@ def _estimate(name: str, value: float, interval: Interval | None, count: int) ->
 def _plain(value: Any) -> Any:
     """The value as it can be a key: JSON made lists of tuples."""
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
-
-
-def _places(axes: Mapping[str, Key]) -> Callable[[Key], list[tuple[int, str]]]:
-    """What to sort settings by: their values' places in the axes, those not listed there at the end."""
-    listed = [{value: place for place, value in enumerate(_plain(axes[axis]))} for axis in axes]
-
-    def places(values: Key) -> list[tuple[int, str]]:
-        return [
-            (found[value], "") if value in found else (len(found), repr(value))
-            for found, value in zip(listed, values, strict=True)
-        ]
-
-    return places

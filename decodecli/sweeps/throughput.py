@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from pathlib import Path
 
+from decodecli.errors import WriteError
 from decodecli.models.cache_files import cache_folder
+from decodecli.sweeps.atomic_files import write_whole
 
 _MOST = 100  # entries; the oldest go
 
@@ -31,22 +33,18 @@ def remember(key: str, rate: float) -> None:
     rates = {name: old for name, old in _read().items() if name != key}
     rates[key] = round(rate, 1)
     text = json.dumps(dict(list(rates.items())[-_MOST:]), indent=0)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with contextlib.suppress(OSError, WriteError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError:
-        return
+        write_whole(path, text.encode())
 
 
 def _read() -> dict[str, float]:
     path = _path()
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        rates = json.loads(path.read_text(encoding="utf-8")) if path else {}
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return rates if isinstance(rates, dict) else {}
 
 
 def _path() -> Path | None:

@@ -15,7 +15,7 @@ from typing import Any
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.signals import postponed
 
-_STORE = 80_000_000  # bytes of shared memory for a cluster of our own: outcomes are small
+_OBJECT_STORE = 80_000_000  # bytes of shared memory for a cluster of our own: results are small
 
 
 def import_ray() -> Any:
@@ -57,52 +57,52 @@ def _connect(ray: Any, address: str | None, cpus: int | None, folder: str | None
     on_term = signal.getsignal(signal.SIGTERM)  # Ray puts its own there
     try:
         if address is not None:
-            _knock(ray, address)
+            _check_reachable(ray, address)
             # Ctrl-C in the middle of connecting has Ray end with a segmentation fault.
             with _no_stderr(), postponed():
                 ray.init(address=address, **quiet)
             return
-        told = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-        with _environment(**told), _no_stderr(), postponed():
+        settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        with _environment(**settings), _no_stderr(), postponed():
             ray.init(
                 address="local",
                 num_cpus=cpus,
                 include_dashboard=False,
-                object_store_memory=_STORE,
+                object_store_memory=_OBJECT_STORE,
                 _temp_dir=folder,
                 **quiet,
             )
     except Exception as error:  # each way of not being there has its own
         if address is None:
             hint = "--engine local does without Ray"
-            raise DecodecliError(f"Ray does not start: {_in_a_line(error)}", hint) from error
-        raise _no_cluster(address, error) from error
+            raise DecodecliError(f"Ray does not start: {_one_line(error)}", hint) from error
+        raise _unreachable(address, error) from error
     finally:
         with contextlib.suppress(ValueError, TypeError):  # not the main thread, not Python's
             signal.signal(signal.SIGTERM, on_term)
 
 
-def _knock(ray: Any, address: str) -> None:
+def _check_reachable(ray: Any, address: str) -> None:
     """Fail at once where nothing answers: Ray would try for two minutes, and write about it."""
-    with contextlib.suppress(Exception):  # not its documented face, so it may go away
+    with contextlib.suppress(Exception):  # not a documented function, so it may go away
         address = ray._private.services.canonicalize_bootstrap_address(address) or address
     host, _, port = address.rpartition(":")
     if "/" not in host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
-def _no_cluster(address: str, error: Exception) -> DecodecliError:
-    place = "the cluster of this machine" if address == "auto" else address
+def _unreachable(address: str, error: Exception) -> DecodecliError:
+    cluster = "the cluster of this machine" if address == "auto" else address
     # Its traceback may be in another one's message.
     if any("AuthenticationError" in f"{type(each)} {each}" for each in _chain(error)):
         hint = (
             "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN unless ~/.ray/auth_token is the cluster's"
         )
-        return DecodecliError(f"{place} asks for a token", hint)
+        return DecodecliError(f"{cluster} asks for a token", hint)
     hint = "start one with ray start --head, or leave --address out to use this machine alone"
     if address == "auto":
         return DecodecliError("this machine is part of no Ray cluster", hint)
-    return DecodecliError(f"no Ray cluster can be reached at {place}: {_in_a_line(error)}", hint)
+    return DecodecliError(f"no Ray cluster can be reached at {cluster}: {_one_line(error)}", hint)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -149,6 +149,12 @@ def _environment(**values: str) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _in_a_line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(said.split())
+
+
+def cause(error: BaseException) -> str:
+    """The innermost cause of an error on another machine, which is the last line of Ray's many."""
+    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__

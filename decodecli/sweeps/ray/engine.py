@@ -1,6 +1,6 @@
-"""A grid over a Ray cluster: a worker per GPU or per core, cells as work, outcomes as they end.
+"""A grid over a Ray cluster: a worker per GPU or per core, cells as work, results as they end.
 
-`scheduler` says who works on what and `placement` where workers are; here is the cluster itself. A
+`scheduler` says who works on what and `requirements` where workers are; here is the cluster itself. A
 worker is asked for one exchange after another: further cells go in, what has ended comes out. Nothing
 is kept on the cluster, so that whatever happens to a worker, its machine, or the answer on its way, is
 one case: the exchange fails, the worker is given up, and its unfinished cells go to others.
@@ -12,8 +12,8 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -24,10 +24,9 @@ from decodecli.records.run import ModelInfo
 from decodecli.settings import LoadParams, check_positive
 from decodecli.sweeps.cell_result import CellResult, cell_record
 from decodecli.sweeps.grid import Grid
-from decodecli.sweeps.ray.connection import connected, import_ray
+from decodecli.sweeps.ray.connection import cause, connected, import_ray
 from decodecli.sweeps.ray.requirements import (
     Machine,
-    Requirements,
     WorkerPool,
     WorkerSlot,
     choose_kind,
@@ -35,12 +34,21 @@ from decodecli.sweeps.ray.requirements import (
     worker_slots,
 )
 from decodecli.sweeps.ray.scheduler import Scheduler
-from decodecli.sweeps.ray.worker import Model, Options, Problem, Report, Worker, load_model, survey
+from decodecli.sweeps.ray.worker import (
+    Model,
+    Options,
+    Problem,
+    Report,
+    Worker,
+    load_model,
+    portable,
+    survey,
+)
 
-LOOK = 1.0  # seconds between two looks at the cluster
-PAUSE = 0.25  # the longest that a worker keeps news of drawn tokens to itself, seconds
-STARTING = 60.0  # a worker that is not ready after so long may be waiting for room, seconds
-PATIENCE = 600.0  # how long to wait for a machine while there is none, seconds
+POLL_INTERVAL = 1.0  # seconds between two looks at the cluster
+REPORT_INTERVAL = 0.25  # the longest that a worker keeps news of drawn tokens to itself, seconds
+START_TIMEOUT = 60.0  # a worker that is not ready after so long may be waiting for room, seconds
+MACHINE_TIMEOUT = 600.0  # how long to wait for a machine while there is none, seconds
 _DEATHS = 10  # of workers without a cell finished in between, beside two for each that there is
 
 
@@ -60,7 +68,7 @@ def run_on_ray(
     on_model: Callable[[ModelInfo], None] | None = None,
     make: Callable[[LoadParams, Options], Model] = load_model,
 ) -> Iterator[CellResult]:
-    """Run the cells `todo` of the grid on a Ray cluster; outcomes come as cells end, each once.
+    """Run the cells `todo` of the grid on a Ray cluster; results come as cells end, each once.
 
     A dead worker or machine costs only its unfinished cells, which run again elsewhere; a cell whose
     worker dies three times is given up, with an error. Machines that join are used. Leaving the
@@ -73,7 +81,7 @@ def run_on_ray(
             there is none on each physical core (small models) or machine, as many as there are.
         on_tokens: called with how many tokens have been drawn since the last call.
         notice: called with a line on what the user should know.
-        on_model: called once, before the first outcome, with what the first worker has loaded.
+        on_model: called once, before the first result, with what the first worker has loaded.
         make: what loads the model on a worker; goes there by value.
 
     Raises:
@@ -87,18 +95,23 @@ def run_on_ray(
         return
     ray = import_ray()
     options = Options(batch_size, exact, traces, candidates)
-    place = replace(load, model=_absolute(load.model), threads=load.threads or _asked_threads())
-    cpus = actors and max(os.cpu_count() or 1, actors * (place.threads or usable_cores()))
-    with connected(ray, address, cpus) as own:
-        cluster = _Cluster(ray, place, grid, options, make, actors, own)
-        cluster.tell = notice or cluster.tell
-        cluster.on_tokens = on_tokens or cluster.on_tokens
+    load_there = portable(load)
+    cpus = actors and max(os.cpu_count() or 1, actors * (load_there.threads or usable_cores()))
+    with connected(ray, address, cpus) as is_new:
+        cluster = _Cluster(ray, load_there, grid, options, actors, is_new)
+        cluster.make = make
+        cluster.notice = notice or _ignore
+        cluster.on_tokens = on_tokens or _ignore
         if on_model is not None:
             cluster.on_model = lambda info: on_model(replace(info, name=load.model))
         try:
             yield from cluster.run(todo)
         finally:
             cluster.close()
+
+
+def _ignore(_: object) -> None:
+    """For those who want to hear of nothing."""
 
 
 @dataclass(eq=False)
@@ -111,55 +124,50 @@ class _Actor:
     ready: bool = False
 
 
+@dataclass
 class _Cluster:
     """The workers, what they have been asked, and what to do with the answers."""
 
-    def __init__(
-        self,
-        ray: Any,
-        load: LoadParams,
-        grid: Grid,
-        options: Options,
-        make: Callable[[LoadParams, Options], Model],
-        actors: int | None,
-        own: bool,
-    ) -> None:
-        self.ray, self.load, self.grid, self.options = ray, load, grid, options
-        self.wanted, self.own = actors, own
-        self.tell: Callable[[str], None] = lambda line: None
-        self.on_tokens: Callable[[int], None] = lambda count: None
-        self.on_model: Callable[[ModelInfo], None] = lambda info: None
-        self.pool = WorkerPool(actors)
-        self.kind: str | None = None
-        self.machines: dict[str, Machine] = {}
-        self.slots: dict[str, WorkerSlot] = {}
-        self.actors: set[_Actor] = set()
-        self.answers: dict[
-            Any, Callable[[Any], Iterable[CellResult]]
-        ] = {}  # asked for, by their refs
-        self.problem: Problem | None = None
-        self.left_out: set[str] = set()
-        self.versions: dict[str, str] | None = None
-        self.deaths = 0  # of workers, since a cell was last finished
-        self._looked = -LOOK
-        self._told_of_wait = False
-        self._idle_since: float | None = None
-        self._given = (ray.put(grid), options, make)  # to every worker
-        self._worker = ray.remote(max_restarts=0, max_task_retries=0)(Worker)
-        self._survey = ray.remote(max_retries=0, num_cpus=0)(survey)
+    ray: Any
+    load: LoadParams
+    grid: Grid
+    options: Options
+    wanted: int | None  # workers; None for as many as there is room for
+    is_new: bool
+    make: Callable[[LoadParams, Options], Model] = load_model
+    notice: Callable[[str], None] = _ignore
+    on_tokens: Callable[[int], None] = _ignore
+    on_model: Callable[[ModelInfo], None] = _ignore
+    kind: str | None = None
+    machines: dict[str, Machine] = field(default_factory=dict)
+    slots: dict[str, WorkerSlot] = field(default_factory=dict)
+    excluded: set[str] = field(default_factory=set)
+    actors: set[_Actor] = field(default_factory=set)
+    # What to do with an answer, by the ref that Ray gave for it.
+    answers: dict[Any, Callable[[Any], Iterable[CellResult]]] = field(default_factory=dict)
+    problem: Problem | None = None
+    versions: dict[str, str] | None = None
+    deaths: int = 0  # of workers, since a cell was last finished
+    _wait_noted: bool = False
+    _idle_since: float | None = None
 
     def run(self, todo: Sequence[int]) -> Iterator[CellResult]:
-        """The outcomes of these cells."""
+        """The results of these cells."""
+        self.pool = WorkerPool(self.wanted)
+        self._shared = (self.ray.put(self.grid), self.options, self.make)  # to every worker
+        self._worker = self.ray.remote(max_restarts=0, max_task_retries=0)(Worker)
+        self._survey = self.ray.remote(max_retries=0, num_cpus=0)(survey)
         per_prompt = max(1, len(self.grid) // len(self.grid.prompts))  # prompts are outermost
         self.scheduler = Scheduler(
             todo, lambda index: index // per_prompt, batch_size=self.options.batch_size
         )
+        polled = -POLL_INTERVAL
         while self.scheduler.unfinished:
-            if time.monotonic() - self._looked >= LOOK:
-                self._look()
-                self._hire()
+            if time.monotonic() - polled >= POLL_INTERVAL:
+                self._update_machines()
+                self._start_workers()
                 self._check_idle()
-                self._looked = time.monotonic()
+                polled = time.monotonic()
             for ref in self._answered():
                 yield from self.answers.pop(ref)(ref)
 
@@ -168,14 +176,14 @@ class _Cluster:
         for actor in self.actors:
             with contextlib.suppress(Exception):
                 self.ray.kill(actor.handle)
-        if self.wanted is not None and not self.own:
+        if self.wanted is not None and not self.is_new:
             self._demand(0)
 
     # --- Machines -------------------------------------------------------------------------------
 
-    def _look(self) -> None:
+    def _update_machines(self) -> None:
         """Note machines that have come and gone."""
-        found = {
+        alive = {
             node["NodeID"]: Machine(
                 node["NodeID"],
                 node["NodeManagerHostname"] or node["NodeManagerAddress"],
@@ -186,17 +194,17 @@ class _Cluster:
             for node in self.ray.nodes()
             if node["Alive"]
         }
-        for gone in self.machines.keys() - found.keys():
+        for gone in self.machines.keys() - alive.keys():
             self.pool.withdraw(gone)
-            self.tell(f"{self.machines.pop(gone).name} has left the cluster")
+            self.notice(f"{self.machines.pop(gone).name} has left the cluster")
         if self.kind is None:
-            self.kind = choose_kind(self.load.device, found.values())
+            self.kind = choose_kind(self.load.device, alive.values())
             if self.kind is None:
                 return
             if self.load.max_memory is None or self.kind != "cuda":
                 # The number of a GPU means nothing elsewhere: a worker sees its own alone.
                 self.load = replace(self.load, device=self.kind)
-        for machine in found.values():
+        for machine in alive.values():
             if machine.id not in self.machines and offers(machine, self.kind):
                 self.machines[machine.id] = machine
                 ask = self._pinned(self._survey, machine)
@@ -204,39 +212,38 @@ class _Cluster:
 
     def _surveyed(self, machine: Machine, ref: Any) -> Iterable[CellResult]:
         try:
-            found = self.ray.get(ref)
+            needs = self.ray.get(ref)
         except Exception as error:  # of Ray, or of a package that is not there
-            found = Problem(_cause(error), "install decodecli on every machine of the cluster")
-        if isinstance(found, Problem):
-            self._leave_out(machine, found)
-        elif found.version != decodecli.__version__:
-            wrong = f"it has decodecli {found.version}, not {decodecli.__version__}"
-            self._leave_out(machine, Problem(wrong, "install the same version everywhere"))
+            needs = Problem(cause(error), "install decodecli on every machine of the cluster")
+        if isinstance(needs, Problem):
+            self._exclude(machine, needs)
+        elif needs.version != decodecli.__version__:
+            difference = f"it has decodecli {needs.version}, not {decodecli.__version__}"
+            self._exclude(machine, Problem(difference, "install the same version everywhere"))
         elif machine.id in self.machines:
-            need = Requirements(found.cores, found.threads, found.memory)
             room, slot = worker_slots(
-                machine, self.kind or "cpu", need, asked=self.wanted is not None
+                machine, self.kind or "cpu", needs, by_hand=self.wanted is not None
             )
             self.slots[machine.id] = slot
             self.pool.offer(machine.id, room)
             if self.versions is not None:  # the sweep is under way
-                self.tell(f"{machine.name} has joined: room for {room} more")
+                self.notice(f"{machine.name} has joined: room for {room} more")
             self._demand(self.wanted, slot)
-            self._hire()
+            self._start_workers()
         return ()
 
-    def _leave_out(self, machine: Machine, problem: Problem) -> None:
+    def _exclude(self, machine: Machine, problem: Problem) -> None:
         self.pool.withdraw(machine.id)
-        if machine.id not in self.machines or machine.id in self.left_out:
+        if machine.id not in self.machines or machine.id in self.excluded:
             return  # it is gone, and that was it; or it is known
         self.problem = problem
-        self.left_out.add(machine.id)
+        self.excluded.add(machine.id)
         if len(self.machines) > 1:  # else it is the end, and the error says it
-            self.tell(f"no more workers on {machine.name}: {problem.message}")
+            self.notice(f"no more workers on {machine.name}: {problem.message}")
 
     def _demand(self, count: int | None, slot: WorkerSlot | None = None) -> None:
         """Tell an autoscaler, if there is one, what to make room for; 0 to take that back."""
-        if self.own or count is None:
+        if self.is_new or count is None:
             return
         from ray.autoscaler.sdk import request_resources
 
@@ -246,27 +253,22 @@ class _Cluster:
 
     def _check_idle(self) -> None:
         """Say where workers wait, and give up where none is to be expected any more."""
-        if self._waits():
-            self.tell("no worker has started yet: the cluster may be busy with other work")
-            self._told_of_wait = True
+        now = time.monotonic()
+        since = min((each.since for each in self.actors), default=now)
+        none_ready = not any(each.ready for each in self.actors)
+        if none_ready and now - since > START_TIMEOUT and not self._wait_noted:
+            self.notice("no worker has started yet: the cluster may be busy with other work")
+            self._wait_noted = True
         if self.actors or self.answers:
             self._idle_since = None
-            return
-        now = time.monotonic()
-        if self._idle_since is None:
+        elif self._idle_since is None:
             self._idle_since = now
-            if self.machines or self.own:
+            if self.machines or self.is_new:
                 self._give_up()
-            self.tell(f"waiting for a machine with a {'GPU' if self.kind == 'cuda' else 'CPU'}")
+            self.notice(f"waiting for a machine with a {'GPU' if self.kind == 'cuda' else 'CPU'}")
             self._demand(self.wanted, WorkerSlot(1, float(self.kind == "cuda"), None))
-        elif now - self._idle_since > PATIENCE or self.machines:
+        elif now - self._idle_since > MACHINE_TIMEOUT or self.machines:
             self._give_up()
-
-    def _waits(self) -> bool:
-        """Whether workers have been starting for too long, the first time."""
-        if self._told_of_wait or not self.actors or any(each.ready for each in self.actors):
-            return False
-        return time.monotonic() - min(each.since for each in self.actors) > STARTING
 
     def _give_up(self) -> NoReturn:
         if self.problem is not None:
@@ -284,13 +286,13 @@ class _Cluster:
 
     # --- Workers --------------------------------------------------------------------------------
 
-    def _hire(self) -> None:
+    def _start_workers(self) -> None:
         """Start the workers that there is room for."""
         for name in self.pool.openings():
             machine, slot = self.machines[name], self.slots[name]
             load = self.load if slot.threads is None else replace(self.load, threads=slot.threads)
             start = self._pinned(self._worker, machine, num_cpus=slot.cpus, num_gpus=slot.gpus)
-            actor = _Actor(start(load, *self._given), machine, time.monotonic())
+            actor = _Actor(start(load, *self._shared), machine, time.monotonic())
             self.actors.add(actor)
             self.pool.started(name)
             self.answers[actor.handle.ready.remote()] = partial(self._started, actor)
@@ -303,7 +305,7 @@ class _Cluster:
         if isinstance(model, Problem):
             self._end(actor)
             if model.message:
-                self._leave_out(actor.machine, model)
+                self._exclude(actor.machine, model)
             return ()
         actor.ready = True
         self.pool.ready(actor.machine.id)
@@ -314,49 +316,50 @@ class _Cluster:
     def _note_model(self, model: Model, machine: Machine) -> None:
         if self.versions is None:
             self.versions = model.versions
-            self.tell(f"workers: {len(self.actors)}, on {_machines(self.slots)}")
+            machines = f"{len(self.slots)} machine{'' if len(self.slots) == 1 else 's'}"
+            self.notice(f"workers: {len(self.actors)}, on {machines}")
             for line in model.notices:
-                self.tell(line)
+                self.notice(line)
             if model.info is not None:
                 self.on_model(model.info)
         for name, version in model.versions.items():
             if version != self.versions.get(name):
-                self.tell(
+                self.notice(
                     f"{machine.name} has {name} {version}, others {self.versions.get(name)}: "
                     "its cells may differ from those run elsewhere"
                 )
 
     def _ask(self, actor: _Actor) -> None:
         """Hand over further cells, and ask for what has ended."""
-        soon = time.monotonic() - STARTING
+        soon = time.monotonic() - START_TIMEOUT
         among = sum(each.ready or each.since > soon for each in self.actors)
         cells = self.scheduler.take(actor, among)
-        ref = actor.handle.exchange.remote(cells, PAUSE * max(1.0, len(self.actors) / 50))
+        ref = actor.handle.exchange.remote(cells, REPORT_INTERVAL * max(1.0, len(self.actors) / 50))
         self.answers[ref] = partial(self._reported, actor)
 
     def _reported(self, actor: _Actor, ref: Any) -> Iterator[CellResult]:
         try:
             report: Report = self.ray.get(ref)
         except self.ray.exceptions.RayError:
-            yield from self._lose(actor, f"a worker on {actor.machine.name} died")
+            yield from self._drop(actor, f"a worker on {actor.machine.name} died")
             return
         if report.tokens:
             self.on_tokens(report.tokens)
-        ended = [each for each in report.outcomes if self.scheduler.done(each.record.index)]
+        ended = [each for each in report.results if self.scheduler.done(each.record.index)]
         self.deaths = 0 if ended else self.deaths
         if report.trouble is None and self.scheduler.unfinished:
             self._ask(actor)  # before anything is made of what came
         yield from ended
         if report.trouble is not None:
-            yield from self._lose(actor, f"{actor.machine.name}: {report.trouble}")
+            yield from self._drop(actor, f"{actor.machine.name}: {report.trouble}")
 
-    def _lose(self, actor: _Actor, why: str) -> Iterator[CellResult]:
+    def _drop(self, actor: _Actor, why: str) -> Iterator[CellResult]:
         """Give a worker up; its cells go to others, and those that were lost too often are failed."""
         held = len(self.scheduler.held(actor))
         given_up = self.scheduler.lost(actor)
         self._end(actor)
         again = held - len(given_up)
-        self.tell(f"{why}; {again} unfinished cell{'' if again == 1 else 's'} will run again")
+        self.notice(f"{why}; {again} unfinished cell{'' if again == 1 else 's'} will run again")
         for index in given_up:
             times = self.scheduler.tries
             yield CellResult(
@@ -372,7 +375,7 @@ class _Cluster:
     def _end(self, actor: _Actor) -> None:
         self.actors.discard(actor)
         if not self.pool.ended(actor.machine.id, was_ready=actor.ready):
-            self.tell(f"no more workers on {actor.machine.name}: they die while they load")
+            self.notice(f"no more workers on {actor.machine.name}: they die while they load")
         with contextlib.suppress(Exception):
             self.ray.kill(actor.handle)
 
@@ -387,32 +390,10 @@ class _Cluster:
     def _answered(self) -> list[Any]:
         """The refs that can be read now; waits a little for the first."""
         if not self.answers:
-            time.sleep(LOOK / 4)
+            time.sleep(POLL_INTERVAL / 4)
             return []
         refs = list(self.answers)
-        ready, _ = self.ray.wait(refs, num_returns=1, timeout=LOOK)
+        ready, _ = self.ray.wait(refs, num_returns=1, timeout=POLL_INTERVAL)
         if ready and len(refs) > 1:
             ready, _ = self.ray.wait(refs, num_returns=len(refs), timeout=0)
         return ready
-
-
-def _machines(found: Collection[Any]) -> str:
-    return "1 machine" if len(found) == 1 else f"{len(found)} machines"
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost cause of an error on another machine, which is the last line of Ray's many."""
-    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
-
-
-def _absolute(model: str) -> str:
-    """A folder's path as other processes can find it; a hub name or what is not here as it is."""
-    local = os.path.expanduser(model)
-    return os.path.abspath(local) if os.path.isdir(local) else model
-
-
-def _asked_threads() -> int | None:
-    """`OMP_NUM_THREADS` of this process; on a worker Ray sets it, to another end."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").strip()
-    return int(asked) if asked.isdecimal() and int(asked) else None

@@ -1,4 +1,4 @@
-"""Which machine of a cluster gets how many workers, and for how long it is given the chance.
+"""How many workers each machine of a cluster gets, and when it gets no more.
 
 Plain bookkeeping, as `scheduler` is: `engine` asks the cluster and starts what is said here.
 """
@@ -26,11 +26,13 @@ class Machine:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a worker on a CPU would use there: physical cores that there are, threads, and bytes."""
+    """A machine as it is seen from within: its physical cores, how many threads and bytes of memory a
+    worker with this model should have on a CPU, and its version of this package."""
 
     cores: int
     threads: int
     memory: float = 0.0
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,8 @@ def choose_kind(device: str, machines: Iterable[Machine]) -> str | None:
     """
     if device != "auto":
         return device.partition(":")[0]
-    offers = [machine for machine in machines if machine.gpus >= 1 or machine.cpus >= 1]
-    if not offers:
-        return None
-    return "cuda" if any(machine.gpus >= 1 for machine in offers) else "cpu"
+    offered = list(machines)
+    return next((kind for kind in ("cuda", "cpu") if any(offers(m, kind) for m in offered)), None)
 
 
 def offers(machine: Machine, kind: str) -> bool:
@@ -61,21 +61,21 @@ def offers(machine: Machine, kind: str) -> bool:
 
 
 def worker_slots(
-    machine: Machine, kind: str, requirements: Requirements, *, asked: bool = False
+    machine: Machine, kind: str, requirements: Requirements, *, by_hand: bool = False
 ) -> tuple[int, WorkerSlot]:
     """How many workers a machine has room for, and what each gets.
 
     Args:
-        asked: a number of workers was asked for: second hardware threads count as cores then, and
-            memory is what who asked has thought of.
+        by_hand: the user said how many workers: second hardware threads count as cores then, and memory
+            is the user's concern.
     """
     if kind == "cuda":
         return int(machine.gpus), WorkerSlot(0, 1, None)
     if kind == "mps":
         return 1, WorkerSlot(1, 0, None)
-    cpus = machine.cpus if asked else min(machine.cpus, requirements.cores)
+    cpus = machine.cpus if by_hand else min(machine.cpus, requirements.cores)
     room = cpus // requirements.threads
-    if requirements.memory and not asked:
+    if requirements.memory and not by_hand:
         room = min(room, machine.memory / requirements.memory)
     return max(1, int(room)), WorkerSlot(
         min(requirements.threads, machine.cpus), 0, requirements.threads
@@ -95,7 +95,7 @@ class WorkerPool:
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self._room: dict[str, int] = {}
-        self._there: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()
         self._died_early: Counter[str] = Counter()
 
     def offer(self, machine: str, room: int) -> None:
@@ -108,20 +108,19 @@ class WorkerPool:
 
     def openings(self) -> list[str]:
         """The machines to start a worker on, one entry a worker, the emptiest machine first."""
-        there = self._there.copy()
-        total = sum(there.values())
-        found = []
-        while self.limit is None or total < self.limit:
-            machine = max(self._room, key=lambda each: self._room[each] - there[each], default=None)
-            if machine is None or there[machine] >= self._room[machine]:
-                break
-            there[machine] += 1
-            total += 1
-            found.append(machine)
-        return found
+        free = Counter({name: room - self._running[name] for name, room in self._room.items()})
+        places = sum(count for count in free.values() if count > 0)
+        if self.limit is not None:
+            places = min(places, self.limit - self._running.total())
+        openings = []
+        for _ in range(places):
+            machine = max(self._room, key=free.__getitem__)
+            free[machine] -= 1
+            openings.append(machine)
+        return openings
 
     def started(self, machine: str) -> None:
-        self._there[machine] += 1
+        self._running[machine] += 1
 
     def ready(self, machine: str) -> None:
         """A worker has loaded its model: whatever went wrong there before was chance."""
@@ -129,7 +128,7 @@ class WorkerPool:
 
     def ended(self, machine: str, *, was_ready: bool) -> bool:
         """A worker is dead; whether its machine may go on having workers."""
-        self._there[machine] -= 1
+        self._running[machine] -= 1
         if not was_ready and machine in self._room:
             self._died_early[machine] += 1
             if self._died_early[machine] >= CHANCES:

@@ -77,15 +77,15 @@ class Scheduler:
         held = self._held.setdefault(worker, set())
         if any(self._runs_alone(index) for index in held):
             return []
-        given: list[int] = []
+        cells: list[int] = []
         room = self._share(among) - len(held)
-        while len(given) < room and (index := self._next(worker)) is not None:
-            given.append(index)
-        if not given and not held and (index := self._first_open(self._alone)) is not None:
-            given.append(index)
-        held.update(given)
-        self._holder.update(dict.fromkeys(given, worker))
-        return given
+        while len(cells) < room and (index := self._next(worker)) is not None:
+            cells.append(index)
+        if not cells and not held and (index := self._first_open(self._alone)) is not None:
+            cells.append(index)
+        held.update(cells)
+        self._holder.update(dict.fromkeys(cells, worker))
+        return cells
 
     def done(self, index: int) -> bool:
         """Note that a cell is finished; False when it was before, or was given up."""

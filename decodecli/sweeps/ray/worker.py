@@ -1,4 +1,4 @@
-"""What runs on the cluster: a process with a model in it that is handed cells and hands back outcomes.
+"""What runs on the cluster: a process with a model in it that is handed cells and hands back results.
 
 Ray itself is not imported here; `engine` makes an actor of `Worker`.
 """
@@ -20,6 +20,7 @@ from decodecli.settings import LoadParams
 from decodecli.sweeps.cell_result import CellResult
 from decodecli.sweeps.cells import Cell
 from decodecli.sweeps.grid import Grid
+from decodecli.sweeps.ray.requirements import Requirements
 
 _BILLION = 1_000_000_000
 _LIBRARIES = 700_000_000  # bytes of a process that has PyTorch and transformers and no model
@@ -46,17 +47,6 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """A machine as it is seen from within: version of this package, physical cores, and how many
-    threads and bytes of memory a worker with this model should have on a CPU."""
-
-    version: str
-    cores: int
-    threads: int
-    memory: int
-
-
-@dataclass(frozen=True)
 class Model:
     """A loaded model: what it is, the versions it runs with, what its user should know, and `run`,
     which takes cells and a callback for drawn tokens."""
@@ -72,12 +62,22 @@ class Report:
     """What a worker has done since the last one. trouble: what stopped it, and then it is of no more
     use."""
 
-    outcomes: tuple[CellResult, ...]
+    results: tuple[CellResult, ...]
     tokens: int
     trouble: str | None = None
 
 
-def survey(load: LoadParams) -> Survey | Problem:
+def portable(load: LoadParams) -> LoadParams:
+    """The same options for other processes: a folder by its absolute path, and as many threads as
+    `OMP_NUM_THREADS` says here, since Ray sets it for a worker."""
+    local = os.path.expanduser(load.model)
+    model = os.path.abspath(local) if os.path.isdir(local) else load.model
+    threads = os.environ.get("OMP_NUM_THREADS", "").strip()
+    number = int(threads) if threads.isdecimal() else 0
+    return replace(load, model=model, threads=load.threads or number or None)
+
+
+def survey(load: LoadParams) -> Requirements | Problem:
     """Look at this machine, and fetch the model's files if they are still on the hub."""
     try:
         parameters = find_checkpoint(load).parameters
@@ -86,7 +86,7 @@ def survey(load: LoadParams) -> Survey | Problem:
     threads = load.threads or threads_for(parameters)
     wide = load.dtype == "float32" or (load.dtype == "auto" and parameters < _BILLION)
     memory = _LIBRARIES + parameters * (4 if wide else 2)
-    return Survey(decodecli.__version__, usable_cores(), threads, memory)
+    return Requirements(usable_cores(), threads, memory, decodecli.__version__)
 
 
 def load_model(load: LoadParams, options: Options) -> Model:
@@ -130,7 +130,7 @@ class Worker:
         self._changed = threading.Condition()
         self._inbox: deque[int] = deque()
         self._under_way = 0  # cells that the model was given and has not given back
-        self._outcomes: list[CellResult] = []
+        self._results: list[CellResult] = []
         self._tokens = 0
         self._model: Model | Problem | None = None
         self._trouble: str | None = None
@@ -149,9 +149,9 @@ class Worker:
         with self._changed:
             self._inbox.extend(cells)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._outcomes or self._trouble is not None, pause)
-            report = Report(tuple(self._outcomes), self._tokens, self._trouble)
-            self._outcomes, self._tokens = [], 0
+            self._changed.wait_for(lambda: self._results or self._trouble is not None, pause)
+            report = Report(tuple(self._results), self._tokens, self._trouble)
+            self._results, self._tokens = [], 0
         return report
 
     def _live(self) -> None:
@@ -162,10 +162,10 @@ class Worker:
         if isinstance(model, Problem) or model.run is None:
             return
         try:
-            for outcome in model.run(self._cells(), self._count):
+            for result in model.run(self._cells(), self._count):
                 with self._changed:
                     self._under_way -= 1
-                    self._outcomes.append(outcome)
+                    self._results.append(result)
                     self._changed.notify_all()
         except BaseException as error:  # a CUDA error leaves a process that is of no more use
             with self._changed:

@@ -285,7 +285,7 @@ def test_ctrl_c_ends_workers_and_cluster_and_goes_on(tmp_path):
     script.write_text(
         "import sys\n"
         f"sys.path[:0] = [{str(Path(__file__).parent)!r}]\n"
-        "from test_ray_engine import CELLS, GRID, LOAD, made_up, run_on_ray\n"
+        "from test_engine import CELLS, GRID, LOAD, made_up, run_on_ray\n"
         "try:\n"
         "    for out in run_on_ray(LOAD, GRID, CELLS, actors=1, make=made_up(seconds=0.3)):\n"
         "        print(out.record.error.rpartition(' ')[2], flush=True)\n"

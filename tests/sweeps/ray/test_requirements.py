@@ -48,7 +48,7 @@ def test_a_gpu_is_a_seat_and_so_is_a_core_or_for_a_large_model_the_machine():
     assert worker_slots(EIGHT, "cuda", Requirements(48, 48)) == (8, WorkerSlot(0, 1, None))
     assert worker_slots(LAPTOP, "cpu", Requirements(4, 1)) == (4, WorkerSlot(1, 0, 1))
     assert worker_slots(LAPTOP, "cpu", Requirements(4, 4)) == (1, WorkerSlot(4, 0, 4))
-    assert worker_slots(LAPTOP, "cpu", Requirements(4, 1), asked=True) == (8, WorkerSlot(1, 0, 1))
+    assert worker_slots(LAPTOP, "cpu", Requirements(4, 1), by_hand=True) == (8, WorkerSlot(1, 0, 1))
     assert worker_slots(LAPTOP, "cpu", Requirements(4, 16)) == (1, WorkerSlot(8, 0, 16))
     assert worker_slots(LAPTOP, "mps", Requirements(4, 1)) == (1, WorkerSlot(1, 0, None))
 
@@ -57,7 +57,7 @@ def test_memory_limits_the_workers_unless_a_number_was_asked_for():
     small = Machine("s", "small", cpus=64, gpus=0, memory=32e9)
     assert worker_slots(small, "cpu", Requirements(64, 1, 15e9)) == (2, WorkerSlot(1, 0, 1))
     assert worker_slots(small, "cpu", Requirements(64, 1, 50e9)) == (1, WorkerSlot(1, 0, 1))
-    assert worker_slots(small, "cpu", Requirements(64, 1, 15e9), asked=True) == (
+    assert worker_slots(small, "cpu", Requirements(64, 1, 15e9), by_hand=True) == (
         64,
         WorkerSlot(1, 0, 1),
     )
