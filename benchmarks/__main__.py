@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
 from decodecli.cli.boundary import Program
+from decodecli.cli.command import MODEL, OUTPUT, Option, command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,89 +30,51 @@ _SECTIONS = (
     "decode", "trace", "bandwidth", "sweep", "llama", "load", "sampler", "start", "neighbours", "memory",
 )  # fmt: skip
 
-Shapes = Annotated[
-    list[str] | None,
-    o.option(
-        "--shape", panel=o.MODEL, default="builtin, gpt2, llama-1b; on a GPU builtin, llama-8b",
-        help=f"Random weights in a public shape, nothing downloaded (repeatable): {', '.join(_SHAPES)}.",
-        **{**o.choices(*_SHAPES), "metavar": "NAME"},
-    ),
-]  # fmt: skip
-RealModel = Annotated[
-    str | None,
-    o.option(
-        "--model", "-m", panel=o.MODEL, default="none: the shapes", metavar="NAME_OR_PATH",
-        help="A real model instead of shapes.",
-    ),
-]  # fmt: skip
-Dtypes = Annotated[
-    list[str] | None,
-    o.option(
-        "--dtype", panel=o.MODEL, default="float32 and bfloat16; on a GPU bfloat16",
-        help="Number type of the weights (repeatable).",
-        **o.choices("float32", "bfloat16", "float16"),
-    ),
-]  # fmt: skip
-Schemes = Annotated[
-    list[str] | None,
-    o.option(
-        "--quantize", "-q", panel=o.MODEL, default="none and nf4",
-        help="Weights in 4 or 8 bits (repeatable).", **o.choices("none", "nf4", "fp4", "int8"),
-    ),
-]  # fmt: skip
-Threads = Annotated[
-    int | None,
-    o.option("--threads", panel=MEASURE, default="as each program chooses", metavar="N",
-    help="Threads of every side."),
-]  # fmt: skip
-Tokens = Annotated[
-    int | None,
-    o.option("--tokens", panel=MEASURE, default="by the model's size, 16 to 160", metavar="N",
-    help="Tokens of one decoding."),
-]  # fmt: skip
-Repeat = Annotated[
-    int | None,
-    o.option("--repeat", panel=MEASURE, default="5", metavar="N",
-    help="Repetitions of each side; the sides take turns."),
-]  # fmt: skip
-Only = Annotated[
-    list[str] | None,
-    o.option("--only", panel=MEASURE, default="all", metavar="SECTION",
-    help=f"Sections to run (repeatable): {', '.join(_SECTIONS)}.",
-    autocompletion=lambda incomplete: [s for s in _SECTIONS if s.startswith(incomplete)]),
-]  # fmt: skip
-Quick = Annotated[
-    bool | None,
-    o.switch("--quick", panel=MEASURE, help="One short repetition of everything: does it work?"),
-]
-Check = Annotated[
-    bool | None,
-    o.switch("--check", panel=MEASURE, help="Exit with 1 when a target does not hold."),
-]
-ReportFile = Annotated[
-    str | None,
-    o.option("--report", panel=o.OUTPUT, default=None, metavar="FILE",
-    help="Also write the report to FILE, ending in .md or .json."),
-]  # fmt: skip
+
+OPTIONS = (
+    Option("shape", str, MODEL,
+         f"Random weights in a public shape, nothing downloaded (repeatable): {', '.join(_SHAPES)}.",
+         "NAME", "builtin, gpt2, llama-1b; on a GPU builtin, llama-8b", choices=_SHAPES, several=True),
+    Option("model", str, MODEL, "A real model instead of shapes.", "NAME_OR_PATH", "none: the shapes",
+         flags="-m"),
+    o.REVISION,
+    o.DEVICE,
+    Option("dtype", str, MODEL, "Number type of the weights (repeatable).",
+         default="float32 and bfloat16; on a GPU bfloat16", several=True,
+         choices=("float32", "bfloat16", "float16")),
+    Option("quantize", str, MODEL, "Weights in 4 or 8 bits (repeatable).", default="none and nf4",
+         flags="-q", several=True, choices=("none", "nf4", "fp4", "int8")),
+    Option("threads", int, MEASURE, "Threads of every side.", "N", "as each program chooses"),
+    Option("tokens", int, MEASURE, "Tokens of one decoding.", "N", "by the model's size, 16 to 160"),
+    Option("repeat", int, MEASURE, "Repetitions of each side; the sides take turns.", "N", "5"),
+    Option("only", str, MEASURE, f"Sections to run (repeatable): {', '.join(_SECTIONS)}.", "SECTION",
+         "all", several=True, choices=_SECTIONS),
+    Option("quick", bool, MEASURE, "One short repetition of everything: does it work?"),
+    Option("check", bool, MEASURE, "Exit with 1 when a target does not hold."),
+    o.format_of(*FORMATS),
+    Option("report", str, OUTPUT, "Also write the report to FILE, ending in .md or .json.", "FILE"),
+    o.QUIET,
+    o.DEBUG,
+)  # fmt: skip
 
 
+@command(*OPTIONS)
 def bench(
-    shape: Shapes = None,
-    model: RealModel = None,
-    revision: o.Revision = None,
-    device: o.Device = None,
-    dtype: Dtypes = None,
-    quantize: Schemes = None,
-    threads: Threads = None,
-    tokens: Tokens = None,
-    repeat: Repeat = None,
-    only: Only = None,
-    quick: Quick = None,
-    check: Check = None,
-    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
-    report: ReportFile = None,
-    quiet: o.Quiet = None,
-    debug: o.Debug = None,
+    shape: tuple[str, ...],
+    model: str | None,
+    revision: str | None,
+    device: str | None,
+    dtype: tuple[str, ...],
+    quantize: tuple[str, ...],
+    threads: int | None,
+    tokens: int | None,
+    repeat: int | None,
+    only: tuple[str, ...],
+    quick: bool | None,
+    check: bool | None,
+    format: str | None,
+    report: str | None,
+    quiet: bool | None,
 ) -> None:
     """Measure speed as ratios against named peers, in one run: the sides take turns; medians and spread.
 
@@ -134,16 +97,16 @@ def bench(
     chosen = format or "text"
     check_choice("format", chosen, FORMATS)
     plan = Plan(
-        shapes=tuple(shape or ()),
+        shapes=shape,
         model=model,
         revision=revision,
-        dtypes=tuple(dtype or ()),
-        quantize=tuple(quantize or ()),
+        dtypes=dtype,
+        quantize=quantize,
         device=device or "auto",
         threads=threads,
         tokens=tokens,
         repeat=5 if repeat is None else repeat,
-        only=tuple(only or ()),
+        only=only,
         quick=bool(quick),
     )
     path = None if report is None else _writable(report)
@@ -180,24 +143,20 @@ def _measure(plan: Plan, format: str, path: str | None, quiet: bool) -> Report:
 def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stream: Any) -> None:
     """Decode and draw as `generate` does, with `stream` as its terminal."""
     from contextlib import redirect_stdout
-    from dataclasses import fields
 
-    from decodecli.cli import run as running
+    from decodecli.cli.commands.generate import GenerateRequest, run_samples
+    from decodecli.cli.output import is_byte_level
     from decodecli.cli.sinks import Sinks
-    from decodecli.config import Effective
     from decodecli.decoding.decode import prefill
-    from decodecli.models.detokenize import tokenizer_kind
     from decodecli.settings import LoadParams, OutputParams
 
-    values = {field.name: field.default for field in fields(LoadParams)}
-    values |= {field.name: getattr(params, field.name) for field in fields(params)}
-    effective = Effective(values, dict.fromkeys(values, "default"))
     output = OutputParams(tables="full")
+    request = GenerateRequest(LoadParams(), params, output, None, {}, {}, ())
     with redirect_stdout(stream):
-        sinks = Sinks(output, None, tokenizer_kind(lm.tokenizer) == "byte_level")
+        sinks = Sinks(output, None, is_byte_level(lm))
         try:
             start = prefill(lm, prompt)
-            running._run(start, params, effective, output, sinks, streams.Notices(True))
+            run_samples(start, request, sinks, streams.Notices(True))
         finally:
             sinks.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from decodecli.cli.boundary import Program
@@ -17,7 +19,7 @@ from decodecli.cli.commands.replay import replay
 from decodecli.cli.commands.softmax import softmax
 from decodecli.cli.commands.sweep import sweep
 from decodecli.cli.commands.tokenize import tokenize
-from decodecli.cli.options import Version
+from decodecli.cli.streams import write_stdout
 from decodecli.cli.usage import Command
 
 app = typer.Typer(
@@ -30,8 +32,22 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool | None) -> None:
+    if wanted:
+        from decodecli import __version__
+
+        write_stdout(f"decodecli {__version__}\n")
+        raise typer.Exit
+
+
+VERSION = typer.Option(
+    "--version", "-V", help="Show the version and exit.",
+    is_eager=True, callback=_show_version, show_default=False,
+)  # fmt: skip
+
+
 @app.callback()
-def decodecli(version: Version = None) -> None:
+def decodecli(version: Annotated[bool | None, VERSION] = None) -> None:
     """See how a language model picks its next token: every candidate, every probability, every filter.
 
     [bold]Examples[/bold]

@@ -1,82 +1,61 @@
-"""What the commands that lay a distribution open share: temperatures in, a report out."""
+"""Results on standard output: as tables, JSON, JSON lines or CSV."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
-from decodecli.config import Effective
-from decodecli.errors import UsageError
-from decodecli.settings import check_choice
+from decodecli.cli.color import console
 
 if TYPE_CHECKING:
-    from decodecli.records.distribution import Continuation, DistributionReport
+    from decodecli.models.loading import LanguageModel
     from decodecli.render.terminal.step_table import Style
 
-
-def temperatures(given: Sequence[str] | None, effective: Effective) -> list[float]:
-    """The list of `--temperature`, each value one or several with commas; else the effective one.
-
-    Raises:
-        UsageError: a word that is no number.
-    """
-    if not given:
-        return [float(effective.values["temperature"])]
-    found = []
-    for word in ",".join(given).split(","):
-        try:
-            found.append(float(word))
-        except ValueError:
-            raise UsageError(
-                f"--temperature must be numbers, got {word!r}", "for example -t 0.4,1.0,1.6"
-            ) from None
-    return found
+TABLE_FORMATS = ("table", "json", "jsonl", "csv")
 
 
-def show(
-    report: DistributionReport,
+class Report(Protocol):
+    """What a command answers, as an object for JSON and as rows of equal keys."""
+
+    def as_dict(self) -> dict[str, Any]: ...
+    def flat(self) -> list[dict[str, Any]]: ...
+
+
+def write_report(
+    report: Report,
     format: str,
-    formats: tuple[str, ...],
-    plot: str | None,
-    plot_kind: str | None,
-    quiet: bool,
-    scores: Any = None,
-    continuations: Sequence[Continuation] = (),
+    lines: Callable[[Style], Iterable[str]],
+    byte_level: bool | Callable[[], bool] = False,
 ) -> None:
-    """The report on stdout in the format asked for, its notes on stderr, its plot where asked."""
-    check_choice("format", format, formats)
-    if plot is not None and plot != "-":
-        from decodecli.render.plots.distribution import draw
+    """A report on stdout in the format asked for.
 
-        draw(report, plot, plot_kind or "auto", _chosen(plot_kind, continuations), scores=scores)
-    if not quiet:
-        for note in report.notes:
-            streams.tell(f"Note: {note}")
+    Args:
+        lines: draws its tables.
+        byte_level: whether tokens are spelt in GPT-2's byte alphabet.
+    """
     if format == "json":
-        found = report.as_dict()
-        if continuations:
-            found["continuations"] = [chain.as_dict() for chain in continuations]
-        write_json(found)
+        write_json(report.as_dict())
     elif format in ("jsonl", "csv"):
         write_rows(report.flat(), format)
     else:
-        _print(report, plot, plot_kind, scores, continuations)
+        style = style_of(sys.stdout, byte_level() if callable(byte_level) else byte_level)
+        write_lines(lines(style), style)
 
 
-def _chosen(plot_kind: str | None, continuations: Sequence[Continuation]) -> list[str]:
-    """The tokens that were asked for, by id, where the plot follows tokens; else all listed ones."""
-    if plot_kind != "tokens":
-        return []
-    return [str(chain.token_ids[0]) for chain in continuations]
-
-
-def write_json(found: dict[str, Any]) -> None:
+def write_json(report: dict[str, Any]) -> None:
     """One object on stdout, strict JSON."""
     from decodecli.records.run import to_json_line
 
-    streams.write_stdout(to_json_line(found) + "\n")
+    streams.write_stdout(to_json_line(report) + "\n")
+
+
+def write_indented(report: Any) -> None:
+    """One object on stdout, JSON laid out for people."""
+    import json
+
+    streams.write_stdout(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
 
 
 def write_rows(rows: list[dict[str, Any]], format: str) -> None:
@@ -85,25 +64,20 @@ def write_rows(rows: list[dict[str, Any]], format: str) -> None:
     from decodecli.records.run import to_json_line
 
     if format == "jsonl":
-        streams.write_stdout("".join(to_json_line(row) + "\n" for row in _strict(rows)))
+        infinite = (float("inf"), float("-inf"))  # which JSON cannot hold
+        strict = ({k: None if v in infinite else v for k, v in row.items()} for row in rows)
+        streams.write_stdout("".join(to_json_line(row) + "\n" for row in strict))
         return
-    found = csv_text([rows[0] if rows else (), *(row.values() for row in rows)])
+    text = csv_text([rows[0] if rows else (), *(row.values() for row in rows)])
     if streams.is_terminal(sys.stdout):
         from decodecli.render.escaping import safe_text
 
-        found = safe_text(found)
-    streams.write_stdout(found)
-
-
-def _strict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without infinities, which JSON cannot hold."""
-    infinite = (float("inf"), float("-inf"))
-    return [{k: None if v in infinite else v for k, v in row.items()} for row in rows]
+        text = safe_text(text)
+    streams.write_stdout(text)
 
 
 def style_of(stream: Any, byte_level: bool = False) -> Style:
     """How to draw on a stream."""
-    from decodecli.cli.color import console
     from decodecli.render.terminal.step_table import Style
     from decodecli.render.theme import Theme
 
@@ -116,38 +90,14 @@ def style_of(stream: Any, byte_level: bool = False) -> Style:
     )
 
 
-def write_lines(lines: Sequence[str], style: Style) -> None:
+def write_lines(lines: Iterable[str], style: Style) -> None:
     """Lines on stdout, in what its encoding can say."""
     text = "".join(line + "\n" for line in lines)
     streams.write_stdout(text.encode(style.encoding, "replace").decode(style.encoding))
 
 
-def _print(
-    report: DistributionReport,
-    plot: str | None,
-    plot_kind: str | None,
-    scores: Any,
-    continuations: Sequence[Continuation],
-) -> None:
-    from decodecli.render.escaping import guess_byte_level
-    from decodecli.render.terminal.distribution_tables import distribution_lines
-    from decodecli.render.terminal.inspect_tables import continuation_lines, report_header
+def is_byte_level(lm: LanguageModel) -> bool:
+    """Whether a model's tokens are spelt in GPT-2's byte alphabet."""
+    from decodecli.models.detokenize import tokenizer_kind
 
-    style = style_of(sys.stdout, guess_byte_level(row.token for row in report.rows))
-    lines = [*report_header(report, style), *distribution_lines(report, style)]
-    lines += continuation_lines(continuations, style)
-    if plot == "-":
-        from decodecli.render.plots.distribution import draw_terminal
-
-        drawn = draw_terminal(
-            report,
-            style.width,
-            plot_kind or "auto",
-            style.ascii_only,
-            style.theme,
-            tokens=_chosen(plot_kind, continuations),
-            scores=scores,
-            byte_level=style.byte_level,
-        )
-        lines += ["", drawn.rstrip("\n")]
-    write_lines(lines, style)
+    return tokenizer_kind(lm.tokenizer) == "byte_level"

@@ -10,10 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from decodecli.errors import UsageError
 from decodecli.settings import OutputParams
+
+if TYPE_CHECKING:
+    from decodecli.settings import OutputParams
 
 KEYS = "space or enter: next token, c: go on without pausing, q: end"
 _POLL = 0.05  # seconds after which an interrupt is noticed

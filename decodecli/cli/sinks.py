@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import streams
 from decodecli.cli.color import console
@@ -29,37 +29,44 @@ if TYPE_CHECKING:
     from decodecli.render.terminal.view import TerminalView
 
 
-class Sink(Protocol):
-    def start(self, header: RunHeader, sample: tuple[int, int]) -> None: ...
-    def step(self, step: Step) -> None: ...
-    def finish(self, summary: RunSummary) -> None: ...
-    def close(self) -> None: ...
-
-
-class _Text:
-    """The generated text and nothing else, one final newline a run."""
+class Sink:
+    """Something that takes a run's records; this one takes nothing."""
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
         pass
 
     def step(self, step: Step) -> None:
-        if step.text:
-            streams.write_stdout(step.text)
+        pass
 
     def finish(self, summary: RunSummary) -> None:
-        streams.write_stdout("\n")
+        pass
 
     def close(self) -> None:
         pass
 
 
-class _Records:
+class _Text(Sink):
+    """The generated text and nothing else, one final newline a run.
+
+    escaped: on a terminal, where nothing in it may steer the screen.
+    """
+
+    def __init__(self, escaped: bool) -> None:
+        self._escaped = escaped
+
+    def step(self, step: Step) -> None:
+        if step.text:
+            streams.write_stdout(safe_text(step.text) if self._escaped else step.text)
+
+    def finish(self, summary: RunSummary) -> None:
+        streams.write_stdout("\n")
+
+
+class _Records(Sink):
     """The trace's lines, to stdout or to a file."""
 
-    def __init__(
-        self, write: Callable[[str], None], close: Callable[[], None] = lambda: None
-    ) -> None:
-        self._write, self.close = write, close
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
         self._write(to_json_line(header.as_dict()))
@@ -71,7 +78,7 @@ class _Records:
         self._write(to_json_line(summary.as_dict()))
 
 
-class _Screen:
+class _Screen(Sink):
     """A `TerminalView` on stdout, or on stderr beside the text: there a failure to write ends the
     view, not the run. On a terminal it is drawn beside the run, elsewhere step by step."""
 
@@ -123,7 +130,7 @@ class _Screen:
         self._draw("close")
 
 
-class _HeaderLine(_Text):
+class _HeaderLine(Sink):
     """What a run was, said on stderr where only the text goes to stdout."""
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
@@ -134,14 +141,8 @@ class _HeaderLine(_Text):
         for line in header_lines(header, style, sample if sample[1] > 1 else None):
             streams.tell(line)
 
-    def step(self, step: Step) -> None:
-        pass
 
-    def finish(self, summary: RunSummary) -> None:
-        pass
-
-
-class _TextPicture:
+class _TextPicture(Sink):
     """The text in its colours, a file a sample: text.png, or text-1.png and so on."""
 
     def __init__(self, path: str) -> None:
@@ -161,11 +162,8 @@ class _TextPicture:
 
         draw_page(run_text_page(self._header, self._tokens), self._file)
 
-    def close(self) -> None:
-        pass
 
-
-class _Csv:
+class _Csv(Sink):
     """A row a step: the numbers of the chosen token, as `Run.to_pandas` has them, after `run` (from 0, as
     everything in a trace) and `seed`."""
 
@@ -180,12 +178,6 @@ class _Csv:
 
     def step(self, step: Step) -> None:
         self._write([self._run, self._seed, *(getattr(step, name) for name in STEP_COLUMNS)])
-
-    def finish(self, summary: RunSummary) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
     def _write(self, row: list[Any]) -> None:
         text = csv_text([row])
@@ -218,24 +210,24 @@ class Sinks:
         self.folded = False  # whether this run is greedy like those before, and not shown again
         self._all: list[Sink] = []
         if record is not None:
-            self._all.append(_Records(record.write, record.close))
+            self._all.append(_Records(record.write))
         if plot is not None:
             self._all.append(_TextPicture(plot))
         at_terminal = streams.is_terminal(sys.stdout)
-        asked = output.tables in ("full", "line")
+        wants_tables = output.tables in ("full", "line")
         if output.format == "jsonl":
             self._all.append(_Records(lambda line: streams.write_stdout(f"{line}\n")))
         elif output.format == "csv":
             self._all.append(_Csv())
         elif (at_terminal and not output.quiet) or (
-            asked and (at_terminal or streams.in_one_place())
+            wants_tables and (at_terminal or streams.in_one_place())
         ):
             tables = output.tables or "full"
             self._all.append(_Screen(sys.stdout, tables, byte_level, chosen, text=True))
             return
         else:
-            self._all.append(_Safe() if at_terminal else _Text())
-        if asked:
+            self._all.append(_Text(escaped=at_terminal))
+        if wants_tables:
             self._all.append(
                 _Screen(sys.stderr, str(output.tables), byte_level, chosen, text=False)
             )
@@ -283,10 +275,3 @@ class Sinks:
     def close(self) -> None:
         for sink in self._all:
             sink.close()
-
-
-class _Safe(_Text):
-    """The bare text on a terminal: nothing in it can steer the screen."""
-
-    def step(self, step: Step) -> None:
-        streams.write_stdout(safe_text(step.text))

@@ -150,9 +150,9 @@ def _bad_value(value: str, param: Any, ctx: Any, typed: Sequence[str]) -> UsageE
 
 def _several(param: Any, option: str, values: str) -> str:
     """What to do with several values: many options of decoding are axes of a sweep."""
-    from decodecli.cli.commands.sweep import DECODING
+    from decodecli.cli.options import OF_CELLS
 
-    if param.name not in DECODING:
+    if param.name not in OF_CELLS:
         return f"give --{param.name.replace('_', '-')} one value"
     what = "temperatures" if param.name == "temperature" else "values"
     return f"several {what}: decodecli sweep {option} {values} …"

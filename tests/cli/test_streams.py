@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from decodecli.cli import run as running
 from decodecli.cli import streams
+from decodecli.cli.loading_line import LoadingLine
 
 SEEDED = ("--seed", "7", "-n", "6")
 
@@ -353,8 +353,8 @@ def test_lines_are_broken_between_words_and_never_within_a_command(text, found):
 
 
 def test_the_loading_line_names_the_library_that_comes_first(monkeypatch):
-    line = running._LoadingLine("loading ./model", libraries=True)
-    bare = running._LoadingLine("loading ./model", libraries=False)
+    line = LoadingLine("loading ./model", libraries=True)
+    bare = LoadingLine("loading ./model", libraries=False)
     with monkeypatch.context() as patch:
         patch.delitem(sys.modules, "decodecli.models.loading", raising=False)
         assert str(line.__rich__()) == "loading PyTorch"

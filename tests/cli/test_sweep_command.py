@@ -286,7 +286,7 @@ def test_a_finished_sweep_loads_no_model_and_makes_its_summary_again(cli, here, 
     first = cli(*command).succeeded()
     (here / "out" / "summary.md").unlink()
     before = (here / "out" / "runs.jsonl").read_bytes()
-    monkeypatch.setattr("decodecli.cli.commands.sweep_run._loaded", None)
+    monkeypatch.setattr("decodecli.cli.sweep.run._loaded", None)
     result = cli(*command).succeeded()
     assert "all 4 cells are done" in result.err
     assert result.out == first.out
@@ -376,7 +376,7 @@ def test_a_folder_of_another_model_is_refused_before_it_is_loaded(
     cli, here, tiny_folder, monkeypatch
 ):
     cli("sweep", "Once", "--seed", 0, *TINY, "--out", "out").succeeded()
-    monkeypatch.setattr("decodecli.cli.commands.sweep_run._loaded", None)
+    monkeypatch.setattr("decodecli.cli.sweep.run._loaded", None)
     words = ("sweep", "Once", "--seed", 0, *TINY, "--out", "out", "-m", tiny_folder)
     cli(*words).refused(2, "model builtin")
 
@@ -429,7 +429,7 @@ def test_wrong_usage_starts_nothing_and_makes_no_folder(cli, here, words, said, 
     (here / "bad.jsonl").write_text('{"prompt": "Once"}\n{"promt": "Once"}\n')
     (here / "full").mkdir()
     (here / "full" / "thesis.tex").touch()
-    monkeypatch.setattr("decodecli.cli.commands.sweep_run._loaded", None)
+    monkeypatch.setattr("decodecli.cli.sweep.run._loaded", None)
     given = words if "--prompts" in words else ("Once", *words)
     out = () if "--out" in words or "jsonl" in words else ("--out", "new")
     cli("sweep", *given, *out, "--quiet").refused(2, said)
@@ -567,7 +567,7 @@ def test_the_first_ctrl_c_keeps_finished_cells_and_says_how_to_go_on(cli, here, 
 
 
 def test_what_a_terminal_shows_of_a_ctrl_c_is_taken_away(monkeypatch):
-    from decodecli.cli.commands.sweep_run import _clear_line
+    from decodecli.cli.sweep.run import _clear_line
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

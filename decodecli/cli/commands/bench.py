@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
+from decodecli.cli.command import OUTPUT, Option, command
+from decodecli.cli.loading_line import load_model, loading_line
+from decodecli.cli.output import write_json
+from decodecli.library_logging import quiet_libraries
+from decodecli.settings import check_choice, check_positive
 
 if TYPE_CHECKING:
     from decodecli.analysis.speed import SpeedReport
+    from decodecli.config import Effective
 
 FORMATS = ("text", "json")
 
-Tokens = Annotated[
-    int | None,
-    o.option("--tokens", panel=o.OUTPUT, default="by the model's size, 16 to 160", metavar="N",
-    help="Tokens of one run."),
-]  # fmt: skip
-Repeat = Annotated[
-    int | None,
-    o.option("--repeat", panel=o.OUTPUT, default="5", metavar="N",
-    help="Repetitions of each side; the sides take turns."),
-]  # fmt: skip
+TOKENS = Option(
+    "tokens", int, OUTPUT, "Tokens of one run.", "N", "by the model's size, 16 to 160"
+)  # fmt: skip
+REPEAT = Option(
+    "repeat", int, OUTPUT, "Repetitions of each side; the sides take turns.", "N", "5"
+)  # fmt: skip
 
 
-def bench(
-    model: o.Model = None,
-    revision: o.Revision = None,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    quantize: o.Quantize = None,
-    threads: o.Threads = None,
-    tokens: Tokens = None,
-    repeat: Repeat = None,
-    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
-    quiet: o.Quiet = None,
-    verbose: o.Verbose = None,
-    color: o.Color = None,
-    debug: o.Debug = None,
-) -> None:
+@command(
+    *(o.MODEL_NAME, o.REVISION, o.DEVICE, o.DTYPE, o.QUANTIZE, o.THREADS, TOKENS, REPEAT),
+    *(o.format_of(*FORMATS), o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG),
+)
+def bench(tokens: int | None, repeat: int | None, format: str | None, effective: Effective) -> None:
     """Measure how fast a model decodes here: with and without the trace, against transformers' generate.
 
     Tokens/s of decoding alone, medians of runs that take turns, and the share of the memory's bandwidth
@@ -53,33 +45,22 @@ def bench(
 
       decodecli bench --dtype bfloat16 --threads 2 --format json
     """
-    from decodecli.cli.run import loading_line
-    from decodecli.config import resolve
-    from decodecli.library_logging import quiet_libraries
-    from decodecli.settings import check_choice, check_positive
-
     check_choice("format", format or "text", FORMATS)
     if tokens is not None:
         check_positive("tokens", tokens, "128 is a usual choice", lowest=4)
     repeat = check_positive("repeat", 5 if repeat is None else repeat, "5 is the default")
-    names = ("model", "revision", "device", "dtype", "quantize", "threads", "quiet", "verbose")
-    values = (model, revision, device, dtype, quantize, threads, quiet, verbose)
-    effective = resolve(dict(zip(names, values, strict=True)))
-    output = effective.output()
+    output, params = effective.output(), effective.load()
     with (
         quiet_libraries(output.verbose),
-        loading_line(effective.load().model, output, libraries=True) as progress,
+        loading_line(params.model, output, libraries=True) as progress,
     ):
+        lm = load_model(params, output, progress)
         from decodecli.analysis.speed import measure_speed
-        from decodecli.models.loading import load
 
-        lm = load(effective.load(), progress=progress, auto_threads=True)
         progress("measuring")
         report = measure_speed(lm, tokens, repeat)
     if format == "json":
-        from decodecli.records.run import to_json_line
-
-        streams.write_stdout(to_json_line(report.as_dict()) + "\n")
+        write_json(report.as_dict())
     else:
         streams.write_stdout(_text(report))
 

@@ -2,113 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import options as o
+from decodecli.cli import streams
+from decodecli.cli.command import INPUT, MODEL, OUTPUT, Argument, Option, command
+from decodecli.cli.loading_line import loading_line
+from decodecli.cli.output import TABLE_FORMATS, write_report
+from decodecli.errors import LoadError, PickledWeightsError, UsageError, WriteError
+from decodecli.library_logging import quiet_libraries
+from decodecli.settings import LoadParams, check_choice, check_positive
 
-FORMATS = ("table", "json", "jsonl", "csv")
-_SETTINGS = ("model", "revision", "trust_remote_code", "quiet", "verbose", "config")
+if TYPE_CHECKING:
+    from decodecli.analysis.word_vectors import Item
+    from decodecli.config import Effective
+    from decodecli.records.embedding import EmbedReport
+    from decodecli.render.terminal.step_table import Style
+    from decodecli.settings import OutputParams
 
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="WORD…",
-        show_default=False,
-        help="Words, and expressions such as 'king - man + woman'.",
-    ),
-]
-Groups = Annotated[
-    str | None,
-    o.option(
-        "--file",
-        "-f",
-        panel=o.INPUT,
-        default=None,
-        metavar="FILE",
-        help='Groups of words from a TOML file of lines like animals = ["cat", "dog"]; '
-        "two ship: notebook (the notebook's twenty words) and categories.",
-    ),
-]
-Row = Annotated[
-    list[int] | None,
-    o.option(
-        "--row",
-        panel=o.INPUT,
-        default=None,
-        metavar="ID",
-        help="The matrix row of a token id as it is; repeatable.",
-    ),
-]
-Space = Annotated[
-    bool | None,
-    o.switch(
-        "--space/--no-space",
-        panel=o.INPUT,
-        default="where the word's script is written with spaces",
-        help="Mean each word with a space before it.",
-    ),
-]
-OutputEmbeddings = Annotated[
-    bool | None,
-    o.switch(
-        "--output-embeddings",
-        panel=o.MODEL,
-        help="The output layer's matrix (unembedding) in place of the input's.",
-    ),
-]
-Nearest = Annotated[
-    int | None,
-    o.option(
-        "--nearest",
-        panel=o.OUTPUT,
-        default="0, none",
-        metavar="N",
-        help="The N tokens nearest to each word by cosine, its own left out.",
-    ),
-]
-Save = Annotated[
-    str | None,
-    o.option(
-        "--save",
-        panel=o.OUTPUT,
-        default=None,
-        metavar="FILE",
-        help="Vectors, cosines and the plane as arrays: .npz.",
-    ),
-]
-PlotKind = Annotated[
-    str | None,
-    o.option(
-        "--plot-kind",
-        panel=o.OUTPUT,
-        default="auto: both; scatter in the terminal",
-        help="What to draw.",
-        **o.choices("auto", "heatmap", "scatter", "both"),
-    ),
-]
+WORDS = Argument(
+    "words", "WORD…", "Words, and expressions such as 'king - man + woman'.", several=True
+)
+GROUPS = o.FILE.but(
+    help='Groups of words from a TOML file of lines like animals = ["cat", "dog"]; '
+    "two ship: notebook (the notebook's twenty words) and categories."
+)
+ROW = Option(
+    "row", int, INPUT, "The matrix row of a token id as it is; repeatable.", "ID",
+    several=True
+)  # fmt: skip
+SPACE = Option(
+    "space", bool, INPUT, "Mean each word with a space before it.",
+    default="where the word's script is written with spaces", flags="--space/--no-space"
+)  # fmt: skip
+OUTPUT_EMBEDDINGS = Option(
+    "output_embeddings", bool, MODEL, "The output layer's matrix (unembedding) in place of the input's."
+)  # fmt: skip
+NEAREST = Option(
+    "nearest", int, OUTPUT, "The N tokens nearest to each word by cosine, its own left out.",
+    "N", "0, none"
+)  # fmt: skip
+SAVE = Option("save", str, OUTPUT, "Vectors, cosines and the plane as arrays: .npz.", "FILE")
+PLOT_KIND = o.PLOT_KIND.but(
+    default="auto: both; scatter in the terminal", choices=("auto", "heatmap", "scatter", "both")
+)
 
 
+@command(
+    *(WORDS, GROUPS, ROW, SPACE, o.MODEL_NAME, o.REVISION, o.TRUST_REMOTE_CODE),
+    *(OUTPUT_EMBEDDINGS, NEAREST, o.format_of(*TABLE_FORMATS), SAVE, o.PLOT, PLOT_KIND),
+    *(o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG, o.CONFIG_FILE),
+)
 def embed(
-    words: Words = None,
-    file: Groups = None,
-    row: Row = None,
-    space: Space = None,
-    model: o.Model = None,
-    revision: o.Revision = None,
-    trust_remote_code: o.TrustRemoteCode = None,
-    output_embeddings: OutputEmbeddings = None,
-    nearest: Nearest = None,
-    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
-    save: Save = None,
-    plot: o.Plot = None,
-    plot_kind: PlotKind = None,
-    quiet: o.Quiet = None,
-    verbose: o.Verbose = None,
-    color: o.Color = None,
-    debug: o.Debug = None,
-    config: o.Config = None,
+    words: tuple[str, ...],
+    file: str | None,
+    row: tuple[int, ...],
+    space: bool | None,
+    output_embeddings: bool | None,
+    nearest: int | None,
+    format: str | None,
+    save: str | None,
+    plot: str | None,
+    plot_kind: str | None,
+    effective: Effective,
 ) -> None:
     """See words as the model does before its first layer: rows of its embedding matrix, compared.
 
@@ -126,23 +85,148 @@ def embed(
 
       decodecli embed -m mistralai/Mistral-7B-v0.1 --file groups.toml --format json
     """
-    given = locals()
-    flags = {name: given[name] for name in _SETTINGS}
-    from decodecli.cli.commands import embed_run as embedding
-    from decodecli.config import resolve
-
-    embedding.run(
-        embedding.Asked(
-            effective=resolve(flags),
-            words=tuple(words or ()),
-            file=file,
-            rows=tuple(row or ()),
-            space=space,
-            output=bool(output_embeddings),
-            nearest=nearest or 0,
-            format=format or "table",
-            save=save,
-            plot=plot,
-            plot_kind=plot_kind or "auto",
-        )
+    request = EmbedRequest(
+        items=_items(words, file, row),
+        load=effective.load(),
+        output=effective.output(),
+        space=space,
+        output_embeddings=bool(output_embeddings),
+        nearest=nearest or 0,
+        format=format or "table",
+        save=save,
+        plot=plot,
+        plot_kind=plot_kind or "auto",
     )
+    report, vectors = _embed(request)
+    if request.save is not None:
+        _save(request.save, report, vectors)
+    if request.plot not in (None, "-"):
+        from decodecli.render.plots.embeddings import draw
+
+        draw(report, str(request.plot), request.plot_kind)
+    streams.Notices(request.output.quiet).tell_all((*effective.notices, *report.notes))
+    _show(request, report)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EmbedRequest:
+    """Everything that `embed` is told, checked.
+
+    Raises:
+        UsageError: a value out of range, or a file that cannot be written.
+    """
+
+    items: tuple[Item, ...]
+    load: LoadParams
+    output: OutputParams
+    space: bool | None
+    output_embeddings: bool
+    nearest: int
+    format: str
+    save: str | None
+    plot: str | None
+    plot_kind: str
+
+    def __post_init__(self) -> None:
+        check_choice("format", self.format, TABLE_FORMATS)
+        check_positive("nearest", self.nearest, "0 lists none", lowest=0)
+        if self.save is not None:
+            path = Path(self.save)
+            if path.suffix.lower() != ".npz":
+                raise UsageError(f"--save {path}: unknown suffix", "the file name must end in .npz")
+            folder = path.expanduser().parent
+            if not folder.is_dir():
+                raise UsageError(f"--save {path}: there is no folder {folder}", "make it first")
+        if self.plot is not None:
+            from decodecli.render.plots.embeddings import check
+
+            check(self.plot, self.plot_kind, len(self.items))
+
+
+def _items(words: tuple[str, ...], file: str | None, rows: tuple[int, ...]) -> tuple[Item, ...]:
+    from decodecli.analysis.word_vectors import items_from, read_groups
+
+    if words and file is not None:
+        raise UsageError("words and --file were both given", "give one of them")
+    groups = None
+    if file is not None:
+        text, name = streams.read_data(_shipped(file))
+        groups = read_groups(text, Path(name).name)
+    items = items_from(words, rows, groups)
+    if not items:
+        raise UsageError(
+            "there are no words", "give WORD …, --row ID, or --file notebook (it ships)"
+        )
+    return items
+
+
+def _shipped(file: str) -> str:
+    """A file of the user's, or the groups that ship under a bare name, which no folder hides."""
+    from decodecli.config import configs_folder
+
+    shipped = configs_folder() / "embed" / f"{file}.toml"
+    is_bare = not any(sign in file for sign in "./\\")
+    exists = Path(file).exists() and not Path(file).is_dir()
+    return str(shipped) if is_bare and not exists and shipped.is_file() else file
+
+
+def _embed(request: EmbedRequest) -> tuple[EmbedReport, Any]:
+    output, params = request.output, request.load
+    with quiet_libraries(output.verbose), loading_line(params.model, output) as progress:
+        from decodecli.analysis.embedding import embed
+
+        try:
+            return embed(
+                request.items,
+                params,
+                output=request.output_embeddings,
+                space=request.space,
+                nearest=request.nearest,
+                progress=progress,
+            )
+        except PickledWeightsError as error:  # --allow-pickle is not an option here
+            raise LoadError(error.message, "convert them to safetensors") from error
+
+
+def _save(path: str, report: EmbedReport, vectors: Any) -> None:
+    """Write the vectors and what was computed from them as arrays.
+
+    `vectors` (words, columns) and `cosine` (words, words) are float32; `words`, `groups` ("" for none)
+    and `tokens` (how many) have an entry a word; `plane` (words, 2) with `explained_variance_ratio`
+    (2,) is there for two words or more; `about` is JSON text: the model and the matrix.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    import numpy as np
+
+    values = report.as_dict()
+    about = json.dumps({key: values[key] for key in ("model", "matrix")}, ensure_ascii=False)
+    arrays = {
+        "vectors": vectors.astype(np.float32),
+        "cosine": np.array(report.cosine, dtype=np.float32),
+        "words": np.array([word.word for word in report.words]),
+        "groups": np.array([word.group or "" for word in report.words]),
+        "tokens": np.array([len(word.token_ids) for word in report.words]),
+        "about": np.array(about),
+    }
+    if report.plane is not None:
+        arrays["plane"] = np.array(report.plane.coordinates)
+        arrays["explained_variance_ratio"] = np.array(report.plane.ratio)
+    try:
+        with Path(path).expanduser().open("wb") as file:
+            np.savez(file, **arrays)
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror}", "choose another file") from error
+
+
+def _show(request: EmbedRequest, report: EmbedReport) -> None:
+    from decodecli.render.terminal.embedding_tables import embed_lines, scatter
+
+    def lines(style: Style) -> list[str]:
+        drawn = list(embed_lines(report, style))
+        if request.plot == "-" and request.plot_kind != "heatmap":
+            drawn += ["", *scatter(report, style)]
+        return drawn
+
+    write_report(report, request.format, lines, report.byte_level)

@@ -2,59 +2,50 @@
 
 from __future__ import annotations
 
-from decodecli.cli import chat_options as c
+import os
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from decodecli.cli import options as o
 from decodecli.cli import streams
+from decodecli.cli.command import command
+from decodecli.cli.loading_line import load_model, loading_line
+from decodecli.cli.output import is_byte_level
+from decodecli.cli.pace import KEYS, Pace
+from decodecli.errors import UsageError
+from decodecli.library_logging import quiet_libraries
+from decodecli.settings import (
+    SEED_LIMIT,
+    LoadParams,
+    SamplingParams,
+    check_chat_and_bos,
+    check_choice,
+)
+from decodecli.signals import postponed
+
+if TYPE_CHECKING:
+    from decodecli.cli.sinks import Sinks
+    from decodecli.config import Effective
+    from decodecli.decoding.decode import Prefix
+    from decodecli.render.logits_file import LogitsFile
+    from decodecli.settings import OutputParams
 
 FORMATS = ("text", "jsonl")
-_NOT_SETTINGS = ("prompt", "file", "plot", "debug")
 
 
-def generate(
-    prompt: o.Prompt = None,
-    temperature: o.Temperature = None,
-    greedy: o.Greedy = None,
-    top_k: o.TopK = None,
-    top_p: o.TopP = None,
-    min_p: o.MinP = None,
-    typical_p: o.TypicalP = None,
-    epsilon_cutoff: o.EpsilonCutoff = None,
-    eta_cutoff: o.EtaCutoff = None,
-    repetition_penalty: o.RepetitionPenalty = None,
-    no_repeat_ngram_size: o.NoRepeatNgramSize = None,
-    max_new_tokens: o.MaxNewTokens = None,
-    stop: o.Stop = None,
-    seed: o.Seed = None,
-    num_samples: o.NumSamples = None,
-    bos: o.Bos = None,
-    chat: c.Chat = None,
-    system: c.System = None,
-    allow_special: c.AllowSpecial = None,
-    model: o.Model = None,
-    revision: o.Revision = None,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    quantize: o.Quantize = None,
-    max_memory: o.MaxMemory = None,
-    threads: o.Threads = None,
-    allow_pickle: o.AllowPickle = None,
-    trust_remote_code: o.TrustRemoteCode = None,
-    file: o.File = None,
-    tables: o.Tables = None,
-    candidates: o.Candidates = None,
-    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
-    delay: o.Delay = None,
-    pause: o.Pause = None,
-    trace: o.Trace = None,
-    save_logits: o.SaveLogits = None,
-    plot: o.TextPlot = None,
-    quiet: o.QuietText = None,
-    verbose: o.Verbose = None,
-    color: o.Color = None,
-    debug: o.Debug = None,
-    preset: o.Preset = None,
-    config: o.Config = None,
-) -> None:
+@command(
+    o.PROMPT,
+    *(o.TEMPERATURE, o.GREEDY, *o.FILTERS, *o.PENALTIES, o.MAX_NEW_TOKENS, o.STOP, o.SEED),
+    *(o.NUM_SAMPLES, o.BOS, *o.CHAT, o.FILE, *o.LOADING),
+    *(o.TABLES, o.CANDIDATES, o.format_of(*FORMATS), o.DELAY, o.PAUSE, o.TRACE),
+    *(o.SAVE_LOGITS, o.TEXT_PLOT, o.QUIET_TEXT, o.VERBOSE, o.COLOR, o.DEBUG),
+    *(o.PRESET, o.CONFIG_FILE),
+)
+def generate(prompt: str | None, file: str | None, plot: str | None, effective: Effective) -> None:
     """Generate text, and see at every step which tokens were in play and why one was picked.
 
     On a terminal: a table a step. Into a pipe or file: the text alone.
@@ -75,17 +66,195 @@ def generate(
 
       decodecli generate < prompt.txt --format jsonl | jq -j 'select(.type == "step").text'
     """
-    flags = {name: value for name, value in locals().items() if name not in _NOT_SETTINGS}
-    flags["stop"] = tuple(stop) if stop else None
-    # Imported here, so that --help starts at once.
-    from decodecli.cli.run import run_command
-    from decodecli.config import resolve
-    from decodecli.settings import check_chat_and_bos, check_choice
+    request = GenerateRequest.of(effective, plot)
+    notices = streams.Notices(request.output.quiet)
+    text, is_default = streams.read_prompt(prompt, file, notices.tell)
+    notices.tell_all(request.notices)
+    if is_default:
+        notices.tell(f"no prompt was given; continuing {text!r}")
+    run(request, text, notices)
 
-    effective = resolve(flags)
-    check_choice("format", effective.output().format, FORMATS)
-    output = effective.output()
-    check_chat_and_bos(output.chat_params, output.bos)
-    effective.sampling(), effective.load()  # refuse bad values before reading anything
-    text, is_default = streams.read_prompt(prompt, file, streams.Notices(output.quiet).tell)
-    run_command(text, is_default, effective, plot)
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GenerateRequest:
+    """Everything that `generate` is told but the prompt, checked.
+
+    The seed is an integer. sources, recorded: what the trace's header says beside the parameters.
+    """
+
+    load: LoadParams
+    sampling: SamplingParams
+    output: OutputParams
+    plot: str | None
+    sources: Mapping[str, str]
+    recorded: Mapping[str, Any]
+    notices: tuple[str, ...]
+
+    @classmethod
+    def of(cls, effective: Effective, plot: str | None = None) -> GenerateRequest:
+        """The request that the settings make.
+
+        Raises:
+            UsageError: a value out of range, or values that contradict each other.
+        """
+        output = effective.output()
+        check_choice("format", output.format, FORMATS)
+        check_chat_and_bos(output.chat_params, output.bos)
+        sampling, load = _with_seed(effective.sampling(), output.num_samples), effective.load()
+        if plot is not None:
+            from decodecli.render.plots.text import check_text_plot
+
+            check_text_plot(plot)
+        _check_apart(output, plot)
+        notices = [
+            f"--stop {stop} is a backslash and a letter; for a line end, type --stop $'\\n'"
+            for stop in sampling.stop
+            if "\\n" in stop or "\\t" in stop
+        ]
+        recorded = {"bos": output.bos, "num_samples": output.num_samples}
+        recorded |= output.chat_params.as_dict() if output.chat_params else {}
+        trusted = ("allow_pickle", "trust_remote_code")
+        recorded |= {name: True for name in trusted if getattr(load, name)}
+        sources = {k: v for k, v in effective.sources.items() if k not in ("preset", "config")}
+        told = (*effective.notices, *notices)
+        return cls(load, sampling, output, plot, sources, recorded, told)
+
+
+def _with_seed(params: SamplingParams, samples: int) -> SamplingParams:
+    """The settings with an integer seed, and room for the seeds of all samples."""
+    import secrets
+
+    if samples > SEED_LIMIT:
+        raise UsageError(
+            f"--num-samples must be at most {SEED_LIMIT}, got {samples}", "there are no more seeds"
+        )
+    if params.seed is None:
+        return replace(params, seed=secrets.randbelow(SEED_LIMIT - samples + 1))
+    if params.seed + samples > SEED_LIMIT:
+        raise UsageError(
+            f"--seed {params.seed} with --num-samples {samples} runs past 4294967295",
+            "choose a smaller seed",
+        )
+    return params
+
+
+def _check_apart(output: OutputParams, plot: str | None) -> None:
+    """Refuse one file for both the trace and the picture, or the trace and the logits of any sample."""
+    if not output.trace:
+        return
+    trace = _resolved(output.trace)
+    clash = f"--plot {plot}" if plot and trace == _resolved(plot) else None
+    if output.save_logits:
+        logits = _resolved(output.save_logits)
+        number = re.fullmatch(re.escape(logits.stem) + r"-([1-9]\d*)\.npy", trace.name)
+        of_a_sample = number is not None and int(number[1]) <= output.num_samples > 1
+        if trace == logits or (of_a_sample and trace.parent == logits.parent):
+            clash = f"--save-logits {output.save_logits}"
+    if clash:
+        raise UsageError(
+            f"{clash} and --trace {output.trace} would be one file", "give them two names"
+        )
+
+
+def _resolved(path: str) -> Path:
+    return Path(os.path.expanduser(path)).resolve()
+
+
+def run(request: GenerateRequest, text: str, notices: streams.Notices) -> None:
+    """Load the model, read the prompt, decode the samples, and send the records where they go.
+
+    Raises:
+        DecodecliError: whatever ends it; a trace or logits that could not be written, at the end.
+    """
+    from decodecli.cli.sinks import Sinks
+    from decodecli.render.jsonl import TraceFile
+
+    output, pace = request.output, Pace(request.output)
+    trace = TraceFile(output.trace) if output.trace else None
+    logits = None
+    with ExitStack() as stack:
+        if trace is not None:
+            stack.callback(trace.close)
+        if output.save_logits is not None:
+            from decodecli.render.logits_file import LogitsFile
+
+            logits = LogitsFile(output.save_logits, output.num_samples)
+            stack.callback(logits.close)
+        stack.enter_context(quiet_libraries(output.verbose))
+        prefix = _load_and_prefill(request, text, notices)
+        if pace.pauses:
+            notices.tell(KEYS)
+        sinks = Sinks(output, trace, is_byte_level(prefix.lm), request.plot)
+        stack.callback(sinks.close)
+        with pace:
+            run_samples(prefix, request, sinks, notices, logits, pace)
+    for file in (trace, logits):
+        if file is not None and file.problem is not None:
+            raise file.problem
+
+
+def _load_and_prefill(request: GenerateRequest, text: str, notices: streams.Notices) -> Prefix:
+    output = request.output
+    with loading_line(request.load.model, output, libraries=True) as progress:
+        lm = load_model(request.load, output, progress)
+        from decodecli.decoding.decode import prefill
+
+        prefix = prefill(lm, text, output.bos, output.chat_params)
+    notices.tell_all(lm.notices)
+    if output.chat_params is None and getattr(lm.tokenizer, "chat_template", None):
+        notices.tell(
+            f"{lm.info.name} is tuned for chat and got a plain prompt; it may answer oddly "
+            "without its template (--chat)"
+        )
+    return prefix
+
+
+def run_samples(
+    prefix: Prefix,
+    request: GenerateRequest,
+    sinks: Sinks,
+    notices: streams.Notices,
+    logits: LogitsFile | None = None,
+    pace: Pace | None = None,
+) -> None:
+    """Decode all samples, one after the other, from the one prefilled prompt."""
+    from decodecli.decoding.decode import Decoding
+
+    params, output = request.sampling, request.output
+    assert params.seed is not None
+    for sample in range(output.num_samples):
+        if logits is not None:
+            logits.start(sample + 1)
+        decoding = Decoding(
+            prefix,
+            replace(params, seed=params.seed + sample),
+            candidates=output.candidates,
+            shared=sample + 1 < output.num_samples,
+            sources=request.sources,
+            recorded=request.recorded,
+            on_logits=None if logits is None else lambda row: logits.write(row.numpy()),
+        )
+        if sample == 0:
+            notices.tell_all(decoding.notices)
+        known = len(decoding.notices)
+        sinks.start(decoding.header, (sample + 1, output.num_samples))
+        quit_by_key = False
+        # The first Ctrl-C ends the run after the step under way.
+        with postponed(decoding.interrupt):
+            try:
+                for step in decoding:
+                    sinks.step(step)
+                    if pace is None or decoding.over or sinks.folded:
+                        continue
+                    if not pace.wait(lambda: decoding.interrupted):  # noqa: B023
+                        quit_by_key = True
+                        break
+            finally:
+                # Whatever ended it, the records so far are closed with what is known.
+                sinks.finish(decoding.summary())
+        notices.tell_all(decoding.notices[known:])
+        if output.verbose and decoding.how:
+            notices.tell(f"the steps were run {decoding.how}")
+        # Of greedy samples, the others would be the same.
+        if quit_by_key or (params.greedy and sinks.show_only and logits is None):
+            return

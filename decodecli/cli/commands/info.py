@@ -7,32 +7,26 @@ from typing import TYPE_CHECKING, Any
 from decodecli import __version__
 from decodecli.cli import options as o
 from decodecli.cli import streams
+from decodecli.cli.command import command
+from decodecli.cli.output import write_indented
+from decodecli.settings import check_choice
 
 if TYPE_CHECKING:
+    from decodecli.config import Effective
     from decodecli.settings import LoadParams
 
+FORMATS = ("text", "json")
+_DEVICE_KEYS = ("device", "name", "free_bytes", "total_bytes")
 _PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "accelerate",
-    "bitsandbytes",
-    "numpy",
-    "rich",
-    "typer",
+    *("torch", "transformers", "tokenizers", "safetensors", "accelerate", "bitsandbytes"),
+    *("numpy", "rich", "typer"),
 )
 
 
-def info(
-    model: o.Model = None,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    quantize: o.Quantize = None,
-    format: o.text_or("text", "json") = None,  # type: ignore[valid-type]
-    color: o.Color = None,
-    debug: o.Debug = None,
-) -> None:
+@command(
+    *(o.MODEL_NAME, o.DEVICE, o.DTYPE, o.QUANTIZE, o.format_of(*FORMATS), o.COLOR, o.DEBUG),
+)
+def info(format: str | None, effective: Effective) -> None:
     """Report versions, devices with free memory, folders, and what each auto would become here.
 
     [bold]Examples[/bold]
@@ -41,23 +35,16 @@ def info(
 
       decodecli info --model ./my-model --format json
     """
-    import json
-
-    from decodecli.config import resolve
-    from decodecli.settings import check_choice
-
-    chosen = format or "text"
-    check_choice("format", chosen, ("text", "json"))
-    flags = {"model": model, "device": device, "dtype": dtype, "quantize": quantize}
-    params = resolve(flags).load()
+    check_choice("format", format or "text", FORMATS)
+    params = effective.load()
     report = {
         "versions": _versions(),
         "devices": _devices(),
         "folders": _folders(),
         "auto": _auto(params),
     }
-    if chosen == "json":
-        streams.write_stdout(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+    if format == "json":
+        write_indented(report)
     else:
         streams.write_stdout(_as_text(report))
 
@@ -66,13 +53,13 @@ def _versions() -> dict[str, str]:
     import importlib.metadata
     import platform
 
-    found = {"decodecli": __version__, "python": platform.python_version()}
+    versions = {"decodecli": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions
 
 
 def _devices() -> list[dict[str, Any]]:
@@ -81,32 +68,22 @@ def _devices() -> list[dict[str, Any]]:
 
     import torch
 
-    found: list[dict[str, Any]] = []
+    rows: list[tuple[str, str, int | None, int | None]] = []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         free, total = torch.cuda.mem_get_info(index)
-        name = torch.cuda.get_device_name(index)
-        found.append(_device(f"cuda:{index}", name, free, total))
+        rows.append((f"cuda:{index}", torch.cuda.get_device_name(index), free, total))
     if torch.backends.mps.is_available():
-        found.append(_device("mps", "Metal", None, None))
-    free_memory, all_memory = _memory()
+        rows.append(("mps", "Metal", None, None))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name = f"{platform.processor() or platform.machine()}, {cores} cores"
-    found.append(_device("cpu", name, free_memory, all_memory))
-    return found
-
-
-def _device(device: str, name: str, free: int | None, total: int | None) -> dict[str, Any]:
-    return {"device": device, "name": name, "free_bytes": free, "total_bytes": total}
-
-
-def _memory() -> tuple[int | None, int | None]:
     try:
         import psutil  # comes with accelerate
 
         memory = psutil.virtual_memory()
-        return int(memory.available), int(memory.total)
+        rows.append(("cpu", name, int(memory.available), int(memory.total)))
     except ImportError:
-        return None, None
+        rows.append(("cpu", name, None, None))
+    return [dict(zip(_DEVICE_KEYS, row, strict=True)) for row in rows]
 
 
 def _folders() -> dict[str, str]:

@@ -2,163 +2,89 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from decodecli.cli import chat_options as c
 from decodecli.cli import options as o
 from decodecli.cli import streams
+from decodecli.cli.command import INPUT, OUTPUT, Argument, Option, command
+from decodecli.cli.distribution_output import show_distribution, temperatures
+from decodecli.cli.loading_line import load_model
+from decodecli.cli.output import TABLE_FORMATS, is_byte_level, write_report
+from decodecli.errors import UsageError
+from decodecli.library_logging import quiet_libraries
+from decodecli.settings import LoadParams, SamplingParams, check_chat_and_bos, check_choice
 
-FORMATS = ("table", "json", "jsonl", "csv")
+if TYPE_CHECKING:
+    from decodecli.config import Effective
+    from decodecli.models.loading import LanguageModel
+    from decodecli.settings import OutputParams
+
 COMPARE = "Compare"
-_NOT_SETTINGS = {"prompt", "file", "temperature", "token", "target", "all_positions", "window"}
-_NOT_SETTINGS |= {"stride", "compare_quantize", "compare_dtype", "compare_bos", "compare_model"}
-_NOT_SETTINGS |= {"save", "plot", "plot_kind", "sort", "format", "debug"}
+SAVED = (".safetensors", ".npz", ".csv", ".json")
 
-Prompts = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="PROMPT…",
-        show_default=False,
-        help="What to continue; several side by side; - reads it from standard input. "
-        r"[dim]\[default: Once upon a time,][/dim]",
-    ),
-]
-Token = Annotated[
-    list[str] | None,
-    o.option(
-        "--token",
-        panel=o.OUTPUT,
-        default=None,
-        metavar="STR|ID",
-        help="Where this stands as what comes next; repeatable. text:12 for digits as text.",
-    ),
-]
-Target = Annotated[
-    str | None,
-    o.option(
-        "--target", panel=o.OUTPUT, default=None, metavar="STR|ID", help="Add its cross-entropy."
-    ),
-]
-AllPositions = Annotated[
-    bool | None,
-    o.switch("--all-positions", panel=o.INPUT, help="The prompt itself, token by token."),
-]
-Window = Annotated[
-    int | None,
-    o.option(
-        "--window",
-        panel=o.INPUT,
-        default="the context, at most 1024",
-        metavar="N",
-        help="Tokens read at once.",
-    ),
-]
-Stride = Annotated[
-    int | None,
-    o.option(
-        "--stride", panel=o.INPUT, default="half the window", metavar="N", help="Between windows."
-    ),
-]
-CompareQuantize = Annotated[
-    str | None,
-    o.option(
-        "--compare-quantize",
-        panel=COMPARE,
-        default=None,
-        metavar="A,B,…",
-        help="Schemes side by side, as none,nf4,int8.",
-    ),
-]
-CompareDtype = Annotated[
-    str | None,
-    o.option(
-        "--compare-dtype",
-        panel=COMPARE,
-        default=None,
-        metavar="A,B,…",
-        help="Number types side by side, as float32,bfloat16.",
-    ),
-]
-CompareModel = Annotated[
-    str | None,
-    o.option(
-        "--compare-model",
-        panel=COMPARE,
-        default=None,
-        metavar="A,B,…",
-        help="Models with one vocabulary side by side.",
-    ),
-]
-CompareBos = Annotated[
-    bool | None,
-    o.switch("--compare-bos", panel=COMPARE, help="With and without the BOS token."),
-]
-Sort = Annotated[
-    str | None,
-    o.option("--sort", panel=o.OUTPUT, default="rank",
-    help="rank: the most probable first; given: only what --token names, in that order.",
-    **o.choices("rank", "given")),
-]  # fmt: skip
-Save = Annotated[
-    str | None,
-    o.option(
-        "--save",
-        panel=o.OUTPUT,
-        default=None,
-        metavar="FILE",
-        help="All logits with the token table: .safetensors, .npz, .csv or .json.",
-    ),
-]
+PROMPTS = Argument(
+    "prompt",
+    "PROMPT…",
+    "What to continue; several side by side; - reads it from standard input. "
+    r"[dim]\[default: Once upon a time,][/dim]",
+    several=True,
+)
+ALL_POSITIONS = Option("all_positions", bool, INPUT, "Score the prompt itself, token by token.")
+WINDOW = Option("window", int, INPUT, "Tokens read at once.", "N", "the context, at most 1024")
+STRIDE = Option(
+    "stride", int, INPUT, "Tokens between the starts of two windows.", "N", "half the window"
+)  # fmt: skip
+COMPARISONS = (
+    Option("compare_quantize", str, COMPARE, "Schemes side by side, as none,nf4,int8.", "A,B,…"),
+    Option("compare_dtype", str, COMPARE, "Number types side by side, as float32,bfloat16.", "A,B,…"),
+    Option("compare_bos", bool, COMPARE, "With and without the BOS token."),
+    Option("compare_model", str, COMPARE, "Models with one vocabulary side by side.", "A,B,…"),
+)  # fmt: skip
+TOKEN = Option(
+    "token", str, OUTPUT,
+    "Where this stands as what comes next; repeatable. text:12 for digits as text.", "STR|ID",
+    several=True
+)  # fmt: skip
+TARGET = Option("target", str, OUTPUT, "Add its cross-entropy.", "STR|ID")
+SORT = Option(
+    "sort", str, OUTPUT,
+    "rank: the most probable first; given: only what --token names, in that order.",
+    default="rank", choices=("rank", "given")
+)  # fmt: skip
+SAVE = Option(
+    "save", str, OUTPUT, "All logits with the token table: .safetensors, .npz, .csv or .json.",
+    "FILE"
+)  # fmt: skip
 
 
+@command(
+    *(PROMPTS, o.TEMPERATURES, *o.FILTERS, *o.PENALTIES, o.BOS, *o.CHAT),
+    *(o.FILE, ALL_POSITIONS, WINDOW, STRIDE, *o.LOADING, *COMPARISONS),
+    *(o.CANDIDATES, TOKEN, TARGET, SORT, o.format_of(*TABLE_FORMATS), SAVE, o.PLOT, o.PLOT_KIND),
+    *(o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG, o.PRESET, o.CONFIG_FILE),
+)
 def inspect_logits(
-    prompt: Prompts = None,
-    temperature: o.Temperatures = None,
-    top_k: o.TopK = None,
-    top_p: o.TopP = None,
-    min_p: o.MinP = None,
-    typical_p: o.TypicalP = None,
-    epsilon_cutoff: o.EpsilonCutoff = None,
-    eta_cutoff: o.EtaCutoff = None,
-    repetition_penalty: o.RepetitionPenalty = None,
-    no_repeat_ngram_size: o.NoRepeatNgramSize = None,
-    bos: o.Bos = None,
-    chat: c.Chat = None,
-    system: c.System = None,
-    allow_special: c.AllowSpecial = None,
-    file: o.File = None,
-    all_positions: AllPositions = None,
-    window: Window = None,
-    stride: Stride = None,
-    model: o.Model = None,
-    revision: o.Revision = None,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    quantize: o.Quantize = None,
-    max_memory: o.MaxMemory = None,
-    threads: o.Threads = None,
-    allow_pickle: o.AllowPickle = None,
-    trust_remote_code: o.TrustRemoteCode = None,
-    compare_quantize: CompareQuantize = None,
-    compare_dtype: CompareDtype = None,
-    compare_bos: CompareBos = None,
-    compare_model: CompareModel = None,
-    candidates: o.Candidates = None,
-    token: Token = None,
-    target: Target = None,
-    sort: Sort = None,
-    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
-    save: Save = None,
-    plot: o.Plot = None,
-    plot_kind: o.PlotKind = None,
-    quiet: o.Quiet = None,
-    verbose: o.Verbose = None,
-    color: o.Color = None,
-    debug: o.Debug = None,
-    preset: o.Preset = None,
-    config: o.Config = None,
+    prompt: tuple[str, ...],
+    file: str | None,
+    temperature: tuple[str, ...],
+    all_positions: bool | None,
+    window: int | None,
+    stride: int | None,
+    compare_quantize: str | None,
+    compare_dtype: str | None,
+    compare_bos: bool | None,
+    compare_model: str | None,
+    token: tuple[str, ...],
+    target: str | None,
+    sort: str | None,
+    format: str | None,
+    save: str | None,
+    plot: str | None,
+    plot_kind: str | None,
+    effective: Effective,
 ) -> None:
     """See the distribution of the next token, at several temperatures side by side.
 
@@ -178,33 +104,269 @@ def inspect_logits(
 
       decodecli inspect-logits "Long, long ago," --compare-quantize none,nf4,int8
     """
-    flags = {name: value for name, value in locals().items() if name not in _NOT_SETTINGS}
-    from decodecli.cli.commands import inspect_run as inspecting
-    from decodecli.config import resolve
-
-    effective = resolve(flags)
-    asked = inspecting.Asked(
-        effective=effective,
-        temperatures=tuple(inspecting.temperatures(temperature, effective)),
-        tokens=tuple(token or ()),
+    output, values = effective.output(), temperatures(temperature, effective)
+    notices = streams.Notices(output.quiet)
+    text, is_default = streams.read_prompt(prompt[0] if prompt else None, file, notices.tell)
+    others = (streams.read_prompt(other, None, notices.tell)[0] for other in prompt[1:])
+    comparisons = {
+        "quantize": compare_quantize,
+        "dtype": compare_dtype,
+        "bos": "bos,no-bos" if compare_bos else None,
+        "model": compare_model,
+    }
+    request = InspectRequest(
+        texts=(text, *others),
+        from_file=file is not None,
+        load=effective.load(),
+        sampling=effective.sampling(),
+        output=output,
+        temperatures=values,
+        several=bool(temperature),
+        tokens=token,
         target=target,
         sort=sort or "rank",
         all_positions=bool(all_positions),
         window=window,
         stride=stride,
-        comparisons={
-            "quantize": compare_quantize,
-            "dtype": compare_dtype,
-            "bos": "bos,no-bos" if compare_bos else None,
-            "model": compare_model,
-        },
+        comparisons={by: names for by, names in comparisons.items() if names is not None},
         format=format or "table",
-        many=bool(temperature),
         save=save,
         plot=plot,
         plot_kind=plot_kind,
     )
-    tell = streams.Notices(effective.output().quiet).tell
-    text, is_default = streams.read_prompt(prompt[0] if prompt else None, file, tell)
-    texts = [text, *(streams.read_prompt(other, None, tell)[0] for other in (prompt or ())[1:])]
-    inspecting.run(asked, texts, is_default, from_file=file is not None)
+    if is_default:
+        notices.tell(f"no prompt was given; reading {text!r}")
+    with quiet_libraries(output.verbose):
+        if (compared := request.compared) is not None:
+            _compare(request, *compared)
+            return
+        lm = load_model(request.load, output)
+        if request.all_positions or _too_long(request, lm, notices):
+            _positions(request, lm)
+        else:
+            _next(request, lm)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class InspectRequest:
+    """Everything that `inspect-logits` is told, checked.
+
+    several: whether temperatures were typed. comparisons: the variants of each `--compare-…`.
+
+    Raises:
+        UsageError: an option that goes with no other that was given.
+    """
+
+    texts: tuple[str, ...]
+    from_file: bool
+    load: LoadParams
+    sampling: SamplingParams
+    output: OutputParams
+    temperatures: tuple[float, ...]
+    several: bool
+    tokens: tuple[str, ...]
+    target: str | None
+    sort: str
+    all_positions: bool
+    window: int | None
+    stride: int | None
+    comparisons: dict[str, str]
+    format: str
+    save: str | None
+    plot: str | None
+    plot_kind: str | None
+
+    def __post_init__(self) -> None:
+        from decodecli.analysis.distribution import SORTS, check_temperatures
+
+        check_choice("format", self.format, TABLE_FORMATS)
+        check_choice("sort", self.sort, SORTS)
+        check_temperatures(self.temperatures)
+        output, compared = self.output, self.compared
+        check_chat_and_bos(output.chat_params, self.comparisons.get("bos") or output.bos)
+        if self.sort == "given" and not self.tokens:
+            raise UsageError(
+                "--sort given lists the tokens of --token, and there are none",
+                'name them, as --token " day" --token " night"',
+            )
+        if self.save is not None and Path(self.save).suffix not in SAVED:
+            raise UsageError(f"--save {self.save}: unknown suffix", f"one of {', '.join(SAVED)}")
+        if self.plot == "-" and self.format != "table":
+            raise UsageError(
+                f"--plot - draws in the terminal, not in {self.format}", "leave one out"
+            )
+        if self.all_positions:
+            self._check_all_positions()
+        if compared and (self.save or self.plot or self.tokens):
+            raise UsageError("a comparison goes with no --save, --plot or --token", "leave one out")
+
+    def _check_all_positions(self) -> None:
+        if self.several:
+            raise UsageError("--all-positions is at temperature 1", "leave --temperature out")
+        if self.compared or self.save or self.plot_kind:
+            raise UsageError(
+                "--all-positions goes with one prompt and no comparison, --save or --plot-kind",
+                "leave one out",
+            )
+        if self.plot is not None:
+            from decodecli.render.plots.text import check_text_plot
+
+            check_text_plot(self.plot)
+
+    @property
+    def compared(self) -> tuple[str, tuple[str, ...]] | None:
+        """What is compared, and the variants; None when nothing is."""
+        options = " and ".join(f"--compare-{by}" for by in self.comparisons)
+        if len(self.texts) > 1:
+            if options:
+                raise UsageError(
+                    f"{options} and several prompts were given together", "compare one thing"
+                )
+            if len(set(self.texts)) < len(self.texts):
+                raise UsageError("one prompt is given twice", "give each once")
+            return "prompt", self.texts
+        if not options:
+            return None
+        if len(self.comparisons) > 1:
+            raise UsageError(f"{options} were given together", "compare one thing")
+        ((by, names),) = self.comparisons.items()
+        variants = tuple(name for name in names.split(",") if name)
+        if len(variants) < 2:
+            raise UsageError(f"{options} needs two or more, got {names!r}", "as A,B")
+        if len(set(variants)) < len(variants):
+            raise UsageError(f"{options} names one twice: {names}", "give each once")
+        return by, variants
+
+
+def _prompt(
+    request: InspectRequest, lm: LanguageModel, text: str
+) -> tuple[str | list[int], bool | None]:
+    """What to read, and whether special tokens are added: under a chat template its ids as they are."""
+    output = request.output
+    if output.chat_params is None:
+        return text, output.bos
+    from decodecli.decoding.decode import encode
+
+    return encode(lm, text, chat=output.chat_params), False
+
+
+def _report(
+    request: InspectRequest,
+    lm: LanguageModel,
+    text: str | list[int],
+    bos: bool | None,
+    tokens: Sequence[str | int],
+) -> Any:
+    from decodecli.analysis.next_token import next_token
+
+    return next_token(
+        lm,
+        text,
+        request.temperatures,
+        params=request.sampling,
+        rows=request.output.candidates,
+        tokens=tokens,
+        target=request.target,
+        bos=bos,
+        sort=request.sort,
+    )
+
+
+def _too_long(request: InspectRequest, lm: LanguageModel, notices: streams.Notices) -> bool:
+    """Whether a file's text has no next token to ask for, being longer than the context: then it is
+    read token by token, in windows."""
+    from decodecli.decoding.decode import encode
+
+    options = (request.tokens, request.target, request.save, request.plot, request.several)
+    if not request.from_file or any(options) or lm.context is None:
+        return False
+    output = request.output
+    if len(encode(lm, request.texts[0], output.bos, output.chat_params)) < lm.context:
+        return False
+    notices.tell(
+        f"the text is longer than the context of {lm.context:,} tokens; "
+        "reading it token by token, as --all-positions does"
+    )
+    return True
+
+
+def _next(request: InspectRequest, lm: LanguageModel) -> None:
+    from decodecli.analysis.next_token import continuation
+
+    prompt, bos = _prompt(request, lm, request.texts[0])
+    report, logits = _report(request, lm, prompt, bos, request.tokens)
+    chains = [continuation(lm, prompt, token, bos) for token in request.tokens]
+    notes = list(report.notes)
+    if report.prompt[-1:].strip():
+        # A word typed without its leading space is rarely what was meant: say where the other is.
+        for token, chain in zip(request.tokens, chains, strict=True):
+            spaced = f" {token}"
+            is_word = token[:1].isalpha() and not token.startswith("text:")
+            if is_word and continuation(lm, prompt, spaced, bos).logprob > chain.logprob:
+                notes.append(
+                    f"{token!r} was taken as written, without a space before it; {spaced!r} "
+                    "is more probable"
+                )
+    report = replace(report, notes=tuple(notes))
+    if request.save is not None:
+        from decodecli.analysis.export import save_logits
+
+        save_logits(request.save, lm, logits, report)
+    # Curves are drawn from what is divided by the temperature, which a penalty makes another thing.
+    scores = None if "repetition_penalty" in report.order else logits
+    show_distribution(
+        report,
+        request.format,
+        request.plot,
+        request.plot_kind,
+        request.output.quiet,
+        scores,
+        chains,
+    )
+
+
+def _positions(request: InspectRequest, lm: LanguageModel) -> None:
+    from decodecli.analysis.next_token import all_positions
+    from decodecli.render.terminal.inspect_tables import position_lines
+
+    prompt, bos = _prompt(request, lm, request.texts[0])
+    report = all_positions(lm, prompt, window=request.window, stride=request.stride, bos=bos)
+    if request.plot is not None:
+        from decodecli.render.plots.text import draw_report
+
+        draw_report(report, request.plot)
+    write_report(
+        report, request.format, lambda style: position_lines(report, style), is_byte_level(lm)
+    )
+
+
+def _compare(request: InspectRequest, by: str, variants: Sequence[str]) -> None:
+    from decodecli.analysis.next_token import check_same_vocabulary, compare
+    from decodecli.render.terminal.inspect_tables import comparison_lines
+
+    one_model = by in ("bos", "prompt")
+    # Every variant's settings are checked before the first is loaded.
+    loads = {
+        name: request.load if one_model else _variant(request.load, by, name) for name in variants
+    }
+    models: dict[str, LanguageModel] = {}
+
+    def answer(name: str, tokens: Sequence[int] = ()) -> Any:
+        lm = models[name]
+        prompt, bos = _prompt(request, lm, name if by == "prompt" else request.texts[0])
+        return _report(request, lm, prompt, name == "bos" if by == "bos" else bos, tokens)
+
+    answers = {}
+    for name in variants:
+        reuse = one_model and models
+        models[name] = models[variants[0]] if reuse else load_model(loads[name], request.output)
+        check_same_vocabulary(models[variants[0]], models[name])
+        answers[name] = answer(name)
+    report = compare(by, answers, lambda name, tokens: answer(name, tokens)[0])
+    byte_level = is_byte_level(models[variants[0]])
+    write_report(report, request.format, lambda style: comparison_lines(report, style), byte_level)
+
+
+def _variant(params: LoadParams, name: str, value: str) -> LoadParams:
+    values: dict[str, Any] = {name: value}
+    return replace(params, **values)

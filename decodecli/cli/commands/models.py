@@ -2,52 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
+from decodecli.cli.command import MODEL, OUTPUT, Argument, Option, command
+from decodecli.cli.output import write_indented
 from decodecli.cli.usage import Command, Group
 from decodecli.memory_size import memory_size
+from decodecli.settings import check_choice, check_positive
 
 if TYPE_CHECKING:
+    from decodecli.config import Effective
     from decodecli.models.cache_files import CacheEntry
     from decodecli.models.memory_estimate import Fit, SchemeFit
 
 FORMATS = ("text", "json")
 _PARTS = ("weights", "KV cache", "working", "total", "headroom")
 
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME_OR_PATH",
-        show_default=False,
-        help="Hub name or local folder of a causal language model, or builtin.",
-    ),
-]
-Context = Annotated[
-    int | None,
-    o.option(
-        "--context",
-        panel=o.MODEL,
-        default="4096, or the model's own where that is less",
-        metavar="N",
-        help="Positions to keep keys and values for.",
-    ),
-]
-Clear = Annotated[
-    bool | None,
-    o.switch("--clear", panel=o.OUTPUT, help="Remove every file of the cache."),
-]
+NAME = Argument(
+    "name",
+    "NAME_OR_PATH",
+    "Hub name or local folder of a causal language model, or builtin.",
+    required=True,
+)
+CONTEXT = Option(
+    "context", int, MODEL, "Positions to keep keys and values for.", "N",
+    "4096, or the model's own where that is less"
+)  # fmt: skip
+CLEAR = Option("clear", bool, OUTPUT, "Remove every file of the cache.")
 
 
-def models(
-    context: typer.Context,
-    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
-    color: o.Color = None,
-    debug: o.Debug = None,
-) -> None:
+@command(o.format_of(*FORMATS), o.COLOR, o.DEBUG)
+def models(ctx: typer.Context, format: str | None) -> None:
     """List the built-in model with its card's facts, and the models in the local hub cache.
 
     [bold]Examples[/bold]
@@ -60,20 +50,15 @@ def models(
 
       decodecli models cache
     """
-    if context.invoked_subcommand is not None:
+    if ctx.invoked_subcommand is not None:
         return
-    import json
-
     from decodecli.builtin import card, model_path
-    from decodecli.settings import check_choice
 
-    chosen = format or "text"
-    check_choice("format", chosen, FORMATS)
+    check_choice("format", format or "text", FORMATS)
     facts, folder = card(), model_path()
     cached = _cached()
-    if chosen == "json":
-        found = {"builtin": {**facts, "folder": str(folder)}, "cached": cached}
-        streams.write_stdout(json.dumps(found, ensure_ascii=False, indent=2) + "\n")
+    if format == "json":
+        write_indented({"builtin": {**facts, "folder": str(folder)}, "cached": cached})
         return
     lines = ["builtin", *_facts(facts), f"  {'card':<18}{folder / 'MODEL_CARD.md'}"]
     lines += ["", "in the local hub cache"]
@@ -105,15 +90,8 @@ def _cached() -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: str(row["name"]))
 
 
-def fit(
-    name: Name,
-    context: Context = None,
-    revision: o.Revision = None,
-    device: o.Device = None,
-    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
-    color: o.Color = None,
-    debug: o.Debug = None,
-) -> None:
+@command(NAME, CONTEXT, o.REVISION, o.DEVICE, o.format_of(*FORMATS), o.COLOR, o.DEBUG)
+def fit(name: str, context: int | None, format: str | None, effective: Effective) -> None:
     """Say whether a model fits this GPU or this machine's memory, before it is downloaded or loaded.
 
     Told from config.json and the headers of the weight files alone, in each number type and scheme:
@@ -127,26 +105,18 @@ def fit(
 
       decodecli models fit builtin --format json
     """
-    import json
 
-    from decodecli.config import resolve
-    from decodecli.settings import check_choice, check_positive
-
-    chosen = format or "text"
-    check_choice("format", chosen, FORMATS)
+    check_choice("format", format or "text", FORMATS)
     if context is not None:
         check_positive("context", context, "it is how many positions to keep")
-    flags = {"model": name, "revision": revision, "device": device}
-    params = resolve(flags).load()
-    from decodecli.models import (
-        memory_estimate as fitting,
-    )  # now that everything asked for makes sense
+    params = replace(effective.load(), model=name)
+    # Imported now that every value is known to make sense.
+    from decodecli.models.memory_estimate import device_memory, estimate, find_headers
 
-    headers = fitting.find_headers(params)
-    found = fitting.estimate(headers, fitting.device_memory(_device(params.device)), context)
-    if chosen == "json":
-        report = json.dumps(_fit_as_dict(found), ensure_ascii=False, indent=2)
-        streams.write_stdout(report + "\n")
+    headers = find_headers(params)
+    found = estimate(headers, device_memory(_device(params.device)), context)
+    if format == "json":
+        write_indented(_fit_as_dict(found))
     else:
         streams.write_stdout(streams.printable("\n".join(_fit_lines(found))) + "\n")
 
@@ -205,12 +175,8 @@ def _scheme_line(scheme: SchemeFit) -> str:
     return f"{scheme.scheme:<10}{columns}  {'fits' if scheme.fits else 'too large'}"
 
 
-def cache(
-    clear: Clear = None,
-    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
-    color: o.Color = None,
-    debug: o.Debug = None,
-) -> None:
+@command(CLEAR, o.format_of(*FORMATS), o.COLOR, o.DEBUG)
+def cache(clear: bool | None, format: str | None) -> None:
     """List the quantized weights that are kept for the next start, or remove them.
 
     DECODECLI_CACHE names another folder for them; DECODECLI_CACHE=off keeps none.
@@ -221,23 +187,19 @@ def cache(
 
       decodecli models cache --clear
     """
-    import json
-
     from decodecli.models import cache_files
-    from decodecli.settings import check_choice
 
-    chosen = format or "text"
-    check_choice("format", chosen, FORMATS)
+    check_choice("format", format or "text", FORMATS)
     folder = cache_files.cache_folder()
     found = cache_files.clear() if clear else cache_files.entries()
     total = sum(entry.bytes for entry in found)
-    if chosen == "json":
+    if format == "json":
         report = {
             "folder": str(folder) if folder else None,
             "removed" if clear else "entries": [_entry_as_dict(entry) for entry in found],
             "bytes": total,
         }
-        streams.write_stdout(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+        write_indented(report)
         return
     if folder is None:
         lines = ["the cache is turned off by DECODECLI_CACHE"]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from decodecli.cli import options as o
 from decodecli.cli import streams
+from decodecli.cli.command import Argument, command
+from decodecli.cli.output import write_indented
+from decodecli.settings import check_choice
+
+FORMATS = ("text", "json")
 
 
-def presets(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", show_default=False, help="Show only this one.")
-    ] = None,
-    format: o.text_or("text", "json") = None,  # type: ignore[valid-type]
-    color: o.Color = None,
-    debug: o.Debug = None,
-) -> None:
+@command(Argument("name", "NAME", "Show only this one."), o.format_of(*FORMATS), o.COLOR, o.DEBUG)
+def presets(name: str | None, format: str | None) -> None:
     """List the presets: what each sets, and what it is for.
 
     [bold]Examples[/bold]
@@ -27,20 +22,15 @@ def presets(
       decodecli generate --preset creative
     """
     from decodecli.config import preset_names, read_preset
-    from decodecli.settings import check_choice
 
-    chosen = format or "text"
-    check_choice("format", chosen, ("text", "json"))
-    found = {preset: read_preset(preset) for preset in ([name] if name else preset_names())}
-    if chosen == "json":
-        import json
-
-        streams.write_stdout(json.dumps(found, ensure_ascii=False, indent=2) + "\n")
+    check_choice("format", format or "text", FORMATS)
+    values = {preset: read_preset(preset) for preset in ([name] if name else preset_names())}
+    if format == "json":
+        write_indented(values)
         return
-    lines: list[str] = []
-    for preset, values in found.items():
-        settings = " ".join(
-            f"{key}={value:g}" for key, value in values.items() if key != "description"
-        )
-        lines += [f"{preset:<10} {settings}", f"           {values.get('description', '')}"]
-    streams.write_stdout("\n".join(lines) + "\n")
+    lines = []
+    for preset, options in values.items():
+        description = options.pop("description", "")
+        settings = " ".join(f"{key}={value:g}" for key, value in options.items())
+        lines.append(f"{preset:<10} {settings}\n           {description}\n")
+    streams.write_stdout("".join(lines))

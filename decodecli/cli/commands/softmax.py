@@ -2,71 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
+from decodecli.cli.command import INPUT, OUTPUT, Argument, Option, command
+from decodecli.cli.distribution_output import show_distribution, temperatures
+from decodecli.cli.output import TABLE_FORMATS
+from decodecli.errors import UsageError
 
-FORMATS = ("table", "json", "jsonl", "csv")
-_NOT_SETTINGS = {"numbers", "file", "temperature", "probs", "energies", "target", "plot"}
-_NOT_SETTINGS |= {"plot_kind", "sort", "format", "debug"}
+if TYPE_CHECKING:
+    from decodecli.config import Effective
 
-Numbers = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="TOKEN=LOGIT…",
-        show_default=False,
-        help="Tokens and their numbers; none: from --file or standard input (CSV or JSON).",
-    ),
-]
-Probs = Annotated[
-    bool | None,
-    o.switch("--probs", panel=o.INPUT, help="The numbers are probabilities: softmax(log p / T)."),
-]
-Energies = Annotated[
-    bool | None,
-    o.switch(
-        "--energies", panel=o.INPUT, help="The numbers are energies: Boltzmann's softmax(−E / T)."
-    ),
-]
-Target = Annotated[
-    str | None,
-    o.option(
-        "--target", panel=o.OUTPUT, default=None, metavar="TOKEN", help="Add its cross-entropy."
-    ),
-]
-Sort = Annotated[
-    str | None,
-    o.option("--sort", panel=o.OUTPUT, default="rank",
-    help="rank: the most probable first; given: the order of the input.",
-    **o.choices("rank", "given")),
-]  # fmt: skip
+NUMBERS = Argument(
+    "numbers",
+    "TOKEN=LOGIT…",
+    "Tokens and their numbers; none: from --file or standard input (CSV or JSON).",
+    several=True,
+)
+PROBS = Option("probs", bool, INPUT, "The numbers are probabilities: softmax(log p / T).")
+ENERGIES = Option("energies", bool, INPUT, "The numbers are energies: Boltzmann's softmax(−E / T).")
+TARGET = Option("target", str, OUTPUT, "Add its cross-entropy.", "TOKEN")
+SORT = Option(
+    "sort", str, OUTPUT, "rank: the most probable first; given: the order of the input.",
+    default="rank", choices=("rank", "given")
+)  # fmt: skip
 
 
+@command(
+    *(NUMBERS, o.TEMPERATURES, PROBS, ENERGIES, o.FILE, *o.FILTERS, TARGET, SORT, o.PLOT),
+    *(o.PLOT_KIND, o.format_of(*TABLE_FORMATS), o.QUIET, o.COLOR, o.DEBUG),
+    *(o.PRESET, o.CONFIG_FILE),
+)
 def softmax(
-    numbers: Numbers = None,
-    temperature: o.Temperatures = None,
-    probs: Probs = None,
-    energies: Energies = None,
-    file: o.File = None,
-    top_k: o.TopK = None,
-    top_p: o.TopP = None,
-    min_p: o.MinP = None,
-    typical_p: o.TypicalP = None,
-    epsilon_cutoff: o.EpsilonCutoff = None,
-    eta_cutoff: o.EtaCutoff = None,
-    target: Target = None,
-    sort: Sort = None,
-    plot: o.Plot = None,
-    plot_kind: o.PlotKind = None,
-    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
-    quiet: o.Quiet = None,
-    color: o.Color = None,
-    debug: o.Debug = None,
-    preset: o.Preset = None,
-    config: o.Config = None,
+    numbers: tuple[str, ...],
+    temperature: tuple[str, ...],
+    probs: bool | None,
+    energies: bool | None,
+    file: str | None,
+    target: str | None,
+    sort: str | None,
+    plot: str | None,
+    plot_kind: str | None,
+    format: str | None,
+    effective: Effective,
 ) -> None:
     """Softmax by hand: probabilities of any numbers, at any temperatures, with no model.
 
@@ -80,29 +59,24 @@ def softmax(
 
       decodecli softmax --file logits.csv --format json
     """
-    flags = {name: value for name, value in locals().items() if name not in _NOT_SETTINGS}
-    from decodecli.analysis import score_input as given
-    from decodecli.cli import output as reporting
-    from decodecli.config import resolve
-    from decodecli.errors import UsageError
+    from decodecli.analysis import score_input
 
     if probs and energies:
         raise UsageError("--probs and --energies were both given", "numbers are one or the other")
     kind = "probability" if probs else "energy" if energies else "logit"
-    effective = resolve(flags)
     if numbers:
         if file is not None:
             raise UsageError("numbers and --file were both given", "give one of them")
-        pairs = given.pairs_from_words(numbers)
+        pairs = score_input.pairs_from_words(numbers)
     else:
         text, where = streams.read_data(file)
-        pairs = given.pairs_from_text(text, where, kind)
-    report = given.softmax(
+        pairs = score_input.pairs_from_text(text, where, kind)
+    report = score_input.softmax(
         pairs,
-        reporting.temperatures(temperature, effective),
+        temperatures(temperature, effective),
         kind=kind,
         target=target,
         params=effective.sampling(),
         sort=sort or "rank",
     )
-    reporting.show(report, format or "table", FORMATS, plot, plot_kind, effective.output().quiet)
+    show_distribution(report, format or "table", plot, plot_kind, effective.output().quiet)

@@ -2,130 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
+from decodecli.cli.command import INPUT, Argument, Option, command
+from decodecli.cli.loading_line import loading_line
+from decodecli.cli.output import TABLE_FORMATS, write_report
+from decodecli.errors import UsageError
+from decodecli.settings import check_choice
+from decodecli.text_files import parse_json
 
-FORMATS = ("table", "json", "jsonl", "csv")
+if TYPE_CHECKING:
+    from decodecli.analysis.tokenizer import Tokenizer
+    from decodecli.config import Effective
+    from decodecli.records.tokens import TokenReport, TokenReports
+    from decodecli.render.terminal.step_table import Style
+    from decodecli.settings import OutputParams
+
 COMPARE, VOCABULARY = "Compare", "Vocabulary"
-_SETTINGS = ("revision", "trust_remote_code", "bos", "quiet", "verbose", "preset", "config")
 
-Text = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="TEXT",
-        show_default=False,
-        help="What to cut into tokens; - reads it from standard input. "
-        r"[dim]\[default: Once upon a time,][/dim]",
-    ),
-]
-Models = Annotated[
-    list[str] | None,
-    o.option(
-        "--model",
-        "-m",
-        panel=o.MODEL,
-        default="builtin",
-        metavar="NAME_OR_PATH",
-        help="Hub name, or a folder with a tokenizer; repeatable, to compare.",
-    ),
-]
-Bos = Annotated[
-    bool | None,
-    o.switch(
-        "--bos/--no-bos",
-        panel=o.INPUT,
-        default="as the tokenizer does",
-        help="Add special tokens to the text.",
-    ),
-]
-File = Annotated[
-    str | None,
-    o.option(
-        "--file", "-f", panel=o.INPUT, default=None, metavar="FILE", help="Read the text from FILE."
-    ),
-]
-Lines = Annotated[
-    bool | None,
-    o.switch(
-        "--lines", panel=o.INPUT, help="Every line is a text of its own: a row of counts each."
-    ),
-]
-Ids = Annotated[
-    str | None,
-    o.option(
-        "--ids", panel=o.INPUT, default=None, metavar="ID,ID,…", help="Decode these ids instead."
-    ),
-]
-Chat = Annotated[
-    bool | None,
-    o.switch(
-        "--chat",
-        panel=o.INPUT,
-        help="Apply the chat template: TEXT is the user's message (a .json file: the messages).",
-    ),
-]
-CompareBos = Annotated[
-    bool | None,
-    o.switch("--compare-bos", panel=COMPARE, help="With and without special tokens, side by side."),
-]
-Vocab = Annotated[
-    bool | None,
-    o.switch("--vocab", panel=VOCABULARY, help="List the vocabulary, with counts per script."),
-]
-Grep = Annotated[
-    str | None,
-    o.option(
-        "--grep",
-        panel=VOCABULARY,
-        default=None,
-        metavar="REGEX",
-        help="Tokens whose piece or text matches.",
-    ),
-]
-Longest = Annotated[
-    int | None,
-    o.option(
-        "--longest", panel=VOCABULARY, default=None, metavar="N", help="The N longest by text."
-    ),
-]
-Script = Annotated[
-    str | None,
-    o.option(
-        "--script",
-        panel=VOCABULARY,
-        default=None,
-        metavar="NAME",
-        help="Tokens of one script: Latin, Han, Cyrillic, …, Mixed, Numbers, Bytes.",
-    ),
-]
+TEXT = Argument(
+    "text",
+    "TEXT",
+    "What to cut into tokens; - reads it from standard input. "
+    r"[dim]\[default: Once upon a time,][/dim]",
+)
+MODELS = o.MODEL_NAME.but(
+    several=True,
+    help="Hub name, or a folder with a tokenizer; repeatable, to compare.",
+)
+BOS = o.BOS.but(panel=INPUT, help="Add special tokens to the text.")
+LINES = Option("lines", bool, INPUT, "Every line is a text of its own: a row of counts each.")
+IDS = Option("ids", str, INPUT, "Decode these ids instead.", "ID,ID,…")
+CHAT = Option(
+    "chat", bool, INPUT,
+    "Apply the chat template: TEXT is the user's message (a .json file: the messages)."
+)  # fmt: skip
+COMPARE_BOS = Option("compare_bos", bool, COMPARE, "With and without special tokens, side by side.")
+VOCAB = Option("vocab", bool, VOCABULARY, "List the vocabulary, with counts per script.")
+SEARCH = (
+    Option("grep", str, VOCABULARY, "Tokens whose piece or text matches.", "REGEX"),
+    Option("longest", int, VOCABULARY, "The N longest by text.", "N"),
+    Option("script", str, VOCABULARY,
+           "Tokens of one script: Latin, Han, Cyrillic, …, Mixed, Numbers, Bytes.", "NAME"),
+)  # fmt: skip
 
 
+@command(
+    *(TEXT, BOS, o.FILE, LINES, IDS, CHAT, MODELS, o.REVISION, o.TRUST_REMOTE_CODE),
+    *(COMPARE_BOS, VOCAB, *SEARCH, o.format_of(*TABLE_FORMATS), o.QUIET, o.VERBOSE, o.COLOR),
+    *(o.DEBUG, o.PRESET, o.CONFIG_FILE),
+)
 def tokenize(
-    text: Text = None,
-    bos: Bos = None,
-    file: File = None,
-    lines: Lines = None,
-    ids: Ids = None,
-    chat: Chat = None,
-    model: Models = None,
-    revision: o.Revision = None,
-    trust_remote_code: o.TrustRemoteCode = None,
-    compare_bos: CompareBos = None,
-    vocab: Vocab = None,
-    grep: Grep = None,
-    longest: Longest = None,
-    script: Script = None,
-    format: o.text_or(*FORMATS) = None,  # type: ignore[valid-type]
-    quiet: o.Quiet = None,
-    verbose: o.Verbose = None,
-    color: o.Color = None,
-    debug: o.Debug = None,
-    preset: o.Preset = None,
-    config: o.Config = None,
+    text: str | None,
+    file: str | None,
+    lines: bool | None,
+    ids: str | None,
+    chat: bool | None,
+    model: tuple[str, ...],
+    compare_bos: bool | None,
+    vocab: bool | None,
+    grep: str | None,
+    longest: int | None,
+    script: str | None,
+    format: str | None,
+    effective: Effective,
 ) -> None:
     """See the tokens of a text: ids, pieces, bytes, and the characters that each comes from.
 
@@ -143,36 +88,214 @@ def tokenize(
 
       decodecli tokenize --vocab --longest 20
     """
-    flags = {name: value for name, value in locals().items() if name in _SETTINGS}
-    from decodecli.cli.commands import tokenize_run as tokenizing
-    from decodecli.config import resolve
-
-    effective = resolve(flags)
-    asked = tokenizing.Asked(
-        effective=effective,
-        models=tuple(model or [effective.values["model"]]),
+    request = TokenizeRequest(
+        models=model or (effective.values["model"],),
+        revision=effective.values["revision"],
+        trust_remote_code=effective.values["trust_remote_code"],
+        output=effective.output(),
+        has_text=text is not None or file is not None,
+        has_bos=effective.sources.get("bos") == "flag",
         ids=ids,
         chat=bool(chat),
         lines=bool(lines),
         compare_bos=bool(compare_bos),
-        vocabulary=bool(vocab),
+        vocab=bool(vocab),
         grep=grep,
         longest=longest,
         script=script,
         format=format or "table",
     )
-    asked.check(text is not None or file is not None)
-    if asked.vocabulary:
-        tokenizing.list_vocabulary(asked)
-    elif asked.ids is not None:
-        tokenizing.decode(asked, asked.ids)
+    if request.vocab:
+        _list_vocabulary(request)
+    elif request.ids is not None:
+        _decode(request, request.ids)
+    elif request.chat and text is None and file is not None and file.endswith(".json"):
+        _encode_chat(request, _messages(streams.read_data(file)[0]))
     else:
-        notices = streams.Notices(effective.output().quiet)
-        messages = bool(chat and file and file.endswith(".json"))
-        if messages and text is None:
-            words, is_default = streams.read_data(file)[0], False
-        else:
-            words, is_default = streams.read_prompt(text, file, notices.tell)
+        notices = streams.Notices(request.output.quiet)
+        words, is_default = streams.read_prompt(text, file, notices.tell)
         if is_default:
             notices.tell(f"no text was given; reading {words!r}")
-        tokenizing.encode(asked, words, messages=messages)
+        if request.chat:
+            _encode_chat(request, [{"role": "user", "content": words}])
+        else:
+            _encode(request, words)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenizeRequest:
+    """Everything that `tokenize` is told but the text, checked.
+
+    has_text, has_bos: whether a text, and --bos or --no-bos, were typed.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+
+    models: tuple[str, ...]
+    revision: str | None
+    trust_remote_code: bool
+    output: OutputParams
+    has_text: bool
+    has_bos: bool
+    ids: str | None
+    chat: bool
+    lines: bool
+    compare_bos: bool
+    vocab: bool
+    grep: str | None
+    longest: int | None
+    script: str | None
+    format: str
+
+    def __post_init__(self) -> None:
+        check_choice("format", self.format, TABLE_FORMATS)
+        if len(set(self.models)) < len(self.models):
+            raise UsageError("--model names one twice", "give each once")
+        given = {
+            "--vocab": self.vocab,
+            "--ids": self.ids is not None,
+            "--chat": self.chat,
+            "--lines": self.lines,
+            "--compare-bos": self.compare_bos,
+            _BOS: self.has_bos,
+            "a text or --file": self.has_text,
+            "several --model": len(self.models) > 1,
+        }
+        for first, others in _APART.items():
+            for other in others:
+                if given[first] and given[other]:
+                    raise UsageError(f"{first} goes with no {other}", "leave one out")
+        for name in ("grep", "longest", "script"):
+            if getattr(self, name) is not None and not self.vocab:
+                raise UsageError(f"--{name} goes with --vocab", f"--vocab --{name} …")
+
+
+_BOS = "--bos or --no-bos"
+_APART = {
+    "--vocab": (
+        "--ids", "--chat", "--lines", "--compare-bos", _BOS, "a text or --file", "several --model",
+    ),
+    "--ids": ("--chat", "--lines", "--compare-bos", _BOS, "a text or --file"),
+    "--chat": ("--lines", "--compare-bos", _BOS),
+    "--compare-bos": (_BOS, "several --model"),
+}  # fmt: skip
+
+
+def _encode(request: TokenizeRequest, text: str) -> None:
+    """Show the tokens of a text under every model, with and without BOS, line by line: as asked."""
+    from decodecli.analysis.tokenization import tokenize
+
+    tokenizers = _tokenizers(request)
+    ways = (True, False) if request.compare_bos else (request.output.bos,)
+    if not request.lines:
+        _show(request, [tokenize(text, each, bos) for each in tokenizers for bos in ways])
+        return
+    reports = [
+        replace(tokenize(line, each, bos), line=number)
+        for number, line in enumerate(re.split(r"\r?\n", text), 1)
+        if line.strip()  # nothing to count in the others, and no token without BOS
+        for each in tokenizers
+        for bos in ways
+    ]
+    if not reports:
+        raise UsageError("there is no line with any text", "give some text")
+    _show(request, reports)
+
+
+def _encode_chat(request: TokenizeRequest, messages: list[dict[str, Any]]) -> None:
+    """Show a conversation as the chat template makes it. Special tokens that stand in a message, which
+    `generate --chat` reads as text, are noticed."""
+    from decodecli.analysis.tokenization import tokenize_chat
+
+    tokenizers = _tokenizers(request)
+    contents = "\n".join(str(message.get("content")) for message in messages)
+    pieces = [piece for each in tokenizers for i in each.special if (piece := each.piece(i))]
+    typed = [piece for piece in dict.fromkeys(pieces) if piece in contents]
+    if typed:
+        streams.Notices(request.output.quiet).tell(
+            f"{', '.join(typed[:3])} in a message is a special token here; generate --chat "
+            "reads it as text, unless --allow-special is given"
+        )
+    _show(request, [tokenize_chat(messages, tokenizer) for tokenizer in tokenizers])
+
+
+def _messages(text: str) -> list[dict[str, Any]]:
+    """A conversation as chat templates take it: a list of objects with role and content.
+
+    Raises:
+        UsageError: it is none.
+    """
+    example = 'like [{"role": "user", "content": "Hello"}]'
+    messages: Any = parse_json(text, "--file", example)
+    if (
+        not messages
+        or not isinstance(messages, list)
+        or not all(isinstance(message, dict) and "role" in message for message in messages)
+    ):
+        raise UsageError("--file holds no list of messages", example)
+    return messages
+
+
+def _decode(request: TokenizeRequest, written: str) -> None:
+    """Show what ids stand for."""
+    from decodecli.analysis.tokenization import decode_ids, parse_ids
+
+    ids = parse_ids(written)
+    _show(request, [decode_ids(ids, tokenizer) for tokenizer in _tokenizers(request)])
+
+
+def _list_vocabulary(request: TokenizeRequest) -> None:
+    """Show the vocabulary, or the part of it that was asked for."""
+    from decodecli.analysis.vocabulary import vocabulary
+    from decodecli.render.terminal.token_tables import vocabulary_lines
+
+    (tokenizer,) = _tokenizers(request)
+    report = vocabulary(
+        tokenizer, grep=request.grep, longest=request.longest, script=request.script
+    )
+    if request.format == "csv" and not report.flat():  # a search that found nothing
+        streams.write_stdout("token_id,token,text,bytes,kind,script\n")
+        return
+    write_report(
+        report, request.format, lambda style: vocabulary_lines(report, style), report.byte_level
+    )
+
+
+def _tokenizers(request: TokenizeRequest) -> list[Tokenizer]:
+    from decodecli.analysis.tokenizer import find_tokenizer
+
+    tokenizers = []
+    for name in request.models:
+        with loading_line(name, request.output) as progress:
+            tokenizers.append(
+                find_tokenizer(
+                    name,
+                    request.revision,
+                    trust_remote_code=request.trust_remote_code,
+                    verbose=request.output.verbose,
+                    progress=progress,
+                )
+            )
+    return tokenizers
+
+
+def _show(request: TokenizeRequest, reports: Sequence[TokenReport]) -> None:
+    """One report by itself; several told apart by what was compared."""
+    from decodecli.records.tokens import TokenReports
+    from decodecli.render.terminal.token_tables import several_lines, token_lines
+
+    def lines(style: Style) -> list[str]:
+        if isinstance(report, TokenReports):
+            return several_lines(report, style)
+        return token_lines(report, style)
+
+    report: TokenReport | TokenReports = reports[0]
+    if len(reports) > 1 or request.lines:
+        by, names = "line", request.models[:1]
+        if request.compare_bos:
+            by, names = "bos", ("bos", "no-bos")
+        elif len(request.models) > 1:
+            by, names = "model", request.models
+        report = TokenReports(by, names, tuple(reports))
+    write_report(report, request.format, lines)

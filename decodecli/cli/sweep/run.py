@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
 from decodecli.cli.color import console
-from decodecli.cli.commands.sweep_dry_run import show_plan
-from decodecli.cli.commands.sweep_plan import Plan, Typed, planned
-from decodecli.cli.commands.sweep_results import write_numbers, write_results
-from decodecli.cli.run import loading_line
+from decodecli.cli.loading_line import load_model
+from decodecli.cli.sweep.dry_run import show_plan
+from decodecli.cli.sweep.plan import Plan, SweepArgs, build_plan
+from decodecli.cli.sweep.results import write_numbers, write_results
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.library_logging import quiet_libraries
 from decodecli.records.run import ModelInfo, to_json_line
@@ -34,25 +34,25 @@ _MODEL_WORDS = 4  # of a rate's key
 _TELLING = 500  # tokens from which on a rate says something
 
 
-def sweep_command(typed: Typed) -> None:
+def run_sweep(args: SweepArgs) -> None:
     """Everything that `sweep` does."""
-    plan = planned(typed)
+    plan = build_plan(args)
     shown = streams.Notices(plan.output.quiet)
     manifest = Manifest(
         plan.grid, plan.options, _facts_before(plan), plan.how.exact, plan.how.traces
     )
-    found = None if plan.folder is None else check_folder(plan.folder, manifest, typed.extend)
+    found = None if plan.folder is None else check_folder(plan.folder, manifest, args.extend)
     shown.tell_all(plan.notices)
-    if typed.dry_run:
+    if args.dry_run:
         show_plan(plan, *_rate(plan, manifest, found))
         return
     if plan.how.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise LoadError("--engine ray needs Ray", "pip install 'decodecli[ray]'")
     with quiet_libraries(plan.output.verbose):
         if plan.folder is None:
-            _run(plan, _Passing(manifest), _loaded(plan, shown), shown)
+            _run(plan, _MemoryStore(manifest), _loaded(plan, shown), shown)
         elif found is not None:
-            _go_on(plan, manifest, shown, typed.extend)
+            _go_on(plan, manifest, shown, args.extend)
         else:
             _begin(plan, manifest, shown)
 
@@ -115,10 +115,7 @@ def _loaded(plan: Plan, shown: streams.Notices) -> LanguageModel | None:
     """The model; None where a cluster loads it."""
     if plan.how.engine == "ray":
         return None
-    with loading_line(plan.load.model, plan.output, libraries=True) as progress:
-        from decodecli.models.loading import load
-
-        lm = load(plan.load, progress=progress, verbose=plan.output.verbose, auto_threads=True)
+    lm = load_model(plan.load, plan.output)
     if plan.grid.chat is not None:  # else every cell would fail for want of a template
         from decodecli.decoding.decode import encode
 
@@ -142,7 +139,7 @@ class _Kept(Protocol):
     def check_model(self, facts: dict[str, Any]) -> None: ...
 
 
-class _Passing:
+class _MemoryStore:
     """Cells that are shown and not kept."""
 
     def __init__(self, manifest: Manifest) -> None:

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from decodecli.cli import streams
-from decodecli.cli.commands.compare import MOST_SHOWN
-from decodecli.cli.commands.sweep_plan import Plan
+from decodecli.cli.cell_selection import select_cells
+from decodecli.cli.sweep.plan import Plan
 from decodecli.records.sweep import SweepSummary
 from decodecli.sweeps.atomic_files import write_whole
 from decodecli.sweeps.cell_lines import read_records
@@ -84,13 +84,13 @@ def _print(plan: Plan, folder: Path, summary: SweepSummary) -> None:
     style = style_of(sys.stdout)
     write_lines(sweep_lines(summary, style), style)
     if plan.how.show:
-        from decodecli.cli.commands.compare import chosen_cells, show_texts
+        from decodecli.cli.commands.compare import MOST_SHOWN, show_texts
 
         streams.write_stdout("\n")
-        chosen = chosen_cells(folder, (), {}, MOST_SHOWN)
-        show_texts(chosen, "")
-        if chosen.count > len(chosen.records) and not plan.output.quiet:
+        selection = select_cells(folder, (), {}, MOST_SHOWN)
+        show_texts(selection, "")
+        if selection.count > len(selection.records) and not plan.output.quiet:
             streams.tell(
-                f"Note: {len(chosen.records):,} of {chosen.count:,} cells are shown; for others, "
+                f"Note: {len(selection.records):,} of {selection.count:,} cells are shown; for others, "
                 f"decodecli compare {folder}"
             )

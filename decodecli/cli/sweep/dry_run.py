@@ -9,8 +9,8 @@ from typing import Any
 from rich.cells import cell_len
 
 from decodecli.cli import streams
-from decodecli.cli.commands.sweep_plan import Plan
 from decodecli.cli.output import style_of, write_lines
+from decodecli.cli.sweep.plan import Plan
 from decodecli.records.run import to_json_line
 from decodecli.render.escaping import clip, one_line
 from decodecli.render.plots.sweep_common import constants, shortened

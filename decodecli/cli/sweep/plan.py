@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from decodecli.cli import streams
-from decodecli.cli.commands.sweep import DECODING, FORMATS
+from decodecli.cli.options import OF_CELLS
 from decodecli.config import Effective, from_source, resolve
 from decodecli.errors import UsageError
 from decodecli.settings import (
@@ -39,7 +39,7 @@ _ONLY_RAY = ("address", "actors")
 
 
 @dataclass(frozen=True)
-class Typed:
+class SweepArgs:
     """What stood on the command line. `flags` are options for `config.resolve`, None where not given."""
 
     prompts: tuple[str, ...] = ()
@@ -53,9 +53,9 @@ class Typed:
 
     @property
     def says_cells(self) -> bool:
-        """Whether anything was typed that says which cells there are."""
+        """Whether anything was args that says which cells there are."""
         named = (*self.prompts, self.prompt_file, self.file, self.grid, *self.zips)
-        options = (*DECODING, "seeds", "preset")
+        options = (*OF_CELLS, "seeds", "preset")
         return any(named) or any(self.flags.get(name) is not None for name in options)
 
 
@@ -91,29 +91,29 @@ class Plan:
         return shlex.join(self.words)
 
 
-def planned(typed: Typed) -> Plan:
+def build_plan(args: SweepArgs) -> Plan:
     """The plan of a command, with every value checked.
 
     Raises:
         UsageError: whatever is wrong with it.
     """
-    out = typed.flags.get("out")
-    going_on = None if typed.says_cells or out is None else _asked_before(out)
-    grid_file = read_grid(typed.grid) if typed.grid else going_on
-    effective = resolve(typed.flags, grid=grid_file.values if grid_file else None, expressions=True)
+    out = args.flags.get("out")
+    going_on = None if args.says_cells or out is None else _asked_before(out)
+    grid_file = read_grid(args.grid) if args.grid else going_on
+    effective = resolve(args.flags, grid=grid_file.values if grid_file else None, expressions=True)
     how, output, load = effective.sweep(), effective.output(), effective.load()
-    check_choice("format", output.format, FORMATS)
-    _check_together(how, output, typed)
+    check_choice("format", output.format, ("text", "jsonl"))
+    _check_together(how, output, args)
     folder = _folder(how, output)
     notices = list(effective.notices)
     if folder is not None and effective.sources["out"] not in ("flag", "default"):
         named = from_source(UsageError(f"results go to {folder}"), "out", effective.sources["out"])
         notices.append(named.message)
-    prompts = _prompts(typed, grid_file, notices)
+    prompts = _prompts(args, grid_file, notices)
     grid = plan(
         _seeded(effective, folder, notices),
         prompts,
-        [zip_group(text) for text in typed.zips] or (grid_file.zip_groups if grid_file else ()),
+        [zip_group(text) for text in args.zips] or (grid_file.zip_groups if grid_file else ()),
         sources=effective.sources,
         description=grid_file.description if grid_file else "",
     )
@@ -134,7 +134,7 @@ def _asked_before(out: str) -> GridFile | None:
     return replace(asked, values={**asked.values, **ways})
 
 
-def _check_together(how: SweepParams, output: OutputParams, typed: Typed) -> None:
+def _check_together(how: SweepParams, output: OutputParams, args: SweepArgs) -> None:
     for name in _ONLY_RAY:
         if getattr(how, name) is not None and how.engine != "ray":
             raise UsageError(f"{flag_name(name)} goes with --engine ray", "add it, or leave it out")
@@ -144,7 +144,7 @@ def _check_together(how: SweepParams, output: OutputParams, typed: Typed) -> Non
             "--show and --format jsonl both want standard output",
             "leave one out, or look later: decodecli compare DIR",
         )
-    if typed.extend and how.out is None:
+    if args.extend and how.out is None:
         raise UsageError("--extend needs the folder of a sweep", "add --out DIR")
     if streams_cells and how.traces and how.out is None:
         raise UsageError("--traces needs a folder to keep them in", "add --out DIR")
@@ -162,21 +162,21 @@ def _folder(how: SweepParams, output: OutputParams) -> Path | None:
     return next(RUNS_HOME / free for free in names if not os.path.lexists(RUNS_HOME / free))
 
 
-def _prompts(typed: Typed, grid_file: GridFile | None, notices: list[str]) -> Sequence[Prompt]:
-    """Those typed and named; else those of the grid; else, as `generate`, standard input or ours."""
-    notices += _numbers_as_prompts(typed)
-    for word in typed.prompts:
+def _prompts(args: SweepArgs, grid_file: GridFile | None, notices: list[str]) -> Sequence[Prompt]:
+    """Those args and named; else those of the grid; else, as `generate`, standard input or ours."""
+    notices += _numbers_as_prompts(args)
+    for word in args.prompts:
         streams.note_file(word, notices.append)
     tell = notices.append
-    words = [streams.read_prompt("-", None, tell)[0] if w == "-" else w for w in typed.prompts]
-    if typed.file is not None:
-        words.append(streams.read_prompt(None, typed.file, tell)[0])
-    if typed.prompt_file == "-":
+    words = [streams.read_prompt("-", None, tell)[0] if w == "-" else w for w in args.prompts]
+    if args.file is not None:
+        words.append(streams.read_prompt(None, args.file, tell)[0])
+    if args.prompt_file == "-":
         if words:
             raise UsageError("prompts and --prompts - were both given", "pipe them all in")
         return parse_prompts(streams.read_data("-")[0].encode("utf-8"), "standard input")
-    if words or typed.prompt_file is not None:
-        return gather_prompts(words, typed.prompt_file)
+    if words or args.prompt_file is not None:
+        return gather_prompts(words, args.prompt_file)
     if grid_file is not None and grid_file.prompts:
         return grid_file.prompts
     text, is_default = streams.read_prompt(None, None, tell)
@@ -185,16 +185,16 @@ def _prompts(typed: Typed, grid_file: GridFile | None, notices: list[str]) -> Se
     return gather_prompts([text])
 
 
-def _numbers_as_prompts(typed: Typed) -> Iterator[str]:
+def _numbers_as_prompts(args: SweepArgs) -> Iterator[str]:
     """What to say of prompts that look like values, as of `-t 0.2 0.7`, where 0.7 is a prompt."""
-    numbers = [word for word in typed.prompts if _NUMBERS.fullmatch(word)]
+    numbers = [word for word in args.prompts if _NUMBERS.fullmatch(word)]
     if not numbers:
         return
-    axes = [name for name in DECODING if isinstance(typed.flags.get(name), str)]
-    if not axes and typed.flags.get("seeds"):
+    axes = [name for name in OF_CELLS if isinstance(args.flags.get(name), str)]
+    if not axes and args.flags.get("seeds"):
         axes = ["seeds"]
     axis = axes[0] if len(axes) == 1 else "temperature"
-    values = ",".join([typed.flags.get(axis) or "0.2", *numbers])
+    values = ",".join([args.flags.get(axis) or "0.2", *numbers])
     several = len(numbers) > 1
     yield (
         f"{', '.join(numbers[:5])}{', …' if len(numbers) > 5 else ''} "

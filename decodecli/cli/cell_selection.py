@@ -1,0 +1,185 @@
+"""The cells of a sweep that `compare` and `sweep --show` show: those that fit, in grid order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from decodecli.cli import streams
+from decodecli.errors import DecodecliError, UsageError
+from decodecli.records.sweep import CellRecord
+from decodecli.settings import LoadParams
+from decodecli.sweeps.axes import parse_axis, shortened
+from decodecli.sweeps.cell_lines import read_lines, read_records
+from decodecli.sweeps.extend import MANIFEST
+from decodecli.sweeps.grid import with_requested_bos
+from decodecli.sweeps.manifest import manifest_grid, read_manifest
+from decodecli.sweeps.store import RUNS
+
+
+def wanted_values(conditions: Sequence[str]) -> dict[str, set[Any]]:
+    """The values that are wanted of each axis.
+
+    Raises:
+        UsageError: an unknown axis, or no value of its kind.
+    """
+    found: dict[str, set[Any]] = {}
+    for condition in conditions:
+        name, sign, values = condition.partition("=")
+        if not sign:
+            raise UsageError(
+                f"--at {condition} names no value", "write it like --at temperature=0.2,1.4"
+            )
+        axis = name.strip().lstrip("-").replace("-", "_")
+        axis = "seed" if axis == "seeds" else axis
+        found.setdefault(axis, set()).update(parse_axis(axis, values))
+    return found
+
+
+@dataclass
+class Selection:
+    """Cells that are to be shown, and what is known of the others.
+
+    records: the first in grid order. count: how many finished cells fit. failed: those that fit and ended
+    in an error. settings: the parameters of every finished cell, chosen or not, each setting once.
+    prompts, seeds: of every finished cell. model: the options that say which it was, None if unknown.
+    """
+
+    records: list[CellRecord] = field(default_factory=list)
+    count: int = 0
+    failed: list[CellRecord] = field(default_factory=list)
+    settings: list[dict[str, Any]] = field(default_factory=list)
+    prompts: dict[str, None] = field(default_factory=dict)
+    seeds: dict[Any, None] = field(default_factory=dict)
+    model: dict[str, Any] | None = None
+
+    @property
+    def varying(self) -> list[str]:
+        """The options of which the sweep has several values; `greedy` says again what T 0 says."""
+        values: dict[str, set[str]] = {}
+        for setting in self.settings:
+            for name, value in setting.items():
+                values.setdefault(name, set()).add(repr(value))
+        return [name for name, found in values.items() if len(found) > 1 and name != "greedy"]
+
+    def tell(self) -> None:
+        """Say on stderr what is not shown."""
+        if self.count > len(self.records):
+            streams.tell(
+                f"Note: {len(self.records):,} of {self.count:,} cells are shown; choose with --prompt, "
+                "--at and --seed, or --limit 0 for all"
+            )
+        if self.failed:
+            first, more = self.failed[0], len(self.failed) - 1
+            streams.tell(
+                f"Note: cell {first.index} of {first.prompt_id} failed and is not shown"
+                + (f", nor {more:,} more" if more else "")
+                + f": {first.error}"
+            )
+
+
+def select_cells(
+    place: Path, prompts: Sequence[str], wanted: dict[str, set[Any]], most: int
+) -> Selection:
+    """The cells of a folder, or of a file, that fit; at most `most` of them (0: all).
+
+    Raises:
+        UsageError: `place` has no sweep's cells.
+        DecodecliError: they are damaged.
+    """
+    found = Selection(model=_model_of(place))
+    seen: set[str] = set()
+    for record in _cells(place):
+        fits = not prompts or record.prompt_id in prompts
+        fits = fits and all(_has(record, name, values) for name, values in wanted.items())
+        if record.error is not None:
+            found.failed += [record] if fits else []
+            continue
+        setting = {name: value for name, value in record.params.items() if name != "seed"}
+        key = repr(setting)
+        if key not in seen:
+            seen.add(key)
+            found.settings.append(setting)
+        found.prompts[record.prompt_id] = None
+        found.seeds[record.params.get("seed")] = None
+        if fits:
+            found.count += 1
+            found.records.append(record)
+        if most and len(found.records) >= 2 * most:
+            found.records = _first(found.records, most)
+    found.records = _first(found.records, most)
+    found.failed = _first(found.failed, 0)
+    return found
+
+
+def _first(records: list[CellRecord], most: int) -> list[CellRecord]:
+    return sorted(records, key=lambda record: record.index)[: most or None]
+
+
+def _has(record: CellRecord, name: str, values: set[Any]) -> bool:
+    value = record.params.get(name)
+    return (tuple(value) if isinstance(value, list) else value) in values
+
+
+def _model_of(place: Path) -> dict[str, Any] | None:
+    is_folder = os.path.isdir(place)  # unlike Path's, never raises
+    asked = read_manifest(place if is_folder else place.parent)
+    if asked is None or not (is_folder or place.name == "runs.jsonl"):
+        return None
+    options = {item.name for item in fields(LoadParams)}
+    return {name: value for name, value in asked.values.items() if name in options}
+
+
+def _cells(place: Path) -> Iterator[CellRecord]:
+    """The cells of a sweep's folder, or of a file of cells."""
+    if os.path.isfile(place):
+        if place.name == RUNS and (place.parent / MANIFEST).is_file():
+            yield from _cells(place.parent)
+            return
+        first = True
+        try:
+            for record in read_lines(place):
+                first = False
+                yield record
+        except DecodecliError as error:
+            if not first:
+                raise
+            hint = "give a sweep's folder, or what --format jsonl wrote"
+            raise UsageError(error.message, hint) from None
+        return
+    if not os.path.isdir(place) or read_manifest(place) is None:
+        what = "is not the folder of a sweep" if os.path.lexists(place) else "is not there"
+        raise UsageError(f"{shortened(place)} {what}", "give what decodecli sweep --out made")
+    grid = manifest_grid(place)
+    yield from with_requested_bos(grid, read_records(place, grid))
+
+
+def nothing_fits(
+    place: Path, selection: Selection, prompts: Sequence[str], wanted: dict[str, set[Any]]
+) -> Exception:
+    """What to say where no cell fits: why those that do failed, or the values that there are."""
+    if selection.failed:
+        first = selection.failed[0]
+        count = len(selection.failed)
+        return DecodecliError(
+            f"{'the only cell' if count == 1 else f'each of the {count:,} cells'} that fits failed",
+            f"cell {first.index}: {first.error}"[:160],
+        )
+    if not selection.settings:
+        return DecodecliError(f"{place} has no finished cell yet", "decodecli sweep goes on there")
+    said = [f"prompts are {', '.join(list(selection.prompts)[:8])}"] if prompts else []
+    for name in wanted:
+        found = dict.fromkeys(repr(setting.get(name)) for setting in selection.settings)
+        shown = [repr(seed) for seed in selection.seeds] if name == "seed" else list(found)
+        said.append(f"{name} is {', '.join(sorted(shown, key=_by_number)[:8])}")
+    return UsageError("no finished cell fits", f"in this sweep {'; '.join(said)}"[:160])
+
+
+def _by_number(text: str) -> tuple[float, str]:
+    try:
+        return float(text), text
+    except ValueError:
+        return float("inf"), text

@@ -1,0 +1,1 @@
+"""What `decodecli sweep` does, part by part."""
