@@ -118,7 +118,7 @@ def test_a_screen_that_hangs_does_not_hold_the_run(terminal: Slow) -> None:
 
 
 def test_steps_that_wait_for_the_screen_are_bounded(terminal: Slow) -> None:
-    view = drawing_on(terminal, room=20)
+    view = drawing_on(terminal, capacity=20)
     terminal.free.clear()
     done = []
 
@@ -197,7 +197,7 @@ def test_an_interrupt_while_waiting_for_a_hanging_screen_gives_up_what_waits(
 def test_an_interrupt_while_the_queue_is_full_is_the_last_that_is_needed(
     terminal: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    view = drawing_on(terminal, room=3)
+    view = drawing_on(terminal, capacity=3)
     terminal.free.clear()
     steps = some_steps(20)
     view.step(steps[0])

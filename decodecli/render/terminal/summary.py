@@ -16,7 +16,7 @@ from decodecli.render.number_format import count, decimal, percent, plain
 from decodecli.render.repro_command import repeat_command
 from decodecli.render.terminal.step_table import Style
 
-DOT, ARROW = " · ", " → "
+_DOT, _ARROW = " · ", " → "
 
 
 def header_lines(
@@ -66,12 +66,10 @@ def _pace(summary: RunSummary) -> str:
     tokens = f"{count(summary.new_tokens)} token{'' if summary.new_tokens == 1 else 's'}"
     if not summary.seconds:  # nobody measured
         return tokens
-    took = summary.seconds.get("prefill", 0.0) + summary.seconds.get("decode", 0.0)
-    pace = f"{tokens} in {took:.2f} s" if took < 100 else f"{tokens} in {took:.0f} s"
+    seconds = summary.seconds.get("prefill", 0.0) + summary.seconds.get("decode", 0.0)
+    pace = f"{tokens} in {seconds:.{2 if seconds < 100 else 0}f} s"
     rate = summary.tokens_per_second
-    if rate is None:
-        return pace
-    return f"{pace} ({rate:,.0f}/s)" if rate >= 9.95 else f"{pace} ({rate:.1f}/s)"
+    return pace if rate is None else f"{pace} ({rate:,.{0 if rate >= 9.95 else 1}f}/s)"
 
 
 def _why(summary: RunSummary, header: RunHeader) -> str:
@@ -122,12 +120,12 @@ def _wrapped(parts: Sequence[str], style: Style, stages: Sequence[str] = ()) -> 
     """Parts with dots and stages with arrows between, a new line where the next does not fit."""
     lines: list[str] = []
     for k, part in enumerate(map(style.encodable, (*parts, *stages))):
-        separator = DOT if k < len(parts) else ARROW
+        separator = _DOT if k < len(parts) else _ARROW
         if lines and cell_len(lines[-1] + separator + part) <= style.width - 1:
             lines[-1] += separator + part
         else:
             indent = "  " if lines else ""
-            lines.append(indent + (part if separator == DOT else f"→ {part}"))
+            lines.append(indent + (part if separator == _DOT else f"→ {part}"))
     return lines
 
 
@@ -136,8 +134,8 @@ def prompt_shown(header: RunHeader) -> str:
     return header.prompt + ("\n" if header.params.get("chat") else "")
 
 
-def text_tail(prompt: str, longest: int = 1000, shown: int = 400) -> str:
+def text_tail(prompt: str, longest: int = 1000, tail: int = 400) -> str:
     """A prompt as it is shown; of a very long one the end, behind a note of what was left out."""
     if len(prompt) <= longest:
         return prompt
-    return f"… ({count(len(prompt) - shown)} characters before) {prompt[-shown:]}"
+    return f"… ({count(len(prompt) - tail)} characters before) {prompt[-tail:]}"

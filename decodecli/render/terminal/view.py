@@ -79,7 +79,7 @@ class TerminalView:
         self._byte_level = byte_level
         self._style = Style(theme=Theme.of(console), encoding=console.encoding)
         self._live = live and show_text and tables != "none" and can_move_cursor(console)
-        self._drawn = False  # whether the region may be on the screen
+        self._region_drawn = False  # whether the region may be on the screen
         self._header: RunHeader | None = None
         self._begin()
 
@@ -98,13 +98,13 @@ class TerminalView:
         again = self._header is not None
         self._begin()
         self._header = header
-        style = self._style = self._fitted().of_run(header)
+        style = self._style = self._current_style().of_run(header)
         lines = [*([""] if again else []), *header_lines(header, style, sample), ""]
         out = "".join(f"{line}\n" for line in lines)
         if self._show_text:
-            whole = prompt_shown(header)
-            prompt = self._safe(text_tail(whole))
-            self._running.add(self._safe(whole[-_PROMPT_TAIL:]), style.theme.prompt)
+            text = prompt_shown(header)
+            prompt = self._safe(text_tail(text))
+            self._running.add(self._safe(text[-_PROMPT_TAIL:]), style.theme.prompt)
             self._line_start = not prompt
             out += style.theme.paint(style.theme.prompt, prompt)
             out += "" if self._tables == "none" or not prompt else "\n"
@@ -118,14 +118,14 @@ class TerminalView:
 
     def steps(self, steps: Sequence[Step]) -> None:
         """Print several steps in order and draw the running text again, in one write."""
-        self._style = self._fitted(steps)
-        out = "".join([self._drawing(step, self._style) for step in steps])
+        self._style = self._current_style(steps)
+        out = "".join([self._step_text(step, self._style) for step in steps])
         if self._live:
-            erase, self._drawn = (ERASE if self._drawn else ""), True
+            erase, self._region_drawn = (ERASE if self._region_drawn else ""), True
             out = f"{erase}{out}{self._region()}"
         self._write(out)
 
-    def _drawing(self, step: Step, style: Style) -> str:
+    def _step_text(self, step: Step, style: Style) -> str:
         """What is printed of a step for good."""
         self._facts.add(step)
         is_chosen = self._chosen(step.index)
@@ -141,7 +141,7 @@ class TerminalView:
         if not is_chosen:
             leaves_out, self._leaving_out = not self._leaving_out, True
             plain = self._show_text and self._tables == "none" and leaves_out
-            return style.theme.paint(style.theme.dim, "…") if plain else ""
+            return style.dim("…") if plain else ""
         self._leaving_out = False
         if self._tables == "full":
             return step_table(step, style)
@@ -153,7 +153,7 @@ class TerminalView:
     def finish(self, summary: RunSummary) -> None:
         """Take the running text away; print the whole text once, and the summary."""
         self.close()
-        style = self._style = self._fitted()
+        style = self._style = self._current_style()
         out = ""
         if self._tables != "none":
             if self._show_text and self._header is not None:
@@ -182,8 +182,8 @@ class TerminalView:
     def close(self) -> None:
         """Erase the running text and give the cursor back. The next step, if there is one, draws it
         again; so this is also what to call before something else is printed."""
-        if self._drawn:
-            self._drawn = False
+        if self._region_drawn:
+            self._region_drawn = False
             self._write(ERASE + WRAP + SHOW_CURSOR)
 
     def _region(self) -> str:
@@ -193,21 +193,20 @@ class TerminalView:
         if not rows or height < 4:
             return ""
         lines = [self._rule(), *(f" {row}" for row in rows)]
-        lines[-1] += theme.paint(theme.dim, "▌")
+        lines[-1] += self._style.dim("▌")
         back = f"\r\x1b[{len(lines) - 1}A"
         return f"{HIDE_CURSOR}{NO_WRAP}" + "\n".join(lines) + f"{back}{WRAP}"
 
     def _rule(self) -> str:
         """A line across, with the key to the text's colours where there is room and colour."""
-        theme, width = self._style.theme, self._style.width
-        for name in (LEGEND, "T=1") if any(theme.text) else ():
+        style, width = self._style, self._style.width
+        for name in (LEGEND, "T=1") if any(style.theme.text) else ():
             dashes = width - len(f" {name} {' '.join(LEVELS)} ──")
             if dashes >= 8:
-                line = theme.paint(theme.dim, "─" * dashes)
-                return f"{line} {theme.legend(name)} {theme.paint(theme.dim, '──')}"
-        return theme.paint(theme.dim, "─" * width)
+                return f"{style.dim('─' * dashes)} {style.theme.legend(name)} {style.dim('──')}"
+        return style.dim("─" * width)
 
-    def _fitted(self, steps: Iterable[Step] = ()) -> Style:
+    def _current_style(self, steps: Iterable[Step] = ()) -> Style:
         """The style at the terminal's present width, knowing what the steps' tokens give away."""
         style, width = self._style, self._size()[0]
         byte_level = style.byte_level if self._byte_level is None else self._byte_level
@@ -232,7 +231,7 @@ class TerminalView:
         return console.width, console.height
 
     def _safe(self, text: str) -> str:
-        """Text of the run, for this stream."""
+        """Text of the run that neither steers the terminal nor fails to encode."""
         return self._style.encodable(safe_text(text))
 
     def _write(self, text: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from rich.cells import cell_len
 
@@ -44,15 +46,15 @@ class RunningText:
         self._spans: deque[tuple[str, str]] = deque()
         self._kept = 0  # characters in the spans
         self._width = 0
-        self._done: deque[list[_Cell]] = deque(maxlen=rows)
+        self._full: deque[list[_Cell]] = deque(maxlen=rows)
         self._row: list[_Cell] = []
-        self._used = 0
+        self._row_width = 0
 
     def add(self, text: str, code: str = "") -> None:
         """Append `text` (already safe) under the escape sequence `code`."""
         self._spans.append((text, code))
         self._kept += len(text)
-        while self._done.maxlen is not None and self._kept - len(self._spans[0][0]) >= _KEPT:
+        while self._full.maxlen is not None and self._kept - len(self._spans[0][0]) >= _KEPT:
             self._kept -= len(self._spans.popleft()[0])
         if self._width:
             self._feed(text, code)
@@ -61,12 +63,12 @@ class RunningText:
         """The last rows, each at most `width` cells wide."""
         if width != self._width:
             self._width = width
-            self._done.clear()
-            self._row, self._used = [], 0
+            self._full.clear()
+            self._row, self._row_width = [], 0
             for text, code in self._spans:
                 self._feed(text, code)
-        rows = [*self._done, self._row] if self._row else list(self._done)
-        return [_joined(row, reset) for row in rows[-(self._done.maxlen or len(rows)) :]]
+        rows = [*self._full, self._row] if self._row else list(self._full)
+        return [_joined(row, reset) for row in rows[-(self._full.maxlen or len(rows)) :]]
 
     def _feed(self, text: str, code: str) -> None:
         for character in text:
@@ -89,46 +91,42 @@ class RunningText:
         if width > 2:  # joiners without sense, which join nothing
             self._put(_Cell(character, code, cell_len(character)))
             return
-        self._used += width - cell.width
+        self._row_width += width - cell.width
         cell.text, cell.width = cell.text + character, width
-        if self._used > self._width and len(self._row) > 1:  # a selector made it wide
-            self._used -= self._row.pop().width
+        if self._row_width > self._width and len(self._row) > 1:  # a selector made it wide
+            self._row_width -= self._row.pop().width
             self._put(cell)
 
     def _put(self, cell: _Cell) -> None:
-        if self._used + cell.width <= self._width or not self._row:
+        if self._row_width + cell.width <= self._width or not self._row:
             self._row.append(cell)
-            self._used += cell.width
+            self._row_width += cell.width
         elif cell.text == " ":
             self._end_row([])
         else:
-            carried = self._cut_off_last_word()
-            self._end_row([*carried, cell])
+            self._end_row([*self._cut_off_last_word(), cell])
 
     def _cut_off_last_word(self) -> list[_Cell]:
-        """Take from the row what belongs on the next one; nothing where there is no good place."""
-        for place in range(len(self._row) - 1, 0, -1):
-            cell = self._row[place]
+        """Take from the row what belongs on the next one; nothing where no break is good."""
+        for index in range(len(self._row) - 1, 0, -1):
+            cell = self._row[index]
             if cell.text == " " or cell.width > 1:
-                carried = self._row[place + 1 :]
-                self._row = self._row[: place + (cell.text != " ")]
+                carried = self._row[index + 1 :]
+                self._row = self._row[: index + (cell.text != " ")]
                 return carried
         return []
 
     def _end_row(self, carried: list[_Cell]) -> None:
-        if self._row or self._done.maxlen is None:
-            self._done.append(self._row)
+        if self._row or self._full.maxlen is None:
+            self._full.append(self._row)
         self._row = carried
-        self._used = sum(cell.width for cell in carried)
+        self._row_width = sum(cell.width for cell in carried)
 
 
 def _joined(row: list[_Cell], reset: str) -> str:
     """A row as a string, an escape sequence only where the colour changes."""
-    parts: list[str] = []
-    code = ""
-    for cell in row:
-        if cell.code != code:
-            parts.append((reset if code else "") + cell.code)
-            code = cell.code
-        parts.append(cell.text)
-    return "".join(parts) + (reset if code else "")
+    parts = []
+    for code, cells in groupby(row, key=attrgetter("code")):
+        text = "".join([cell.text for cell in cells])
+        parts.append(f"{code}{text}{reset}" if code else text)
+    return "".join(parts)
