@@ -110,7 +110,7 @@ def measure(most: int, repeat: int, tokens: int) -> dict[int, list[float]]:
 
 def draw(rates: dict[int, list[float]], out: Path, tokens: int) -> None:
     """Medians with their range, what one worker times their number would be, and no Ray at all."""
-    from decodecli.render.plots.canvas import INK, QUIET, TARGET, TOKENS, FigureLayout
+    from decodecli.render.plots.figure_layout import COLOURS, INK, QUIET, TARGET, FigureLayout
 
     machine = describe()
     packages = {name: version.split("+")[0] for name, version in machine["versions"].items()}
@@ -132,7 +132,7 @@ def draw(rates: dict[int, list[float]], out: Path, tokens: int) -> None:
             [middle[number] - min(rates[number]) for number in workers],
             [max(rates[number]) - middle[number] for number in workers],
         ],
-        color=TOKENS[0], marker="o", capsize=4, label=f"median and range of {len(rates[1])}",
+        color=COLOURS[0], marker="o", capsize=4, label=f"median and range of {len(rates[1])}",
     )  # fmt: skip
     for number in workers:
         axes.annotate(

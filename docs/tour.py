@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
+from sweep_picture import draw_readme
 from terminal import WIDTH, draw, printed
 
 DOCS = Path(__file__).resolve().parent
@@ -182,7 +183,6 @@ def _block_pattern(how: str | None, body: str) -> str:
 
 def _draw_readme(sweep: Path, picture: Path) -> None:
     """The README's picture, of the cells in a sweep's folder."""
-    from decodecli.render.plots.sweep import draw_readme
     from decodecli.sweeps.grid_file import read_grid
     from decodecli.sweeps.store import read_records
     from decodecli.sweeps.summary import summarise

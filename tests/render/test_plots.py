@@ -17,7 +17,7 @@ from scipy.special import softmax
 from decodecli.errors import UsageError, WriteError
 from decodecli.render.plots import distribution as plots
 from decodecli.render.plots import fonts as plot_fonts
-from decodecli.render.plots.data import picture
+from decodecli.render.plots.distribution_view import distribution_view
 
 pytest.importorskip("matplotlib")
 DRAWN = tuple(kind for kind in plots.KINDS if kind != "auto")
@@ -85,13 +85,14 @@ def test_every_token_has_its_label_at_a_legible_size(kind: str) -> None:
     assert all(label.get_fontsize() >= 5 for label in labels)
 
 
-def test_upright_bars_are_as_high_as_the_report_says() -> None:
-    figure = plots.figure(by_hand(ESSAY))
-    heights = [bar.get_height() for bar in figure.axes[0].containers[0]]
+def test_bars_are_as_long_as_the_report_says() -> None:
+    axes = plots.figure(by_hand(ESSAY)).axes[0]
+    lengths = [bar.get_width() for bar in axes.containers[0]]
     wanted = [0.512106, 0.310608, 0.069306, 0.051343, 0.031141, 0.025496]
-    assert heights == pytest.approx(wanted, abs=5e-7)
-    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert lengths == pytest.approx(wanted, abs=5e-7)
+    labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["day", "night", "sun", "home", "space", "furniture"]
+    assert [text.get_text() for text in axes.texts][:2] == ["51.2%", "31.1%"]
 
 
 def test_a_panel_has_a_plot_a_temperature_on_one_scale() -> None:
@@ -144,7 +145,7 @@ def test_the_target_is_marked_in_words_too() -> None:
 
 def test_a_target_beyond_the_rows_is_drawn() -> None:
     shown, _ = report(10, (1.0,), target=2000)
-    assert picture(shown, "bars").labels[-1] == "w2000"
+    assert distribution_view(shown, "bars").labels[-1] == "w2000"
 
 
 def test_lines_pass_through_the_report() -> None:
@@ -191,7 +192,7 @@ def test_the_top_p_cut_stands_where_the_nucleus_ends() -> None:
 
 def test_cumulative_probability_without_scores_ends_with_the_rows() -> None:
     shown, _ = report(10, target=2000)  # a row from further down is no part of the sum
-    ranks, mass = picture(shown, "cumulative").over_rank(1)
+    ranks, mass = distribution_view(shown, "cumulative").over_rank(1)
     assert len(ranks) == 10
     assert mass[-1] == pytest.approx(sum(row.probability[1] for row in shown.rows[:10]))
 

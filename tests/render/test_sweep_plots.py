@@ -14,20 +14,20 @@ from sweep_inputs import HOSTILE, summary
 from decodecli.errors import UsageError, WriteError
 from decodecli.records.metrics import METRICS
 from decodecli.records.sweep import Estimate
-from decodecli.render.plots import distribution as plots
-from decodecli.render.plots.sweep import draw_readme, draw_sweep, pictures, readme_figure
-from decodecli.render.plots.sweep_curves import NAMED, Shown, page_figure, pages
+from decodecli.render.plots.figure_file import style
+from decodecli.render.plots.labels import label_points
+from decodecli.render.plots.sweep import draw_sweep, pictures
+from decodecli.render.plots.sweep_curves import page_figure, pages
 from decodecli.render.plots.sweep_data import value_name
-from decodecli.render.plots.sweep_maps import (
-    _crossed,
-    has_map,
-    map_figure,
-    map_metrics,
-    plane_figure,
-)
+from decodecli.render.plots.sweep_maps import has_map, map_figure, map_metrics
+from decodecli.render.plots.sweep_plane import plane_figure
+from decodecli.render.plots.sweep_view import NAMED, SweepView
+from docs.sweep_picture import draw_readme, readme_figure
 
 pytest.importorskip("matplotlib")
 from matplotlib.collections import FillBetweenPolyCollection, LineCollection
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 TWO = {"temperature": (0.2, 0.7, 1.0, 1.4), "top_p": (0.2, 0.9)}
 EXTREMES = {"temperature": (0.001, 0.01, 1.0, 1.8, 20.0)}
@@ -50,7 +50,7 @@ SWEEPS = {
 @pytest.fixture(autouse=True)
 def _no_warnings():
     """A glyph that is missing, a layout that collapses: matplotlib only warns."""
-    with warnings.catch_warnings(), plots.style():
+    with warnings.catch_warnings(), style():
         warnings.simplefilter("error")
         yield
 
@@ -58,7 +58,7 @@ def _no_warnings():
 @functools.cache
 def curves_of(name):
     """As `curves`, of a sweep that several tests only look at."""
-    return curves(Shown.of(SWEEPS[name]))
+    return curves(SweepView.of(SWEEPS[name]))
 
 
 def curves(shown):
@@ -141,7 +141,7 @@ def test_every_interval_is_drawn_from_end_to_end():
 
 def test_a_long_line_has_its_intervals_as_a_band():
     sweep = summary({"temperature": MANY["temperature"]})
-    _, axes = curves(Shown.of(sweep))
+    _, axes = curves(SweepView.of(sweep))
     (band,) = axes["accuracy", None].collections
     assert isinstance(band, FillBetweenPolyCollection)
     heights = band.get_paths()[0].vertices[:, 1]
@@ -154,7 +154,7 @@ def test_a_number_without_an_interval_has_none_drawn():
     for setting in sweep.settings:
         for name, found in list(setting.numbers.items()):
             setting.numbers[name] = type(found)(found.value, None, None, 1)
-    _, axes = curves(Shown.of(sweep))
+    _, axes = curves(SweepView.of(sweep))
     assert not any(one.collections for one in axes.values())
 
 
@@ -175,7 +175,7 @@ def test_values_that_grow_by_ratios_get_a_log_axis_with_zero_before_them():
 
 
 def test_greedy_stands_at_zero_on_a_linear_axis_and_is_named():
-    figure, axes = curves(Shown.of(summary({"temperature": (0.0, 0.7, 1.0)})))
+    figure, axes = curves(SweepView.of(summary({"temperature": (0.0, 0.7, 1.0)})))
     assert data_lines(axes["accuracy", None])[0].get_xdata()[0] == 0
     assert any("0 is greedy" in one.get_xlabel() for one in figure.axes)
 
@@ -185,13 +185,13 @@ def test_what_has_one_value_is_not_drawn():
     sweep = summary({"temperature": (0.2, 1.0)})
     for setting in sweep.settings:
         setting.numbers["accuracy"] = sweep.settings[0].numbers["accuracy"]
-    metrics = [cell[0].name for row in pages(Shown.of(sweep))[0].rows for cell in row if cell]
+    metrics = [cell[0].name for row in pages(SweepView.of(sweep))[0].rows for cell in row if cell]
     assert "accuracy" not in metrics
     assert "mean_logprob" in metrics
 
 
 def test_tasks_and_a_third_axis_make_panels():
-    shown = Shown.of(SWEEPS["tasks"])
+    shown = SweepView.of(SWEEPS["tasks"])
     found = pages(shown)
     assert [page.name for page in found] == ["metrics", "metrics-2"]
     assert {len(row) for page in found for row in page.rows} == {4}
@@ -214,15 +214,15 @@ def test_many_lines_are_told_by_a_scale_of_colours():
 
 def test_hundreds_of_lines_are_thinned_and_the_picture_says_so():
     sweep = summary({"temperature": (0.2, 1.0, 1.4), "top_k": tuple(range(300))})
-    figure, axes = curves(Shown.of(sweep))
+    figure, axes = curves(SweepView.of(sweep))
     assert len(data_lines(axes["accuracy", None])) == 60
     assert "60 of 300 lines" in figure.texts[1].get_text()
 
 
 def test_a_heat_map_holds_the_numbers_and_needs_three_values_each():
-    assert not has_map(Shown.of(SWEEPS["two"]))
+    assert not has_map(SweepView.of(SWEEPS["two"]))
     sweep = SWEEPS["many"]
-    shown = Shown.of(sweep)
+    shown = SweepView.of(sweep)
     assert has_map(shown)
     metrics = map_metrics(shown, shown.panels[0])
     figure = map_figure(shown, shown.panels[0])
@@ -237,14 +237,14 @@ def test_a_heat_map_holds_the_numbers_and_needs_three_values_each():
 def test_cells_of_a_zipped_or_unfinished_map_stay_grey():
     axes = {"temperature": (0.2, 1.0, 1.4), "top_p": (0.2, 0.9, 1.0)}
     whole = summary(axes)
-    shown = Shown.of(summary(axes, settings=whole.settings[:-1]))
+    shown = SweepView.of(summary(axes, settings=whole.settings[:-1]))
     values = map_figure(shown, shown.panels[0]).axes[0].images[0].get_array()
     assert np.ma.getmaskarray(values).sum() == 1
 
 
 def test_the_plane_has_a_point_a_setting():
     sweep = SWEEPS["two"]
-    figure = plane_figure(Shown.of(sweep))
+    figure = plane_figure(SweepView.of(sweep))
     logprob, accuracy = figure.axes[:2]
     for axes, metric in ((logprob, "mean_logprob"), (accuracy, "accuracy")):
         points = np.concatenate([line.get_xydata() for line in data_lines(axes)])
@@ -257,7 +257,7 @@ def test_the_plane_has_a_point_a_setting():
 
 def test_without_seeds_to_compare_the_plane_takes_distinct_2():
     sweep = summary(TWO, without=("self_bleu_4",))
-    axes = plane_figure(Shown.of(sweep)).axes[-1]
+    axes = plane_figure(SweepView.of(sweep)).axes[-1]
     assert "distinct-2" in axes.get_xlabel()
 
 
@@ -316,21 +316,21 @@ def test_what_is_constant_stands_in_the_heading():
 
 def test_every_value_of_a_few_has_its_number_under_the_axis():
     sweep = SWEEPS["extremes"]
-    page = pages(Shown.of(sweep))[0]
-    axes = next(a for a in page_figure(Shown.of(sweep), page).axes if a.get_xlabel())
+    page = pages(SweepView.of(sweep))[0]
+    axes = next(a for a in page_figure(SweepView.of(sweep), page).axes if a.get_xlabel())
     names = [tick.get_text().strip() for tick in axes.get_xticklabels()]
     assert names == ["0.001", "0.01", "1", "1.8", "20"]
 
 
 def test_values_of_many_digits_are_shown_in_few():
     sweep = summary({"temperature": (0.1, 0.17782794100389, 0.31622776601684)})
-    _, axes = curves(Shown.of(sweep))
+    _, axes = curves(SweepView.of(sweep))
     texts = {tick.get_text() for one in axes.values() for tick in one.get_xticklabels()}
     assert {"0.1", "0.178", "0.316"} <= texts
 
 
 def test_small_differences_look_small_in_a_heat_map():
-    shown = Shown.of(SWEEPS["many"])
+    shown = SweepView.of(SWEEPS["many"])
     metrics = map_metrics(shown, shown.panels[0])
     figure = map_figure(shown, shown.panels[0])
     limits = {
@@ -347,9 +347,9 @@ def test_small_differences_look_small_in_a_heat_map():
 
 def test_a_number_that_a_task_lacks_has_no_panel():
     sweep = summary({"temperature": (0.2, 0.7, 1.0)}, tasks=("knowledge", "story"))
-    figure = plane_figure(Shown.of(sweep))
+    figure = plane_figure(SweepView.of(sweep))
     assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
-    _, axes = curves(Shown.of(sweep))
+    _, axes = curves(SweepView.of(sweep))
     assert axes["accuracy", "knowledge"].get_visible()
     assert not axes["accuracy", "story"].get_visible()
 
@@ -358,25 +358,32 @@ def test_intervals_of_two_observations_do_not_span_the_plane():
     sweep = summary(TWO)
     for setting in sweep.settings:
         setting.numbers["self_bleu_4"] = Estimate(0.5, 0.0, 1.0, 2)
-    bars = plane_figure(Shown.of(sweep)).axes[0].collections
+    bars = plane_figure(SweepView.of(sweep)).axes[0].collections
     segments = [segment for bar in bars for segment in bar.get_segments()]
     assert segments
     assert all(segment[0][0] == segment[1][0] for segment in segments)  # upright ones only
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "wanted"),
-    [
-        ((-1, 0.5), (2, 0.5), True),
-        ((0.5, 0.5), (0.6, 0.6), True),
-        ((-1, 2), (2, 2), False),
-        ((-1, 0.5), (-0.1, 0.5), False),
-        ((-1, 1.5), (1.5, -1), True),
-        ((-1, 1), (1, 3), False),
-    ],
-)
-def test_a_line_through_a_name_is_seen(one, other, wanted):
-    assert _crossed((0, 0, 1, 1), one, other) == wanted
+def test_a_name_keeps_off_the_points_the_lines_and_the_edges():
+    axes = Figure(figsize=(4, 3), layout="none").add_subplot(xlim=(0, 1), ylim=(0, 1))
+    (line,) = axes.plot([0.2, 0.5, 0.5], [0.5, 0.5, 0.9])
+    points = [(0.5, 0.5), (0.2, 0.5), (1.0, 0.0)]
+    assert label_points(axes, points, ["right", "left", "corner"], ["k"] * 3) == 0
+    axes.figure.draw_without_rendering()
+    path = line.get_transform().transform_path(line.get_path())
+    frame = axes.get_window_extent()
+    for text in axes.texts:
+        box = Text.get_window_extent(text)
+        assert not path.intersects_bbox(box, filled=False), text.get_text()
+        assert not any(box.contains(*axes.transData.transform(point)) for point in points)
+        assert frame.x0 <= box.x0 <= box.x1 <= frame.x1
+        assert frame.y0 <= box.y0 <= box.y1 <= frame.y1
+
+
+def test_names_that_find_no_room_are_counted():
+    axes = Figure(figsize=(1, 1), layout="none").add_subplot(xlim=(0, 1), ylim=(0, 1))
+    lost = label_points(axes, [(0.5, 0.5)] * 40, ["a name"] * 40, ["k"] * 40, rings=1)
+    assert 0 < lost == 40 - len(axes.texts)
 
 
 def of_one_seed(**changes):
@@ -400,7 +407,7 @@ def test_of_one_seed_no_interval_is_claimed_or_drawn_and_no_line_joins_single_ru
 def test_lines_are_named_at_their_ends_in_colours_of_their_own():
     letters = tuple((letter,) for letter in "abcdefghi")
     for axis, values in (("top_p", (0.5, 0.9, 1.0)), ("stop", letters)):
-        _, axes = curves(Shown.of(summary({"temperature": (0.2, 0.7, 1.4), axis: values})))
+        _, axes = curves(SweepView.of(summary({"temperature": (0.2, 0.7, 1.4), axis: values})))
         one = axes["accuracy", None]
         assert one.get_legend() is None
         assert len({line.get_color() for line in data_lines(one)}) == len(values)

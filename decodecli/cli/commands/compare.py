@@ -91,7 +91,7 @@ def compare(
         raise UsageError("--metric goes with --plot", "add --plot FILE.png")
     name = _metric_named(metric or DEFAULT_METRIC)
     if plot is not None:
-        from decodecli.render.plots.distribution import check_suffix
+        from decodecli.render.plots.figure_file import check_suffix
 
         check_suffix(plot, "for example self-bleu.png")
     selection = select_cells(path, prompt, wanted, most if plot is None else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,9 @@ from decodecli.render.theme import Theme
 
 # A braille cell's bits, by column and by row from the top.
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-_LEAST = 8  # cells across, below which there is nothing to see
+_MIN_COLUMNS = 8  # below which there is nothing to see
+
+Ticks = Iterable[tuple[float, str]]
 
 
 @dataclass(frozen=True)
@@ -28,132 +30,107 @@ class Series:
 
 @dataclass
 class Grid:
-    """`horizontal` and `vertical` set the scales; then curves, points and levels; `lines` prints."""
+    """Curves, points and levels over two axes, each with its limits and ticks; `lines` prints."""
 
     width: int
     height: int
     ascii_only: bool
     theme: Theme
-    _x: tuple[float, float, bool] = (0.0, 1.0, False)
-    _y: tuple[float, float] = (0.0, 1.0)
-    _x_ticks: list[tuple[float, str]] = field(default_factory=list)
-    _y_ticks: list[tuple[float, str]] = field(default_factory=list)
+    x_limits: tuple[float, float]
+    y_limits: tuple[float, float]
+    x_ticks: Ticks
+    y_ticks: Ticks
+    log: bool = False  # of the horizontal axis
     _dots: dict[tuple[int, int], tuple[int, str]] = field(default_factory=dict)
     _signs: dict[tuple[int, int], Series] = field(default_factory=dict)
     _levels: set[int] = field(default_factory=set)
 
-    def horizontal(
-        self,
-        low: float,
-        high: float,
-        places: Iterable[float],
-        name: Callable[[float], str],
-        log: bool = False,
-    ) -> None:
-        self._x = (low, high, log)
-        self._x_ticks = [(place, name(place)) for place in places]
+    def __post_init__(self) -> None:
+        self._margin = max((cell_len(name) for _, name in self.y_ticks), default=0) + 2
+        self._columns = self.width - self._margin - 3
 
-    def vertical(
-        self, low: float, high: float, named: Callable[[float], list[tuple[float, str]]]
-    ) -> None:
-        """Call this before anything is drawn: the names of its ticks take their room."""
-        self._y = (low, high)
-        self._y_ticks = named(high)
-
-    @property
-    def _left(self) -> int:
-        return max((cell_len(name) for _, name in self._y_ticks), default=0) + 2
-
-    @property
-    def _across(self) -> int:
-        return self.width - self._left - 3
-
-    def _column(self, x: float) -> float:
+    def _x_share(self, x: float) -> float:
         """Where x stands, 0 to 1."""
-        low, high, log = self._x
-        if log:
+        low, high = self.x_limits
+        if self.log:
             low, high, x = math.log(low), math.log(high), math.log(x)
         return min(max((x - low) / (high - low), 0.0), 1.0)
 
-    def _row(self, y: float) -> float:
-        low, high = self._y
+    def _y_share(self, y: float) -> float:
+        low, high = self.y_limits
         return min(max((y - low) / (high - low), 0.0), 1.0)
 
-    def _place(self, x: float, y: float) -> tuple[int, int]:
-        """The cell of a point: column, row from the top."""
-        column = round(self._column(x) * (self._across - 1))
-        return column, self.height - 1 - round(self._row(y) * (self.height - 1))
+    def _column(self, x: float) -> int:
+        return round(self._x_share(x) * (self._columns - 1))
+
+    def _row(self, y: float) -> int:
+        """From the top."""
+        return self.height - 1 - round(self._y_share(y) * (self.height - 1))
 
     def curve(self, xs: Any, ys: Any, series: Series) -> None:
         """Join the points, every dot column of the way."""
-        if self._across < _LEAST or not len(xs):
+        if self._columns < _MIN_COLUMNS or not len(xs):
             return
-        wide, high = (self._across - 1) * 2 + 1, (self.height - 1) * 4 + 3
-        columns = np.array([self._column(float(x)) for x in xs]) * wide
-        rows = np.array([self._row(float(y)) for y in ys]) * high
+        wide, high = (self._columns - 1) * 2 + 1, (self.height - 1) * 4 + 3
+        columns = np.array([self._x_share(float(x)) for x in xs]) * wide
+        rows = np.array([self._y_share(float(y)) for y in ys]) * high
         across = np.arange(math.ceil(columns[0]), math.floor(columns[-1]) + 1)
-        heights = np.interp(across, columns, rows)
-        before = None
-        for x, y in zip(across.tolist(), np.rint(heights).astype(int).tolist(), strict=True):
+        heights = np.rint(np.interp(across, columns, rows)).astype(int).tolist()
+        for x, y, before in zip(across.tolist(), heights, [None, *heights], strict=False):
             start = y if before is None else before + (1 if y > before else -1 if y < before else 0)
-            for dot in range(min(start, y), max(start, y) + 1):
-                self._dot(x, high - dot, series.colour)
-            before = y
-
-    def _dot(self, x: int, y: int, colour: str) -> None:
-        place = (x // 2, y // 4)
-        bits = self._dots.get(place, (0, ""))[0]
-        self._dots[place] = (bits | _DOTS[x % 2][y % 4], colour)
+            for height in range(min(start, y), max(start, y) + 1):
+                dot = high - height
+                cell = (x // 2, dot // 4)
+                bits = self._dots.get(cell, (0, ""))[0]
+                self._dots[cell] = (bits | _DOTS[x % 2][dot % 4], series.colour)
 
     def points(self, points: Sequence[tuple[float, float]], series: Series) -> None:
         """A sign at each point; one that is there already stays."""
-        if self._across < _LEAST:
-            return
         for x, y in points:
-            self._signs.setdefault(self._place(x, y), series)
+            self._signs.setdefault((self._column(x), self._row(y)), series)
 
     def level(self, y: float) -> None:
         """A dashed line from side to side, behind everything."""
-        self._levels.add(self._place(self._x[0], y)[1])
+        self._levels.add(self._row(y))
 
     def lines(self, y_name: str, x_name: str) -> list[str]:
         """The area with its axes, each line at most `width` cells."""
-        if self._across < _LEAST:
+        if self._columns < _MIN_COLUMNS:
             return [clip("(too narrow to plot)", self.width).replace("…", ".")]
         corner, bar, edge = ("+", "-", "|") if self.ascii_only else ("└", "─", "│")
         dim = self.theme.dim
-        names = {self._place(self._x[0], y)[1]: name for y, name in self._y_ticks}
-        found = [self.theme.paint(dim, clip(y_name, self.width))]
+        names = {self._row(y): name for y, name in self.y_ticks}
+        lines = [self.theme.paint(dim, clip(y_name, self.width))]
         for row in range(self.height):
-            name = names.get(row, "").rjust(self._left - 2)
-            cells = "".join(self._cell(column, row) for column in range(self._across))
-            found.append(self.theme.paint(dim, f"{name} {edge}") + cells.rstrip())
-        indent = " " * (self._left - 1)
-        found.append(self.theme.paint(dim, indent + corner + bar * self._across))
-        marks = [(self._place(x, 0)[0], name) for x, name in self._x_ticks]
-        axis = self.axis_names(marks, self._across, self.width - self._left)
-        found.append(self.theme.paint(dim, indent + " " + axis.rstrip()))
-        middle = max(self._left + (self._across - len(x_name)) // 2, 0)
-        found.append(self.theme.paint(dim, clip(" " * middle + x_name, self.width)))
-        return found
+            name = names.get(row, "").rjust(self._margin - 2)
+            cells = "".join(self._cell(column, row) for column in range(self._columns))
+            lines.append(self.theme.paint(dim, f"{name} {edge}") + cells.rstrip())
+        indent = " " * (self._margin - 1)
+        lines.append(self.theme.paint(dim, indent + corner + bar * self._columns))
+        marks = [(self._column(x), name) for x, name in self.x_ticks]
+        axis = axis_names(marks, self._columns, self.width - self._margin)
+        lines.append(self.theme.paint(dim, indent + " " + axis))
+        middle = max(self._margin + (self._columns - len(x_name)) // 2, 0)
+        lines.append(self.theme.paint(dim, clip(" " * middle + x_name, self.width)))
+        return lines
 
     def _cell(self, column: int, row: int) -> str:
         if series := self._signs.get((column, row)):
             return self.theme.paint(series.colour or self.theme.bold, series.sign)
-        if found := self._dots.get((column, row)):
-            bits, colour = found
+        if (column, row) in self._dots:
+            bits, colour = self._dots[column, row]
             return self.theme.paint(colour, "." if self.ascii_only else chr(0x2800 + bits))
         if row in self._levels:
             return self.theme.paint(self.theme.dim, "-" if self.ascii_only else "╌")
         return " "
 
-    @staticmethod
-    def axis_names(marks: Sequence[tuple[int, str]], width: int, room: int) -> str:
-        """Names centred under their columns, those left out that would touch another."""
-        line, used = [" "] * max(width, room), -2
-        for column, name in marks:
-            start = min(max(column - len(name) // 2, 0), max(room - len(name), 0))
-            if start > used + 1 and start + len(name) <= room:
-                line[start : start + len(name)] = name
-                used = start + len(name)
-        return "".join(line)[:room].rstrip()
+
+def axis_names(marks: Sequence[tuple[int, str]], columns: int, width: int) -> str:
+    """Names centred under their columns in `width` cells, those left out that would touch another."""
+    line, used = [" "] * max(columns, width), -2
+    for column, name in marks:
+        start = min(max(column - len(name) // 2, 0), max(width - len(name), 0))
+        if start > used + 1 and start + len(name) <= width:
+            line[start : start + len(name)] = name
+            used = start + len(name)
+    return "".join(line)[: max(width, 0)].rstrip()

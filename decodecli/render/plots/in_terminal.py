@@ -13,23 +13,19 @@ from rich.cells import cell_len
 from decodecli.records.distribution import DistributionReport, Entry
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import clip, encodable, pad
-from decodecli.render.plots.data import (
-    Picture,
-    log_ticks,
-    percent_name,
-    picture,
+from decodecli.render.plots.distribution_view import (
+    DistributionView,
+    distribution_view,
     subtitle,
-    thinned,
-    tick_name,
-    ticks,
     title,
 )
-from decodecli.render.plots.grid import Grid, Series
+from decodecli.render.plots.grid import Grid, Series, Ticks, axis_names
+from decodecli.render.plots.ticks import log_ticks, percent_ticks, thinned, tick_name, ticks
 from decodecli.render.theme import PLAIN, Theme
 
 _SIGNS = ("●", "■", "▲", "◆", "○", "□", "△", "◇")
 _ASCII_SIGNS = ("o", "x", "+", "*", "a", "b", "c", "d")
-_LABEL, _BAR, _NARROW = 20, 40, 8
+_LABEL, _BAR, _MIN_BAR = 20, 40, 8  # cells
 _HEIGHT = 15
 
 
@@ -44,6 +40,9 @@ class _Screen:
     def fit(self, text: str) -> str:
         return clip(self.plain(text), self.width)
 
+    def dim(self, text: str) -> str:
+        return self.theme.paint(self.theme.dim, self.fit(text))
+
     def plain(self, text: str) -> str:
         if not self.ascii_only:
             return text
@@ -51,16 +50,49 @@ class _Screen:
             text = text.replace(sign, spelt)
         return encodable(text, "ascii")
 
-    def sign(self, place: int) -> str:
+    def series(self, number: int) -> Series:
         signs = _ASCII_SIGNS if self.ascii_only else _SIGNS
-        return signs[place % len(signs)]
+        colours = self.theme.lines
+        return Series(signs[number % len(signs)], colours[number % len(colours)])
 
-    def colour(self, place: int, count: int) -> str:
-        """One of the theme's colours for a curve; "" without colours."""
-        return self.theme.lines[place % len(self.theme.lines)]
+    @property
+    def level(self) -> Series:
+        """A dashed line."""
+        return Series("-" if self.ascii_only else "╌", self.theme.dim)
 
-    def series(self, place: int, count: int) -> Series:
-        return Series(self.sign(place), self.colour(place, count))
+    def labels(self, view: DistributionView) -> list[str]:
+        """The rows' tokens in equal cells, the target marked."""
+        labels = [self.plain(label) for label in view.labels]
+        widest = min(max(map(cell_len, labels)), max(min(_LABEL, self.width // 3), 1))
+        target = "> " if self.ascii_only else "▸ "
+        return [
+            (target if view.is_target(row) else "  ") + pad(label, widest)
+            for row, label in zip(view.rows, labels, strict=True)
+        ]
+
+    def legend(self, entries: list[tuple[Series, str]]) -> list[str]:
+        """`● T = 0.4  ■ T = 1`, over as many lines as it takes."""
+        lines, used = [""], 0
+        for series, name in entries:
+            name = clip(self.plain(name), max(self.width - 4, 1))
+            cells = cell_len(name) + 4
+            if used and used + cells > self.width:
+                lines.append("")
+                used = 0
+            lines[-1] += f"  {self.theme.paint(series.colour, series.sign)} {name}"
+            used += cells
+        return lines if self.width > 4 else []
+
+    def grid(
+        self,
+        x_limits: tuple[float, float],
+        y_limits: tuple[float, float],
+        x_ticks: Ticks,
+        y_ticks: Ticks,
+        log: bool = True,
+    ) -> Grid:
+        size = self.width, _HEIGHT, self.ascii_only, self.theme
+        return Grid(*size, x_limits, y_limits, x_ticks, y_ticks, log)
 
 
 def draw_terminal(
@@ -82,197 +114,160 @@ def draw_terminal(
     Raises:
         UsageError: unknown kind or token, or bars of several temperatures.
     """
-    shown = picture(report, kind, tokens, scores, byte_level)
+    view = distribution_view(report, kind, tokens, scores, byte_level)
     screen = _Screen(max(console_width, 1), ascii_only, theme)
     makers = {"lines": _lines, "tokens": _tokens, "cumulative": _cumulative, "entropy": _entropy}
-    body = makers.get(shown.kind, _bars)(shown, screen)
-    head = [
-        theme.paint(theme.bold, screen.fit(title(report, screen.width))),
-        theme.paint(theme.dim, screen.fit(subtitle(report, screen.width))),
-    ]
-    text = "\n".join(line.rstrip() for line in [*head, "", *body]) + "\n"
+    body = makers.get(view.kind, _bars)(view, screen)
+    head = theme.paint(theme.bold, screen.fit(title(report, screen.width)))
+    lines = [head, screen.dim(subtitle(report, screen.width)), "", *body]
+    text = "\n".join(line.rstrip() for line in lines) + "\n"
     return text.replace("…", "~") if ascii_only else text  # where something was clipped
 
 
-def _labels(shown: Picture, screen: _Screen, width: int) -> list[str]:
-    """The rows' tokens in equal cells, the target marked."""
-    labels = [screen.plain(label) for label in shown.labels]
-    widest = min(max(map(cell_len, labels)), max(width, 1))
-    marks = [
-        ("> " if screen.ascii_only else "▸ ") if shown.is_target(row) else "  "
-        for row in shown.rows
-    ]
-    return [mark + pad(label, widest) for mark, label in zip(marks, labels, strict=True)]
-
-
-def _bars(shown: Picture, screen: _Screen) -> list[str]:
+def _bars(view: DistributionView, screen: _Screen) -> list[str]:
     """Bars, the temperatures side by side while there is room, then below one another."""
-    labels = _labels(shown, screen, min(_LABEL, screen.width // 3))
-    left = cell_len(labels[0])
-    count = len(shown.report.spreads)
-    number = numbers.CELL
-    least = 2 + number + 1 + _NARROW
-    fit = max(min(count, (screen.width - left) // least), 1)
-    fit = math.ceil(count / math.ceil(count / fit))
-    bar = min((screen.width - left) // fit - 3 - number, _BAR)
-    limit = max(p for row in shown.rows for p in row.probability) or 1.0
-    found: list[str] = []
+    labels = screen.labels(view)
+    left, count = cell_len(labels[0]), len(view.report.spreads)
+    fit = (screen.width - left) // (2 + numbers.CELL + 1 + _MIN_BAR)
+    fit = math.ceil(count / math.ceil(count / max(min(count, fit), 1)))
+    bar = min((screen.width - left) // fit - 3 - numbers.CELL, _BAR)
+    lines: list[str] = []
     for start in range(0, count, fit):
-        block = range(start, min(start + fit, count))
-        if start:
-            found.append("")
-        found += _block(shown, screen, labels, bar, limit, block)
-    if shown.report.filtered:
-        sign = "-" if screen.ascii_only else "░"
-        found.append(
-            screen.theme.paint(screen.theme.dim, screen.fit(f"  {sign} removed by a filter"))
-        )
-    return found
-
-
-def _block(
-    shown: Picture, screen: _Screen, labels: list[str], bar: int, limit: float, block: range
-) -> list[str]:
-    theme, left = screen.theme, cell_len(labels[0])
-    cell = numbers.CELL + (1 + bar if bar > 0 else 0)
-    heads = [pad(shown.legends[k].replace(" ", ""), cell) for k in block]
-    facts = []
-    for k in block:
-        spread = shown.report.spreads[k]
-        fact = f"H {numbers.entropy(spread.entropy)} nats"
-        more = shown.report.size - len(shown.rows)
-        rest = f", {numbers.rest_cell(shown.others(k)).strip()} on {numbers.count(more)} more"
-        if more > 0 and len(fact + rest) <= cell:
-            fact += rest
-        facts.append(pad(screen.plain(fact), cell))
-    lines = [_within(" " * left + "  " + "  ".join(heads), screen)]
-    lines.append(theme.paint(theme.dim, _within(" " * left + "  " + "  ".join(facts), screen)))
-    for label, row in zip(labels, shown.rows, strict=True):
-        cells = [_cell(shown, screen, row, k, bar, limit) for k in block]
-        width = left + len(block) * (2 + cell)
-        text = theme.paint(theme.accent if shown.is_target(row) else "", label)
-        line = text + "  " + "  ".join(cells)
-        lines.append(line if width <= screen.width else _within(label, screen))
+        lines += [""] if start else []
+        lines += _block(view, screen, labels, bar, range(start, min(start + fit, count)))
+    if view.report.filtered:
+        lines.append(screen.dim(f"  {'-' if screen.ascii_only else '░'} removed by a filter"))
     return lines
 
 
-def _cell(shown: Picture, screen: _Screen, row: Entry, index: int, bar: int, limit: float) -> str:
+def _block(
+    view: DistributionView, screen: _Screen, labels: list[str], bar: int, temperatures: range
+) -> list[str]:
+    """Some temperatures side by side, under their names and facts."""
+    theme, left = screen.theme, cell_len(labels[0])
+    cell = numbers.CELL + (1 + bar if bar > 0 else 0)
+    names = [pad(view.legends[k].replace(" ", ""), cell) for k in temperatures]
+    facts = []
+    for k in temperatures:
+        fact = f"H {numbers.entropy(view.report.spreads[k].entropy)} nats"
+        more = view.report.size - len(view.rows)
+        rest = f", {numbers.rest_cell(view.others(k)).strip()} on {numbers.count(more)} more"
+        if more > 0 and len(fact + rest) <= cell:
+            fact += rest
+        facts.append(pad(screen.plain(fact), cell))
+    indent = " " * (left + 2)
+    lines = [screen.fit((indent + "  ".join(names)).rstrip())]
+    lines.append(screen.dim((indent + "  ".join(facts)).rstrip()))
+    fits = left + len(temperatures) * (2 + cell) <= screen.width
+    for label, row in zip(labels, view.rows, strict=True):
+        cells = [_cell(view, screen, row, k, bar) for k in temperatures]
+        text = theme.paint(theme.accent if view.is_target(row) else "", label)
+        lines.append("  ".join([text, *cells]) if fits else screen.fit(label.rstrip()))
+    return lines
+
+
+def _cell(view: DistributionView, screen: _Screen, row: Entry, index: int, bar: int) -> str:
     """`  61.0% ██████`, the bar in shade where a filter removed the token."""
     theme, probability = screen.theme, row.probability[index]
     number = screen.plain(numbers.percent_cell(probability))
     if bar <= 0:
         return number
-    drawn = numbers.bar(probability / limit, bar, screen.ascii_only)
+    drawn = numbers.bar(probability / view.limit, bar, screen.ascii_only)
     spare = " " * (bar - cell_len(drawn))
-    if shown.removed(row, index):
+    if view.removed(row, index):
         drawn = ("-" if screen.ascii_only else "░") * cell_len(drawn)
         return f"{theme.paint(theme.dim, f'{number} {drawn}')}{spare}"
-    colour = theme.accent if shown.is_target(row) else theme.bar
+    colour = theme.accent if view.is_target(row) else theme.bar
     return f"{number} {theme.paint(colour, drawn)}{spare}"
 
 
-def _within(text: str, screen: _Screen) -> str:
-    return screen.fit(text.rstrip())
+def _rounded(limit: float) -> float:
+    """Where an axis of probability ends."""
+    return 1.0 if 0.75 < limit < 1 else limit
 
 
-def _lines(shown: Picture, screen: _Screen) -> list[str]:
+def _lines(view: DistributionView, screen: _Screen) -> list[str]:
     """A row a token, on it a sign a temperature: the lines of the picture, turned to be read."""
-    labels = _labels(shown, screen, min(_LABEL, screen.width // 3))
+    labels = screen.labels(view)
     left = cell_len(labels[0]) + 1
     width = screen.width - left - 4  # half of the last tick's name stands beyond the axis
-    if width < _NARROW:
-        return [_within(label, screen) for label in labels]
-    count = len(shown.report.spreads)
-    limit = max(p for row in shown.rows for p in row.probability) or 1.0
-    limit = 1.0 if 0.75 < limit < 1 else limit
-    found = _legend(
-        [(screen.series(k, count), name) for k, name in enumerate(shown.legends)], screen
-    )
+    if width < _MIN_BAR:
+        return [screen.fit(label.rstrip()) for label in labels]
+    limit = _rounded(view.limit)
+    lines = screen.legend([(screen.series(k), name) for k, name in enumerate(view.legends)])
     edge = "|" if screen.ascii_only else "│"
-    for label, row in zip(labels, shown.rows, strict=True):
+    for label, row in zip(labels, view.rows, strict=True):
         cells = [" "] * (width + 1)
-        for k in range(count):
-            series = screen.series(k, count)
-            place = round(row.probability[k] / limit * width)
-            cells[place] = screen.theme.paint(series.colour, series.sign)
-        found.append(f"{label} {edge}{''.join(cells)}")
-    places = ticks(limit, max(min(5, width // 9), 1))
-    step = places[1] if len(places) > 1 else limit
-    marks = [(round(p / limit * width), percent_name(p, step)) for p in places]
-    axis = " " * (left + 1) + Grid.axis_names(marks, width + 4, screen.width - left - 1)
-    found.append(screen.theme.paint(screen.theme.dim, _within(axis, screen)))
-    return found
+        for k, probability in enumerate(row.probability):
+            series = screen.series(k)
+            sign = screen.theme.paint(series.colour, series.sign)
+            cells[round(probability / limit * width)] = sign
+        lines.append(f"{label} {edge}{''.join(cells)}")
+    axis = percent_ticks(limit, max(min(5, width // 9), 1))
+    marks = [(round(p / limit * width), name) for p, name in axis]
+    names = axis_names(marks, width + 4, screen.width - left - 1)
+    return [*lines, screen.dim(" " * (left + 1) + names)]
 
 
-def _legend(entries: list[tuple[Series, str]], screen: _Screen) -> list[str]:
-    """`● T = 0.4  ■ T = 1`, over as many lines as it takes."""
-    lines, used = [""], 0
-    for series, name in entries:
-        name = clip(screen.plain(name), max(screen.width - 4, 1))
-        cells = cell_len(name) + 4
-        if used and used + cells > screen.width:
-            lines.append("")
-            used = 0
-        lines[-1] += f"  {screen.theme.paint(series.colour, series.sign)} {name}"
-        used += cells
-    return lines if screen.width > 4 else []
-
-
-def _tokens(shown: Picture, screen: _Screen) -> list[str]:
-    temperatures, curves, _ = shown.over_temperature()
-    count = len(shown.rows)
-    grid = _temperature_grid(shown, screen, temperatures)
-    limit = max([*(p for row in shown.rows for p in row.probability), *curves.flat], default=1) or 1
-    grid.vertical(0, 1.0 if 0.75 < limit < 1 else limit, _percent_ticks)
+def _tokens(view: DistributionView, screen: _Screen) -> list[str]:
+    temperatures, curves, _ = view.over_temperature()
+    limit = _rounded(max([view.limit, *curves.flat]))
+    grid = _over_temperature(view, screen, temperatures, limit, percent_ticks(limit))
     entries = []
-    for place, (row, curve) in enumerate(zip(shown.rows, curves, strict=True)):
-        series = screen.series(place, count)
+    for number, (row, curve) in enumerate(zip(view.rows, curves, strict=True)):
+        series = screen.series(number)
         grid.curve(temperatures, curve, series)
-        grid.points([(t, row.probability[k]) for t, k in shown.points], series)
-        entries.append((series, shown.labels[place]))
-    return [*grid.lines("probability", "temperature (log)"), *_legend(entries, screen)]
+        grid.points([(t, row.probability[k]) for t, k in view.points], series)
+        entries.append((series, view.labels[number]))
+    return [*grid.lines("probability", "temperature (log)"), *screen.legend(entries)]
 
 
-def _entropy(shown: Picture, screen: _Screen) -> list[str]:
-    temperatures, _, nats = shown.over_temperature()
-    grid = _temperature_grid(shown, screen, temperatures)
-    zero, infinity = (limit.entropy for limit in shown.report.limits)
+def _entropy(view: DistributionView, screen: _Screen) -> list[str]:
+    temperatures, _, nats = view.over_temperature()
+    zero, infinity = (limit.entropy for limit in view.report.limits)
     top = max([infinity, *nats]) or 1.0
-    grid.vertical(0, top, lambda limit: [(t, tick_name(t)) for t in ticks(limit, 4)])
+    y_ticks = [(t, tick_name(t)) for t in ticks(top, 4)]
+    grid = _over_temperature(view, screen, temperatures, top, y_ticks)
     grid.level(zero)
     grid.level(infinity)
-    series, after = screen.series(0, 1), Series(screen.sign(1), screen.theme.accent)
-    grid.curve(temperatures, nats, series)
-    if shown.report.filtered:
-        finals = [(t, shown.report.spreads[k].final_entropy) for t, k in shown.points]
-        grid.points(finals, after)
-    grid.points([(t, shown.report.spreads[k].entropy) for t, k in shown.points], series)
-    entries = [(series, "before the filters"), (after, "final")] if shown.report.filtered else []
-    dash = Series("-" if screen.ascii_only else "╌", screen.theme.dim)
-    ends = f"T → 0: {numbers.entropy(zero)}", f"T → ∞: {numbers.entropy(infinity)} nats"
-    entries.append((dash, ", ".join(ends)))
-    return [*grid.lines("entropy (nats)", "temperature (log)"), *_legend(entries, screen)]
-
-
-def _cumulative(shown: Picture, screen: _Screen) -> list[str]:
-    count = len(shown.report.spreads)
-    curves = [shown.over_rank(k) for k in range(count)]
-    longest = max(ranks.size for ranks, _ in curves)
-    grid = Grid(screen.width, _HEIGHT, screen.ascii_only, screen.theme)
-    if longest > 60:
-        grid.horizontal(1, longest, log_ticks(1, longest, 5), _whole, log=True)
-    else:
-        step = max(1, math.ceil(longest / 8))
-        grid.horizontal(1, max(longest, 2), [float(k) for k in range(1, longest + 1, step)], _whole)
-    grid.vertical(0, 1, _percent_ticks)
+    before, final = screen.series(0), Series(screen.series(1).sign, screen.theme.accent)
+    grid.curve(temperatures, nats, before)
+    spreads = [(t, view.report.spreads[k]) for t, k in view.points]
     entries = []
-    if shown.top_p is not None:
-        grid.level(shown.top_p)
-    for place, (ranks, mass) in enumerate(curves):
-        series, cut = screen.series(place, count), shown.cut(mass)
+    if view.report.filtered:
+        grid.points([(t, spread.final_entropy) for t, spread in spreads], final)
+        entries = [(before, "before the filters"), (final, "final")]
+    grid.points([(t, spread.entropy) for t, spread in spreads], before)
+    ends = f"T → 0: {numbers.entropy(zero)}, T → ∞: {numbers.entropy(infinity)} nats"
+    entries.append((screen.level, ends))
+    return [*grid.lines("entropy (nats)", "temperature (log)"), *screen.legend(entries)]
+
+
+def _over_temperature(
+    view: DistributionView, screen: _Screen, temperatures: Any, top: float, y_ticks: Ticks
+) -> Grid:
+    low, high = view.temperature_span(temperatures)
+    most = max(2, min(9, (screen.width - 10) // 8))
+    x_ticks = [(t, tick_name(t)) for t in log_ticks(low, high, most)]
+    return screen.grid((low, high), (0, top), x_ticks, y_ticks)
+
+
+def _cumulative(view: DistributionView, screen: _Screen) -> list[str]:
+    curves = [view.over_rank(k) for k in range(len(view.report.spreads))]
+    longest = max(ranks.size for ranks, _ in curves)
+    log = longest > 60
+    step = max(1, math.ceil(longest / 8))
+    marks = log_ticks(1, longest, 5) if log else range(1, longest + 1, step)
+    x_ticks = [(float(rank), numbers.count(round(rank))) for rank in marks]
+    grid = screen.grid((1, max(longest, 2)), (0, 1), x_ticks, percent_ticks(1), log)
+    entries = []
+    if view.top_p is not None:
+        grid.level(view.top_p)
+    for number, (ranks, mass) in enumerate(curves):
+        series, cut = screen.series(number), view.cut(mass)
         drawn = thinned(ranks.size).astype(int)
         grid.curve(ranks[drawn], mass[drawn], series)
-        name = shown.legends[place]
+        name = view.legends[number]
         if cut is None:
             middle = int(np.searchsorted(mass, (mass[0] + mass[-1]) / 2))
             grid.points([(ranks[middle], mass[middle])], series)
@@ -280,28 +275,8 @@ def _cumulative(shown: Picture, screen: _Screen) -> list[str]:
             grid.points([(float(cut), float(mass[cut - 1]))], series)
             name += f": {numbers.count(cut)}"
         entries.append((series, name))
-    if shown.top_p is not None:
-        dash = Series("-" if screen.ascii_only else "╌", screen.theme.dim)
-        entries.append((dash, f"top_p {numbers.plain(shown.top_p)}, tokens to reach it"))
-    name = "rank (log)" if longest > 60 else "rank"
-    return [*grid.lines("cumulative probability", name), *_legend(entries, screen)]
-
-
-def _temperature_grid(shown: Picture, screen: _Screen, temperatures: Any) -> Grid:
-    grid = Grid(screen.width, _HEIGHT, screen.ascii_only, screen.theme)
-    low, high = shown.grid[0], shown.grid[-1]
-    if shown.scores is None and len(temperatures):
-        low, high = temperatures[0] / 1.3, temperatures[-1] * 1.3
-    most = max(2, min(9, (screen.width - 10) // 8))
-    grid.horizontal(low, high, log_ticks(low, high, most), tick_name, log=True)
-    return grid
-
-
-def _percent_ticks(limit: float) -> list[tuple[float, str]]:
-    places = ticks(limit, 4)
-    step = places[1] if len(places) > 1 else limit
-    return [(place, percent_name(place, step)) for place in places]
-
-
-def _whole(value: float) -> str:
-    return numbers.count(round(value))
+    if view.top_p is not None:
+        level = f"top_p {numbers.plain(view.top_p)}, tokens to reach it"
+        entries.append((screen.level, level))
+    name = "rank (log)" if log else "rank"
+    return [*grid.lines("cumulative probability", name), *screen.legend(entries)]

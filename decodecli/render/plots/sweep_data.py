@@ -50,6 +50,16 @@ class Metric:
         text = f"{100 * value:.1f}%" if self.share else f"{value:,.{self.decimals}f}"
         return text.replace("-", "−") if re.search("[1-9]", text) else text.lstrip("-")
 
+    def brief(self, value: float) -> str:
+        """The number for a cell of a map."""
+        if self.share:
+            return f"{100 * value:.0f}%"
+        if self.decimals == 3:
+            return f"{value:.2f}"
+        if abs(value) >= 1000:
+            return f"{value:,.0f}" if abs(value) < 10_000 else numbers.scientific(value)
+        return self.text(value)
+
 
 METRIC: dict[str, Metric] = {
     metric.name: metric

@@ -21,7 +21,7 @@ from decodecli.records.run import RunHeader
 from decodecli.render.escaping import model_title
 from decodecli.render.html.notebook import Page, Span, page, standalone, text_spans
 from decodecli.render.number_format import count
-from decodecli.render.plots.distribution import SUFFIXES, check_plots_installed, save_figure
+from decodecli.render.plots.figure_file import SUFFIXES, check_matplotlib, save_figure
 from decodecli.render.plots.fonts import fonts_for
 from decodecli.render.terminal.step_table import Style
 from decodecli.render.terminal.summary import header_lines, text_tail
@@ -54,7 +54,7 @@ def check_text_plot(path: str) -> None:
             "the text in its colours is drawn there; on a terminal it is coloured anyway",
         )
     if suffix != HTML:
-        check_plots_installed()
+        check_matplotlib(otherwise="a name in .html, which needs nothing")
     folder = Path(os.path.expanduser(path)).parent
     if not folder.is_dir():
         raise WriteError(f"cannot write {path}: there is no folder {folder}", "make it first")

@@ -1,4 +1,4 @@
-"""What the matplotlib plots share: the figure with its heading, colours, fonts and measuring."""
+"""What the matplotlib plots share: the figure with its heading, colours, legends and measuring."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from decodecli.render.escaping import clip
-from decodecli.render.plots.data import Picture, percent_name, subtitle, tick_name, ticks, title
 from decodecli.render.plots.fonts import fonts_for
+from decodecli.render.plots.ticks import percent_name, tick_name, ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure
 
 INK, QUIET = "0.15", "0.4"
 KEPT, TARGET, REMOVED, REMOVED_EDGE = "#0072B2", "#E69F00", "#E6EAED", "#8A949C"
-HATCH = "/////"
 # Okabe and Ito's, less the yellow that white swallows; then again in the next line style.
-TOKENS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
-MARKS = ("o", "s", "^", "D", "v", "P", "X")
-SMALLEST = 5.0  # points of type
-PITCH = 0.1  # inches from one label to the next, at the least
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MIN_FONT_SIZE = 5.0  # points
+MIN_LABEL_PITCH = 0.1  # inches from one label to the next
 _HEADING, _LINE, _EDGE = 0.5, 0.17, 0.1  # inches
-_LABEL = 24  # cells
 _SIGNS = "…“”·→∞≥−▸×–"
 
 
@@ -57,9 +55,9 @@ class FigureLayout:
         FigureCanvasAgg(self.figure)
         engine: Any = self.figure.get_layout_engine()
         engine.set(rect=(0, 0, 1, 1 - min((_HEADING + more) / self.height, 0.4)))
-        rows = [(title, 0.09, 10.5, INK), (subtitle, 0.31, 8, QUIET)]
-        rows += [(note, 0.31 + _LINE, 8, QUIET)] if note else []
-        for text, below, points, colour in rows:
+        lines = [(title, 0.09, 10.5, INK), (subtitle, 0.31, 8, QUIET)]
+        lines += [(note, 0.31 + _LINE, 8, QUIET)] if note else []
+        for text, below, points, colour in lines:
             self.figure.text(
                 _EDGE / self.width,
                 1 - below / self.height,
@@ -78,6 +76,10 @@ class FigureLayout:
             probe.remove()
             self._widths[text, points] = float(box.width / self.figure.dpi)
         return self._widths[text, points]
+
+    def widest(self, texts: Sequence[str], points: float) -> float:
+        """Inches that the widest of some texts takes."""
+        return max(self.text_width(text, points) for text in texts)
 
     def fitted(self, text: str, points: float, inches: float) -> str:
         """`text` cut to a width."""
@@ -100,22 +102,24 @@ class FigureLayout:
         """Under the axes, in as many columns as fit."""
         if not handles:
             return
-        widest = max(self.text_width(label, 8) for label in labels) + 0.5
+        columns = int(self.width / (self.widest(labels, 8) + 0.5))
         self.figure.legend(
             handles,
             labels,
             loc="outside lower left",
-            ncols=max(min(len(handles), int(self.width / widest)), 1),
+            ncols=max(min(len(handles), columns), 1),
             handlelength=1.6,
             columnspacing=1.4,
         )
 
-    def side_legend(self, axes: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    def side_legend(
+        self, axes: Axes, handles: Sequence[Any], labels: Sequence[str], title: str | None = None
+    ) -> None:
         """To the right of the axes, from the top down; small type rather than a second column."""
         inches = 0.8 * (self.height - 0.6)
-        columns = math.ceil(len(handles) * SMALLEST * 1.25 / 72 / inches)
+        columns = math.ceil(len(handles) * MIN_FONT_SIZE * 1.25 / 72 / inches)
         rows = math.ceil(len(handles) / columns)
-        points = min(8.0, max(inches / rows * 72 / 1.4, SMALLEST))
+        points = min(8.0, max(inches / rows * 72 / 1.4, MIN_FONT_SIZE))
         axes.legend(
             handles,
             # A label that starts with an underscore would be left out.
@@ -125,22 +129,19 @@ class FigureLayout:
             borderaxespad=0,
             ncols=columns,
             fontsize=points,
+            title=title,
+            title_fontsize=8,
+            alignment="left" if title else "center",
             handlelength=3.2,
             labelspacing=0.3 if points > 6 else 0.12,
         )
 
-
-class Canvas(FigureLayout):
-    """A sheet for a picture of a distribution, with the labels of its rows."""
-
-    def __init__(self, shown: Picture, size: tuple[float, float]) -> None:
-        head = title(shown.report, int(size[0] * 11)), subtitle(shown.report, int(size[0] * 13))
-        super().__init__(size, *head, shown.labels)
-        self.shown = shown
-        self.labels = [
-            ("▸ " if shown.is_target(row) else "") + clip(self.spell(label), _LABEL)
-            for row, label in zip(shown.rows, shown.labels, strict=True)
-        ]
+    def colour_bar(self, mappable: Any, axes: Any, points: float = 8, **options: Any) -> Colorbar:
+        """A scale of colours beside `axes`, without frame and tick marks."""
+        bar = self.figure.colorbar(mappable, ax=axes, **options)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(length=0, labelsize=points)
+        return bar
 
 
 def axes_inches(axes: Axes) -> tuple[float, float]:
@@ -150,30 +151,28 @@ def axes_inches(axes: Axes) -> tuple[float, float]:
     return box.width / dpi, box.height / dpi
 
 
-def probability_axis(axes: Axes, limit: float, horizontal: bool, room: float = 0.0) -> None:
-    """An axis from 0 to `limit` with percentages at round numbers; `room` is left free above.
-
-    `room` is a share of the axis.
-    """
+def probability_axis(axes: Axes, limit: float, horizontal: bool, margin: float = 0.0) -> None:
+    """An axis from 0 to `limit` with percentages at round numbers; `margin`, a share of the axis, is
+    left free above."""
     axis = axes.xaxis if horizontal else axes.yaxis
     width, height = axes_inches(axes)
     length = width if horizontal else height
     limit = 1.0 if 0.75 < limit < 1 else limit
-    most = max(1, min(5, int(length * (1 - room) / (0.5 if horizontal else 0.3))))
-    places = ticks(limit, most)
-    step = places[1] if len(places) > 1 else limit
-    axis.set_ticks(places, [percent_name(place, step) for place in places])
-    end = limit / (1 - min(room, 0.7)) if limit > 0 else 1.0
+    most = max(1, min(5, int(length * (1 - margin) / (0.5 if horizontal else 0.3))))
+    values = ticks(limit, most)
+    step = values[1] if len(values) > 1 else limit
+    axis.set_ticks(values, [percent_name(value, step) for value in values])
+    end = limit / (1 - min(margin, 0.7)) if limit > 0 else 1.0
     (axes.set_xlim if horizontal else axes.set_ylim)(0, end)
     axes.grid(axis="x" if horizontal else "y")
     axis.set_tick_params(length=0)
 
 
-def temperature_axis(axes: Axes, low: float, high: float, places: Sequence[float]) -> None:
-    """A log axis of temperature with plain numbers."""
+def temperature_axis(axes: Axes, low: float, high: float, values: Sequence[float]) -> None:
+    """A log axis of temperature with plain numbers at `values`."""
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    axes.set_xticks(places, [tick_name(place) for place in places])
+    axes.set_xticks(values, [tick_name(value) for value in values])
     axes.minorticks_off()
     axes.set_xlabel("temperature (log scale)")
     axes.grid(axis="y")
@@ -188,12 +187,19 @@ def sequential(count: int) -> list[str]:
     return [to_hex(scale(0.08 + 0.72 * k / max(count - 1, 1))) for k in range(count)]
 
 
-def by_temperature(shown: Picture) -> list[tuple[str, Any, str]]:
-    """Colour, line style and marker of each temperature, the coldest darkest."""
-    order = sorted(set(shown.report.temperatures))
-    colours = sequential(len(order))
-    found = []
-    for temperature in shown.report.temperatures:
-        place = order.index(temperature)
-        found.append((colours[place], DASHES[place % len(DASHES)], MARKS[place % len(MARKS)]))
-    return found
+def cell_numbers(axes: Axes, image: Any, name: Any, points: float, dark_from: float = 0.6) -> None:
+    """Each known value of `image` in its cell, spelt by `name`: dark on the light end of the scale."""
+    import numpy as np
+
+    values = np.ma.masked_invalid(image.get_array())
+    for row, column in np.argwhere(~np.ma.getmaskarray(values)):
+        value = float(values[row, column])
+        axes.text(
+            column,
+            row,
+            name(value),
+            fontsize=points,
+            color="white" if image.norm(value) < dark_from else "black",
+            ha="center",
+            va="center",
+        )
