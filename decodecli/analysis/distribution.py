@@ -21,7 +21,7 @@ SORTS = ("rank", "given")
 _SHORT_LIST = 1000  # numbers
 
 
-def calculator(*scores: Any) -> Any:
+def numeric_module(*scores: Any) -> Any:
     """The module to compute with: `plain_python` for short lists, else `reference`."""
     if all(isinstance(values, list) and len(values) <= _SHORT_LIST for values in scores):
         return plain_python
@@ -74,15 +74,15 @@ def describe(
         ranked_by: what rows are ranked by and shown as score, where penalties changed `scores`.
         more: further fields of the report.
     """
-    d = calculator(scores)
+    numeric = numeric_module(scores)
     ranking = scores if ranked_by is None else ranked_by
     check_choice("sort", sort, SORTS)
-    highest = d.row_order(ranking)[:rows] if sort == "rank" else ()
+    highest = numeric.row_order(ranking)[:rows] if sort == "rank" else ()
     listed = list(dict.fromkeys([*map(int, highest), *extra]))
 
     spreads, columns = [], []  # a column: probability, final probability and remover of each row
     for temperature in check_temperatures(temperatures):
-        tempered = d.log_softmax(scores, temperature)
+        tempered = numeric.log_softmax(scores, temperature)
         final, removed = (tempered, {}) if apply is None else apply(temperature, tempered)
         spreads.append(_spread(temperature, tempered, final, target))
         columns.append(
@@ -95,7 +95,7 @@ def describe(
                 for index in listed
             ]
         )
-    zero, infinity = (d.log_softmax(scores, end) for end in (0.0, math.inf))
+    zero, infinity = (numeric.log_softmax(scores, end) for end in (0.0, math.inf))
     entries = []
     for row, index in enumerate(listed):
         probabilities, finals, removers = zip(*(column[row] for column in columns), strict=True)
@@ -104,7 +104,7 @@ def describe(
             Entry(
                 token=name(index),
                 token_id=index,
-                rank=d.rank_of(ranking, index),
+                rank=numeric.rank_of(ranking, index),
                 score=float(ranking[index]) if math.isfinite(ranking[index]) else None,
                 probability=probabilities,
                 final=() if apply is None else tuple(None if r else final for final, r in kept),
@@ -125,15 +125,15 @@ def describe(
 
 
 def _spread(temperature: float, tempered: Any, final: Any, target: int | None) -> Spread:
-    d = calculator(tempered, final)
-    nats = d.entropy(tempered)
+    numeric = numeric_module(tempered, final)
+    nats = numeric.entropy(tempered)
     return Spread(
         temperature=temperature,
         entropy=nats,
         perplexity=math.exp(nats),
-        margin=d.margin(tempered),
-        covering=d.covering(tempered),
+        margin=numeric.margin(tempered),
+        covering=numeric.covering(tempered),
         cross_entropy=None if target is None else max(0.0, -float(tempered[target])),
-        kept=d.kept(final),
-        final_entropy=d.entropy(final),
+        kept=numeric.kept(final),
+        final_entropy=numeric.entropy(final),
     )

@@ -13,12 +13,12 @@ from decodecli.csv_text import csv_text
 from decodecli.errors import UsageError, WriteError
 from decodecli.models.loading import LanguageModel
 from decodecli.records.distribution import DistributionReport
-from decodecli.sampling import reference as d
+from decodecli.sampling.reference import Floats, log_softmax
 
 SUFFIXES = (".safetensors", ".npz", ".csv", ".json")
 
 
-def save_logits(path: str, lm: LanguageModel, logits: d.Floats, report: DistributionReport) -> None:
+def save_logits(path: str, lm: LanguageModel, logits: Floats, report: DistributionReport) -> None:
     """Write `logits` (vocab,) and each token's piece, in the format that the suffix names.
 
     `.safetensors` and `.npz` hold the array `logits` as float32, the tokens as JSON in the metadata or
@@ -60,9 +60,9 @@ def _save_arrays(path: Path, logits: Any, tokens: list[str], origin: dict[str, A
     save_file({"logits": logits}, path, metadata=metadata)
 
 
-def _save_table(path: Path, logits: d.Floats, tokens: list[str], origin: dict[str, Any]) -> None:
+def _save_table(path: Path, logits: Floats, tokens: list[str], origin: dict[str, Any]) -> None:
     columns = ("token_id", "token", "logit", "logprob")
-    numbers = (logits.tolist(), d.log_softmax(logits).tolist())
+    numbers = (logits.tolist(), log_softmax(logits).tolist())
     rows = list(zip(range(logits.size), tokens, *numbers, strict=True))
     if path.suffix == ".csv":
         path.write_text(csv_text([columns, *rows]), encoding="utf-8", newline="")

@@ -23,8 +23,8 @@ from decodecli.records.distribution import (
     Position,
     TextReport,
 )
-from decodecli.sampling import reference as d
 from decodecli.sampling.chain import Chain
+from decodecli.sampling.reference import Floats, Mask, log_softmax, rank_of
 from decodecli.sampling.statistics import distribution, highest_ids
 from decodecli.settings import SamplingParams, stage_order
 
@@ -42,7 +42,7 @@ def next_token(
     target: str | int | None = None,
     bos: bool | None = None,
     sort: str = "rank",
-) -> tuple[DistributionReport, d.Floats]:
+) -> tuple[DistributionReport, Floats]:
     """The distribution after `prompt`, from one forward pass, and the logits, `(vocab,)` float64.
 
     Args:
@@ -78,7 +78,7 @@ def next_token(
     penalised = Chain(penalties)(logits, ids).penalised[0].double().numpy()
     order = stage_order(replace(params, temperature=1.0))
 
-    def apply(temperature: float, tempered: d.Floats) -> tuple[d.Floats, Mapping[str, d.Mask]]:
+    def apply(temperature: float, tempered: Floats) -> tuple[Floats, Mapping[str, Mask]]:
         return _filtered(Chain(replace(params, temperature=temperature)), logits, ids, tempered)
 
     exact = logits[0].double().numpy()
@@ -104,8 +104,8 @@ def next_token(
 
 
 def _filtered(
-    chain: Chain, logits: Tensor, ids: Tensor, tempered: d.Floats
-) -> tuple[d.Floats, Mapping[str, d.Mask]]:
+    chain: Chain, logits: Tensor, ids: Tensor, tempered: Floats
+) -> tuple[Floats, Mapping[str, Mask]]:
     """What the chain of `generate` removes, so that the two agree to the last token."""
     processed = chain(logits, ids)
     codes = np.zeros(tempered.shape, dtype=np.uint8)
@@ -115,7 +115,7 @@ def _filtered(
         others = np.arange(codes.size) != int(processed.scores.argmax())
         codes[others & (codes == 0)] = chain.order.index("greedy") + 1
     removed = {stage: codes == code for code, stage in enumerate(chain.order, start=1)}
-    return d.log_softmax(np.where(codes > 0, -np.inf, tempered)), removed
+    return log_softmax(np.where(codes > 0, -np.inf, tempered)), removed
 
 
 def continuation_ids(
@@ -258,7 +258,7 @@ def _position(
 
 def compare(
     by: str,
-    variants: Mapping[str, tuple[DistributionReport, d.Floats]],
+    variants: Mapping[str, tuple[DistributionReport, Floats]],
     describe_again: Callable[[str, list[int]], DistributionReport],
 ) -> ComparisonReport:
     """Put distributions side by side, the first the reference.
@@ -291,12 +291,12 @@ def compare(
     )
 
 
-def _difference(logits: d.Floats, other: d.Floats, listed: Sequence[int]) -> Difference:
-    p, q = d.log_softmax(logits), d.log_softmax(other)
+def _difference(logits: Floats, other: Floats, listed: Sequence[int]) -> Difference:
+    p, q = log_softmax(logits), log_softmax(other)
     return Difference(
         kl=max(0.0, float((np.exp(p) * (p - q)).sum())),
         total_variation=float(np.abs(np.exp(p) - np.exp(q)).sum() / 2),
-        ranks_changed=sum(d.rank_of(logits, i) != d.rank_of(other, i) for i in listed),
+        ranks_changed=sum(rank_of(logits, i) != rank_of(other, i) for i in listed),
     )
 
 

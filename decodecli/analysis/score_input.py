@@ -197,6 +197,5 @@ def _number(name: str, value: Any) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        # reprlib: it may be of any length and depth
-        excerpt = value[:40] if isinstance(value, str) else reprlib.repr(value)
-        raise UsageError(f"{name[:40]}={excerpt} is not a number", "give TOKEN=NUMBER") from None
+        excerpt = f"{name[:40]}={reprlib.repr(value)}"  # of any length and depth
+        raise UsageError(f"{excerpt} is not a number", "give TOKEN=NUMBER") from None
