@@ -147,7 +147,7 @@ def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stre
     from decodecli.cli.commands.generate import GenerateRequest, run_samples
     from decodecli.cli.output import is_byte_level
     from decodecli.cli.sinks import Sinks
-    from decodecli.decoding.decode import prefill
+    from decodecli.decoding.prompt import prefill
     from decodecli.settings import LoadParams, OutputParams
 
     output = OutputParams(tables="full")

@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 if scheme != "none":
     import bitsandbytes
 import decodecli
-from decodecli.decoding.decode import prefill
+from decodecli.decoding.prompt import prefill
 
 def timed(run):
     start = time.perf_counter()

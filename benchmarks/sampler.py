@@ -48,7 +48,7 @@ class _Fixed:
     """In the place of a model's forward pass: one after the other of these logits, each (1, vocab)."""
 
     rows: Iterator[Tensor]
-    how: str = ""
+    backend: str = ""
 
     def step(self, token: Tensor) -> Tensor:
         return next(self.rows)
@@ -58,7 +58,8 @@ def ours(rows: Sequence[Tensor], steps: int) -> Callable[[], list[int]]:
     """A run of our decode loop with 10 candidates in which the forward pass costs nothing, so that
     what is left is the stages, the draw and the records; it returns the tokens."""
     from benchmarks.shapes import made_up_tokenizer
-    from decodecli.decoding.decode import Decoding, Prefix
+    from decodecli.decoding.decode import Decoding
+    from decodecli.decoding.prompt import PrefilledPrompt
     from decodecli.models.loading import LanguageModel
     from decodecli.records.run import ModelInfo
 
@@ -70,7 +71,7 @@ def ours(rows: Sequence[Tensor], steps: int) -> Callable[[], list[int]]:
 
     def run() -> list[int]:
         fixed: Any = _Fixed(cycle(rows))
-        start = Prefix(lm, "", (0,), rows[-1], fixed, 0.0)
+        start = PrefilledPrompt(lm, "", (0,), rows[-1], fixed, 0.0)
         return [step.token_id for step in Decoding(start, params, candidates=10, shared=False)]
 
     return run

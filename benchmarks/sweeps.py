@@ -24,8 +24,8 @@ def cell_rows(subject: Subject, repeat: int, quick: bool) -> Iterator[Row]:
     cell in this process. Both sides count the prompt: ours runs it once."""
     import torch
 
-    from decodecli.decoding.batch import Batch, Job
-    from decodecli.decoding.decode import prefill
+    from decodecli.decoding.batch import Batch, Request
+    from decodecli.decoding.prompt import prefill
 
     lm, tokens = subject.lm, 4 if quick else _TOKENS
     ids = list(range(10, 26))
@@ -36,12 +36,13 @@ def cell_rows(subject: Subject, repeat: int, quick: bool) -> Iterator[Row]:
     def ours() -> None:
         prefix = prefill(lm, ids)
         batch = Batch(lm, CELLS)
-        jobs = [
-            Job(n, prefix, replace(FILTERS, seed=n, max_new_tokens=tokens)) for n in range(CELLS)
+        requests = [
+            Request(n, prefix, replace(FILTERS, seed=n, max_new_tokens=tokens))
+            for n in range(CELLS)
         ]
-        found = sum(len(done.logprobs) for done in batch(jobs) if done is not None)
+        found = sum(len(done.logprobs) for done in batch(requests) if done is not None)
         assert found == CELLS * tokens, "a cell stopped early"
-        again.append(batch.again)
+        again.append(batch.reruns)
 
     def theirs() -> None:
         for seed in range(CELLS):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from decodecli.analysis.distribution import describe
-from decodecli.decoding.decode import prefill
+from decodecli.decoding.prompt import prefill
 from decodecli.errors import DecodeError, PromptError, UsageError
 from decodecli.models.detokenize import Detokenizer
 from decodecli.models.loading import LanguageModel
@@ -62,10 +62,10 @@ def next_token(
     logits = prefix.logits.cpu()
     if not bool(torch.isfinite(logits).all()):
         raise DecodeError("the logits are not finite (nan or inf)", "try --dtype float32")
-    extra = [continuation_ids(lm, prefix.prompt, token, bos)[0] for token in tokens]
+    extra = [continuation_ids(lm, prefix.text, token, bos)[0] for token in tokens]
     target_id, notes = None, tuple[str, ...]()
     if target is not None:
-        target_ids = continuation_ids(lm, prefix.prompt, target, bos)
+        target_ids = continuation_ids(lm, prefix.text, target, bos)
         target_id = target_ids[0]
         extra.append(target_id)
         if len(target_ids) > 1:
@@ -93,7 +93,7 @@ def next_token(
         target=target_id,
         apply=apply if set(order) - {"repetition_penalty"} else None,
         ranked_by=exact,
-        prompt=prefix.prompt,
+        prompt=prefix.text,
         prompt_ids=prefix.ids,
         model=lm.info,
         order=order,
@@ -158,8 +158,8 @@ def continuation(
 ) -> Continuation:
     """Rank, logit and logprob of each token of a continuation, one after the other."""
     prefix = prefill(lm, prompt, bos)
-    ids = continuation_ids(lm, prefix.prompt, token, bos)
-    forward, logits = prefix.forward, prefix.logits
+    ids = continuation_ids(lm, prefix.text, token, bos)
+    forward, logits = prefix.runner, prefix.logits
     ranks, scores, logprobs = [], [], []
     for position, token_id in enumerate(ids, start=1):
         row = logits[0]
@@ -196,7 +196,7 @@ def all_positions(
         PromptError: the text has no tokens.
         UsageError: a window longer than the context, or a stride longer than the window.
     """
-    from decodecli.decoding.decode import encode
+    from decodecli.decoding.prompt import encode
 
     ids = encode(lm, text, bos) if isinstance(text, str) else [int(token) for token in text]
     if not ids:

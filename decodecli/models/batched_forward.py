@@ -2,7 +2,7 @@
 
 A linear layer over sixteen rows takes little longer than over one, because reading its weights is most
 of the work. So the rows share every layer and keep their keys and values side by side, each from the
-left; what lies to the right of a shorter row is masked. Only architectures that `direct` writes out
+left; what lies to the right of a shorter row is masked. Only architectures that `forward` writes out
 can do this; the sums of the shared layers are rounded otherwise than a row's alone.
 """
 
@@ -15,130 +15,123 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from decodecli.models.forward import Layer, plan
-from decodecli.models.supported import prompt_cache
-
-_SPARE = 64  # places that are added when a row outgrows the rest
+from decodecli.models.forward import build_forward
+from decodecli.models.kv_cache import SPARE_POSITIONS, prompt_tensors, resized
 
 
 class BatchedForward:
     """Sequences that take a token each in one forward pass.
 
-    Rows are numbered from 0 without gaps. `put` starts a sequence in a row, `drop` ends one.
+    Rows are numbered from 0 without gaps. `add_row` starts a sequence in a row, `remove_row` ends one.
 
     Args:
         model: a causal language model of transformers.
-        size: how many rows there will be at most.
+        max_rows: how many rows there will be at most.
 
     Raises:
-        UnsupportedModel: the model is not one that `direct` writes out.
+        UnsupportedModel: the model is not one that `forward` writes out.
     """
 
-    def __init__(self, model: Any, size: int) -> None:
-        self.plan = plan(model)
-        self.size = size
-        self.lengths: list[int] = []
-        self._keys: list[Tensor] = []
+    def __init__(self, model: Any, max_rows: int) -> None:
+        self._forward = build_forward(model)
+        self._max_rows = max_rows
+        self._lengths: list[int] = []
+        self._keys: list[Tensor] = []  # (max_rows, num_kv_heads, capacity, head_dim) a layer
         self._values: list[Tensor] = []
-        self._angles: tuple[Tensor, Tensor] | None = None
-        self._rows = self._places = torch.empty(0)
+        self._rows = self._positions = torch.empty(0)
         self._masks: dict[int | None, Tensor | None] = {}
 
     @torch.inference_mode()
-    def put(self, row: int, cache: Any, length: int) -> None:
+    def add_row(self, row: int, cache: Any, length: int) -> None:
         """Start a sequence of `length` tokens in `row`, the first free one or one in use, from the
         cache that transformers left of them; it is copied.
 
         Raises:
             UnsupportedModel: the cache lacks some of them.
         """
-        keys, values = prompt_cache(cache, length, self.plan.windows)
+        keys, values = prompt_tensors(cache, length, self._forward.windows)
         if not self._keys:
-            self._keys = [self._room(tensor, length) for tensor in keys]
-            self._values = [self._room(tensor, length) for tensor in values]
-        self._grow(length + 1)
-        for number in range(len(keys)):
-            # A sliding window's cache has only the last of the tokens.
-            have = min(keys[number].shape[2], length)
-            for ours, given in ((self._keys, keys[number]), (self._values, values[number])):
-                ours[number][row, :, length - have : length] = given[0, :, given.shape[2] - have :]
-                # What another row left may not be a number, and masked places count 0 times.
-                ours[number][row, :, : length - have] = 0
-                ours[number][row, :, length:] = 0
-        self.lengths[row : row + 1] = [length]
+            self._keys = [self._empty(tensor, length) for tensor in keys]
+            self._values = [self._empty(tensor, length) for tensor in values]
+        self._reserve(length + 1)
+        rows = (*self._keys, *self._values)
+        for ours, prompt in zip(rows, (*keys, *values), strict=True):
+            # All of the row: what another left may not be a number, and 0 times that is none either.
+            ours[row : row + 1] = resized(prompt, length, ours.shape[2])
+        self._lengths[row : row + 1] = [length]
 
     @torch.inference_mode()
-    def drop(self, row: int) -> None:
+    def remove_row(self, row: int) -> None:
         """End the sequence in `row`; the last row moves there."""
-        last = len(self.lengths) - 1
+        length = self._lengths.pop()
+        last = len(self._lengths)
         if row != last:
-            length = self.lengths[last]
             for tensor in (*self._keys, *self._values):
                 tensor[row] = tensor[last]
-            self.lengths[row] = length
-        del self.lengths[last]
+            self._lengths[row] = length
 
     @torch.inference_mode()
     def __call__(self, tokens: Sequence[int] | Tensor) -> Tensor:
         """Logits (rows, vocab) float32 after one token a row."""
-        device = self._keys[0].device
-        self._grow(max(self.lengths) + 1)
-        self._rows = torch.arange(len(self.lengths), device=device)
-        self._places = torch.tensor(self.lengths, device=device)
+        device, longest = self._keys[0].device, max(self._lengths) + 1
+        self._reserve(longest)
+        self._rows = torch.arange(len(self._lengths), device=device)
+        self._positions = torch.tensor(self._lengths, device=device)
         self._masks = {}
-        given = torch.as_tensor(tokens, device=device).view(-1, 1)
-        logits = self.plan(given, self._places, self._turned(), self)
-        self.lengths = [length + 1 for length in self.lengths]
+        cos_sin = self._forward.rope_cos_sin(longest)
+        if cos_sin is not None:  # (rows, 1, 1, head_dim) each
+            cos, sin = (table[self._positions][:, None, None] for table in cos_sin)
+            cos_sin = cos, sin
+        ids = torch.as_tensor(tokens, device=device).view(-1, 1)
+        logits = self._forward(ids, self._positions, cos_sin, self)
+        self._lengths = [length + 1 for length in self._lengths]
         return logits.to(torch.float32)
 
     def attend(
-        self, number: int, layer: Layer, query: Tensor, key: Tensor, value: Tensor
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float,
+        window: int | None,
     ) -> Tensor:
-        """As `direct.KeyValues` says, each row's token at its own place."""
-        keys, values = self._keys[number], self._values[number]
-        keys[self._rows, :, self._places] = key[:, :, 0]
-        values[self._rows, :, self._places] = value[:, :, 0]
-        rows, count = len(self.lengths), max(self.lengths) + 1
+        """As `KVCache` says, each row's token at its own position."""
+        keys, values = self._keys[layer], self._values[layer]
+        keys[self._rows, :, self._positions] = key[:, :, 0]
+        values[self._rows, :, self._positions] = value[:, :, 0]
+        rows, count = len(self._lengths), max(self._lengths) + 1
         return scaled_dot_product_attention(
             query,
             keys[:rows, :, :count],
             values[:rows, :, :count],
-            attn_mask=self._mask(layer.window, count),
-            scale=layer.scale,
-            enable_gqa=layer.heads != layer.groups,
+            attn_mask=self._mask(window, count),
+            scale=scale,
+            enable_gqa=query.shape[1] != key.shape[1],
         )
 
     def _mask(self, window: int | None, count: int) -> Tensor | None:
         """True where a row may look, (rows, 1, 1, count); None where all may look everywhere."""
         if window not in self._masks:
-            place = torch.arange(count, device=self._places.device)
-            seen = place <= self._places[:, None]
+            columns, positions = (
+                torch.arange(count, device=self._rows.device),
+                self._positions[:, None],
+            )
+            visible = columns <= positions
             if window is not None:
-                seen = seen & (place > self._places[:, None] - window)
-            short = min(self.lengths) + 1 < count or (window is not None and window < count)
-            self._masks[window] = seen[:, None, None] if short else None
+                visible = visible & (columns > positions - window)
+            masked = min(self._lengths) + 1 < count or (window is not None and window < count)
+            self._masks[window] = visible[:, None, None] if masked else None
         return self._masks[window]
 
-    def _turned(self) -> tuple[Tensor, Tensor] | None:
-        """The rotary angles at each row's place, (rows, 1, 1, size) each."""
-        if self.plan.angles is None:
-            return None
-        if self._angles is None or max(self.lengths) >= len(self._angles[0]):
-            self._angles = self.plan.angles(2 * max(self.lengths) + _SPARE)
-        cos, sin = self._angles
-        return cos[self._places][:, None, None], sin[self._places][:, None, None]
+    def _empty(self, like: Tensor, length: int) -> Tensor:
+        _, num_kv_heads, _, head_dim = like.shape
+        return like.new_zeros((self._max_rows, num_kv_heads, length + SPARE_POSITIONS, head_dim))
 
-    def _room(self, like: Tensor, length: int) -> Tensor:
-        groups, size = like.shape[1], like.shape[3]
-        return like.new_zeros((self.size, groups, length + _SPARE, size))
-
-    def _grow(self, least: int) -> None:
-        """Room for sequences of at least `least` tokens."""
-        have = self._keys[0].shape[2]
-        if least <= have:
-            return
-        for tensors in (self._keys, self._values):
-            for number, tensor in enumerate(tensors):
-                wide = tensor.new_zeros((*tensor.shape[:2], max(least, 2 * have), tensor.shape[3]))
-                wide[:, :, :have] = tensor
-                tensors[number] = wide
+    def _reserve(self, length: int) -> None:
+        """Make room for sequences of `length` tokens."""
+        capacity = self._keys[0].shape[2]
+        if length > capacity:
+            larger = max(length, 2 * capacity)
+            self._keys = [resized(tensor, capacity, larger) for tensor in self._keys]
+            self._values = [resized(tensor, capacity, larger) for tensor in self._values]

@@ -11,109 +11,109 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import embedding, layer_norm, linear
 
-from decodecli.models.supported import (
-    GPT2,
-    UnsupportedModel,
-    attention_windows,
-    check_supported,
-    prompt_cache,
-)
+from decodecli.models.kv_cache import SPARE_POSITIONS, DynamicKVCache, KVCache
+from decodecli.models.supported import GPT2, UnsupportedModel, attention_windows, check_supported
 
-Map = Callable[[Tensor], Tensor]
-
-_SPARE = 64  # tokens that a new cache has room for
-
-
-class KeyValues(Protocol):
-    """Where the keys and values of a sequence are kept."""
-
-    def attend(
-        self, number: int, layer: Layer, query: Tensor, key: Tensor, value: Tensor
-    ) -> Tensor:
-        """Add one token's key and value, (rows, groups, 1, size), to those of the layer of that
-        number; returns what its query (rows, heads, 1, size) gathers from all, of the same shape."""
+Function = Callable[[Tensor], Tensor]
+CosSin = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
-    """One decoder layer, as functions on (rows, 1, width)."""
+class DecoderLayer:
+    """One decoder layer, as functions on (rows, 1, hidden_size)."""
 
-    before: Map
-    qkv: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]  # each (rows, 1, heads or groups * size)
-    query_norm: Map | None
-    key_norm: Map | None
-    out: Map
-    after: Map
-    mlp: Map
-    heads: int
-    groups: int  # heads of keys and values
-    size: int  # width of a head
+    input_norm: Function
+    qkv: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]  # each (rows, 1, heads * head_dim)
+    query_norm: Function | None
+    key_norm: Function | None
+    output: Function
+    post_attention_norm: Function
+    mlp: Function
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
     scale: float
     window: int | None
 
-    def __call__(
-        self, x: Tensor, number: int, angles: tuple[Tensor, Tensor] | None, kept: KeyValues
-    ) -> Tensor:
+    def __call__(self, x: Tensor, index: int, cos_sin: CosSin | None, cache: KVCache) -> Tensor:
         rows = x.shape[0]
-        q, k, v = self.qkv(self.before(x))
-        q, k = q.view(rows, self.heads, 1, self.size), k.view(rows, self.groups, 1, self.size)
+        q, k, v = self.qkv(self.input_norm(x))
+        q = q.view(rows, self.num_heads, 1, self.head_dim)
+        k = k.view(rows, self.num_kv_heads, 1, self.head_dim)
+        v = v.view(rows, self.num_kv_heads, 1, self.head_dim)
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
-        if angles is not None:
-            q, k = rotate(q, *angles), rotate(k, *angles)
-        seen = kept.attend(number, self, q, k, v.view(rows, self.groups, 1, self.size))
-        x = x + self.out(seen.view(rows, 1, self.heads * self.size))
-        return x + self.mlp(self.after(x))
+        if cos_sin is not None:
+            q, k = rotate(q, *cos_sin), rotate(k, *cos_sin)
+        attention = cache.attend(index, q, k, v, self.scale, self.window)
+        x = x + self.output(attention.view(rows, 1, self.num_heads * self.head_dim))
+        return x + self.mlp(self.post_attention_norm(x))
 
 
-@dataclass(frozen=True)
-class Plan:
+class DecoderForward:
     """A model's one-token forward pass.
 
-    `embed` takes token ids (rows, 1) and their positions (rows,); `angles` gives the cosines and
-    the signed sines of all positions below a number, each (positions, size), or is None.
+    Args:
+        embed: token ids (rows, 1) and their positions (rows,) → (rows, 1, hidden_size).
+        layers, norm, head: the rest of the model, in order.
+        rope: a number of positions → the cosines and signed sines of the first so many, each
+            (positions, head_dim); None without rotary embedding.
     """
 
-    embed: Callable[[Tensor, Tensor], Tensor]
-    angles: Callable[[int], tuple[Tensor, Tensor]] | None
-    layers: tuple[Layer, ...]
-    norm: Map
-    head: Map
-
-    @property
-    def windows(self) -> tuple[int | None, ...]:
-        """Each layer's sliding window, None without one."""
-        return tuple(layer.window for layer in self.layers)
+    def __init__(
+        self,
+        embed: Callable[[Tensor, Tensor], Tensor],
+        layers: list[DecoderLayer],
+        norm: Function,
+        head: Function,
+        rope: Callable[[int], CosSin] | None = None,
+    ) -> None:
+        self._embed, self._layers, self._norm, self._head = embed, layers, norm, head
+        self._rope = rope
+        self._cos_sin: CosSin | None = None
+        self.windows = tuple(layer.window for layer in layers)  # sliding ones, None without
 
     def __call__(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        angles: tuple[Tensor, Tensor] | None,
-        kept: KeyValues,
+        self, tokens: Tensor, positions: Tensor, cos_sin: CosSin | None, cache: KVCache
     ) -> Tensor:
         """Logits (rows, vocab) after `tokens` (rows, 1) at `positions` (rows,)."""
-        x = self.embed(tokens, positions)
-        for number, layer in enumerate(self.layers):
-            x = layer(x, number, angles, kept)
-        return self.head(self.norm(x))[:, 0]
+        x = self._embed(tokens, positions)
+        for index, layer in enumerate(self._layers):
+            x = layer(x, index, cos_sin, cache)
+        return self._head(self._norm(x))[:, 0]
+
+    def step(self, token: Tensor, cache: DynamicKVCache) -> Tensor:
+        """Logits (1, vocab), in the model's dtype, after one more `token` (1, 1) of a sequence."""
+        position = cache.length
+        table = self.rope_cos_sin(position + 1)
+        cos_sin = None if table is None else (table[0][position], table[1][position])
+        logits = self(token, torch.full((1,), position, device=token.device), cos_sin, cache)
+        cache.length += 1
+        return logits
+
+    def rope_cos_sin(self, length: int) -> CosSin | None:
+        """Cosines and signed sines of at least `length` positions, (positions, head_dim) each; None
+        without rotary embedding."""
+        if self._rope is not None and (self._cos_sin is None or length > len(self._cos_sin[0])):
+            self._cos_sin = self._rope(2 * length + SPARE_POSITIONS)
+        return self._cos_sin
 
 
 def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021, arXiv 2104.09864) of (rows, heads, 1, size).
+    """Rotary position embedding (Su et al. 2021, arXiv 2104.09864) of (rows, heads, 1, head_dim).
 
-    The sign that the usual `rotate_half` gives one half of `x` stands in the sines instead.
+    The sign that the usual `rotate_half` gives one half of `x` is in the sines instead.
     """
     return x * cos + x.roll(x.shape[-1] // 2, -1) * signed_sin
 
 
-def plan(model: Any) -> Plan:
+def build_forward(model: Any) -> DecoderForward:
     """The written-out forward pass of `model`.
 
     Raises:
@@ -126,93 +126,92 @@ def plan(model: Any) -> Plan:
         raise UnsupportedModel(f"its parts are not as expected: {error}") from error
 
 
-def _llama(model: Any) -> Plan:
+def _llama(model: Any) -> DecoderForward:
     config, body = model.config, model.model
-    heads, groups = config.num_attention_heads, config.num_key_value_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
     windows = attention_windows(model, len(body.layers))
-    if 2 * body.rotary_emb.inv_freq.numel() != size:
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if 2 * body.rotary_emb.inv_freq.numel() != head_dim:
         raise UnsupportedModel("its rotary embedding turns a part of each head")
 
-    def layer(number: int, block: Any) -> Layer:
+    def layer(block: Any, window: int | None) -> DecoderLayer:
         attention, mlp = block.self_attn, block.mlp
-        norms = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
-        return Layer(
-            before=_rms_norm(block.input_layernorm),
-            qkv=partial(
-                _apart, _map(attention.q_proj), _map(attention.k_proj), _map(attention.v_proj)
-            ),
-            query_norm=norms[0] and _rms_norm(norms[0]),
-            key_norm=norms[1] and _rms_norm(norms[1]),
-            out=_map(attention.o_proj),
-            after=_rms_norm(block.post_attention_layernorm),
-            mlp=partial(
-                _gated, _map(mlp.gate_proj), _map(mlp.up_proj), _map(mlp.down_proj), mlp.act_fn
-            ),
-            heads=heads,
-            groups=groups,
-            size=size,
+        query_norm, key_norm = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
+        q, k, v = map(as_linear, (attention.q_proj, attention.k_proj, attention.v_proj))
+        gate, up, down = map(as_linear, (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
+        return DecoderLayer(
+            input_norm=_rms_norm(block.input_layernorm),
+            qkv=partial(split_qkv, q, k, v),
+            query_norm=query_norm and _rms_norm(query_norm),
+            key_norm=key_norm and _rms_norm(key_norm),
+            output=as_linear(attention.o_proj),
+            post_attention_norm=_rms_norm(block.post_attention_layernorm),
+            mlp=partial(gated_mlp, gate, up, down, mlp.act_fn),
+            num_heads=config.num_attention_heads,
+            num_kv_heads=config.num_key_value_heads,
+            head_dim=head_dim,
             scale=attention.scaling,
-            window=windows[number],
+            window=window,
         )
 
-    def angles(count: int) -> tuple[Tensor, Tensor]:
-        embeddings = body.embed_tokens.weight
+    def rope(length: int) -> CosSin:
+        weight = body.embed_tokens.weight
         cos, sin = body.rotary_emb(
-            embeddings.new_empty(0),
-            torch.arange(count, device=embeddings.device)[None],
+            weight.new_empty(0), torch.arange(length, device=weight.device)[None]
         )
         sign = torch.ones_like(sin[0])
-        sign[:, : size // 2] = -1
+        sign[:, : head_dim // 2] = -1
         return cos[0], sin[0] * sign
 
-    return Plan(
-        embed=partial(_look_up, body.embed_tokens.weight),
-        angles=angles,
-        layers=tuple(layer(number, block) for number, block in enumerate(body.layers)),
+    weight = body.embed_tokens.weight
+    return DecoderForward(
+        embed=lambda tokens, positions: embedding(tokens, weight),
+        layers=[layer(block, window) for block, window in zip(body.layers, windows, strict=True)],
         norm=_rms_norm(body.norm),
-        head=_map(model.lm_head),
+        head=as_linear(model.lm_head),
+        rope=rope,
     )
 
 
-def _gpt2(model: Any) -> Plan:
+def _gpt2(model: Any) -> DecoderForward:
     config, body = model.config, model.transformer
     attention_windows(model, len(body.h))  # none, or UnsupportedModel
-    heads, size = config.n_head, config.n_embd // config.n_head
 
-    def layer(block: Any) -> Layer:
-        return Layer(
-            before=_layer_norm(block.ln_1),
-            qkv=partial(_joined, _map(block.attn.c_attn), config.n_embd),
+    def layer(block: Any) -> DecoderLayer:
+        return DecoderLayer(
+            input_norm=_layer_norm(block.ln_1),
+            qkv=partial(fused_qkv, as_linear(block.attn.c_attn), config.n_embd),
             query_norm=None,
             key_norm=None,
-            out=_map(block.attn.c_proj),
-            after=_layer_norm(block.ln_2),
-            mlp=partial(_plain, _map(block.mlp.c_fc), _map(block.mlp.c_proj), block.mlp.act),
-            heads=heads,
-            groups=heads,
-            size=size,
+            output=as_linear(block.attn.c_proj),
+            post_attention_norm=_layer_norm(block.ln_2),
+            mlp=partial(mlp, as_linear(block.mlp.c_fc), as_linear(block.mlp.c_proj), block.mlp.act),
+            num_heads=config.n_head,
+            num_kv_heads=config.n_head,
+            head_dim=config.n_embd // config.n_head,
             scale=block.attn.scaling,
             window=None,
         )
 
-    return Plan(
-        embed=partial(_look_up_both, body.wte.weight, body.wpe.weight),
-        angles=None,
-        layers=tuple(layer(block) for block in body.h),
+    def embed(tokens: Tensor, positions: Tensor) -> Tensor:
+        return embedding(tokens, wte) + embedding(positions[:, None], wpe)
+
+    wte, wpe = body.wte.weight, body.wpe.weight
+    return DecoderForward(
+        embed=embed,
+        layers=[layer(block) for block in body.h],
         norm=_layer_norm(body.ln_f),
-        head=_map(model.lm_head),
+        head=as_linear(model.lm_head),
     )
 
 
-def _map(module: Any) -> Map:
+def as_linear(module: Any) -> Function:
     """A linear layer as one call: its weights without the module, where that is all it is."""
     if type(module) is nn.Linear:
         return partial(linear, weight=module.weight, bias=module.bias)
     if type(module).__name__ == "Conv1D":  # GPT-2's linear layer, its weight transposed
         return partial(_conv1d, module.weight, module.bias)
-    found: Map = module
-    return found
+    call: Function = module
+    return call
 
 
 def _conv1d(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
@@ -222,17 +221,18 @@ def _conv1d(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
     return flat.view(*x.shape[:-1], weight.shape[1])
 
 
-def _rms_norm(module: Any) -> Map:
-    return partial(_normalised, module.weight, module.variance_epsilon)
+def _rms_norm(module: Any) -> Function:
+    weight, eps = module.weight, module.variance_epsilon
+
+    def rms_norm(x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+        return weight * wide.to(x.dtype)
+
+    return rms_norm
 
 
-def _normalised(weight: Tensor, eps: float, x: Tensor) -> Tensor:
-    wide = x.float()
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return weight * wide.to(x.dtype)
-
-
-def _layer_norm(module: Any) -> Map:
+def _layer_norm(module: Any) -> Function:
     return partial(
         layer_norm,
         normalized_shape=module.normalized_shape,
@@ -242,104 +242,22 @@ def _layer_norm(module: Any) -> Map:
     )
 
 
-def _apart(query: Map, key: Map, value: Map, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return query(x), key(x), value(x)
+def split_qkv(q: Function, k: Function, v: Function, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values from a projection each."""
+    return q(x), k(x), v(x)
 
 
-def _joined(all_three: Map, width: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v = all_three(x).split(width, -1)
+def fused_qkv(qkv: Function, width: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values from one projection."""
+    q, k, v = qkv(x).split(width, -1)
     return q, k, v
 
 
-def _gated(gate: Map, up: Map, down: Map, act: Map, x: Tensor) -> Tensor:
+def gated_mlp(gate: Function, up: Function, down: Function, act: Function, x: Tensor) -> Tensor:
+    """Llama's feed-forward layer."""
     return down(act(gate(x)) * up(x))
 
 
-def _plain(wide: Map, narrow: Map, act: Map, x: Tensor) -> Tensor:
-    return narrow(act(wide(x)))
-
-
-def _look_up(weight: Tensor, tokens: Tensor, positions: Tensor) -> Tensor:
-    del positions
-    return nn.functional.embedding(tokens, weight)
-
-
-def _look_up_both(words: Tensor, places: Tensor, tokens: Tensor, positions: Tensor) -> Tensor:
-    return nn.functional.embedding(tokens, words) + nn.functional.embedding(
-        positions[:, None], places
-    )
-
-
-class Growing:
-    """Keys and values of one sequence, (1, groups, length, size) a layer, with room for more.
-
-    What is given is copied. A full cache doubles.
-    """
-
-    def __init__(self, length: int, keys: list[Tensor], values: list[Tensor]) -> None:
-        self.length = length
-        self._keys = [self._roomy(tensor, length + _SPARE) for tensor in keys]
-        self._values = [self._roomy(tensor, length + _SPARE) for tensor in values]
-
-    def _roomy(self, tensor: Tensor, capacity: int) -> Tensor:
-        """A tensor of `capacity` places that holds these, which may be the last of the sequence."""
-        wide = tensor.new_empty((*tensor.shape[:2], capacity, tensor.shape[3]))
-        have = min(tensor.shape[2], self.length)
-        wide[:, :, self.length - have : self.length] = tensor[:, :, tensor.shape[2] - have :]
-        return wide
-
-    def attend(
-        self, number: int, layer: Layer, query: Tensor, key: Tensor, value: Tensor
-    ) -> Tensor:
-        """As `KeyValues` says; the token's place is the present `length`."""
-        place, keys, values = self.length, self._keys[number], self._values[number]
-        if place == keys.shape[2]:
-            keys = self._keys[number] = self._roomy(keys, 2 * place)
-            values = self._values[number] = self._roomy(values, 2 * place)
-        keys.narrow(2, place, 1).copy_(key)
-        values.narrow(2, place, 1).copy_(value)
-        start = 0 if layer.window is None else max(0, place + 1 - layer.window)
-        count = place + 1 - start
-        return scaled_dot_product_attention(
-            query,
-            keys.narrow(2, start, count),
-            values.narrow(2, start, count),
-            scale=layer.scale,
-            enable_gqa=layer.heads != layer.groups,
-        )
-
-    def fork(self) -> Growing:
-        """A copy that goes its own way."""
-        keys = [tensor[:, :, : self.length] for tensor in self._keys]
-        values = [tensor[:, :, : self.length] for tensor in self._values]
-        return Growing(self.length, keys, values)
-
-
-class ForwardStep:
-    """One sequence that goes on from a prefilled cache of transformers, a token at a time."""
-
-    def __init__(self, made: Plan, cache: Any, length: int) -> None:
-        self.plan = made
-        self.kept = Growing(length, *prompt_cache(cache, length, made.windows))
-        self._angles: tuple[Tensor, Tensor] | None = None
-
-    def __call__(self, token: Tensor) -> Tensor:
-        """Logits (1, vocab), in the model's type, after `token` (1, 1)."""
-        place = self.kept.length
-        positions = torch.full((1,), place, device=token.device)
-        logits = self.plan(token, positions, self._angles_at(place), self.kept)
-        self.kept.length += 1
-        return logits
-
-    def _angles_at(self, place: int) -> tuple[Tensor, Tensor] | None:
-        if self.plan.angles is None:
-            return None
-        if self._angles is None or place >= len(self._angles[0]):
-            self._angles = self.plan.angles(2 * place + _SPARE)
-        return self._angles[0][place], self._angles[1][place]
-
-    def fork(self) -> ForwardStep:
-        """A second sequence that goes on from here; neither disturbs the other."""
-        other = object.__new__(ForwardStep)
-        other.plan, other._angles, other.kept = self.plan, self._angles, self.kept.fork()
-        return other
+def mlp(up: Function, down: Function, act: Function, x: Tensor) -> Tensor:
+    """GPT-2's feed-forward layer."""
+    return down(act(up(x)))

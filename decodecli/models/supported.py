@@ -1,7 +1,7 @@
 """Which models the written-out forward pass computes exactly: an allow-list.
 
 A configuration value that changes the arithmetic, and that is not listed here with a value that
-`direct` has, sends the model to its own code. What transformers' shared masks and caches read counts
+`forward` has, sends the model to its own code. What transformers' shared masks and caches read counts
 too, whatever the architecture: a `sliding_window` in GPT-2's configuration shortens its cache.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 LLAMAS = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 GPT2 = "GPT2LMHeadModel"
 
 _STEADY_ROPE = ("default", "linear", "llama3", "yarn")  # angles depend on the position alone
-# What a configuration class may define: `direct` or `attention_windows` goes by it, the weights' shapes
+# What a configuration class may define: `forward` or `attention_windows` goes by it, the weights' shapes
 # follow from it, or it matters in training only.
 _UNDERSTOOD = {
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
@@ -30,7 +30,7 @@ _UNDERSTOOD = {
     "attn_pdrop", "summary_type", "summary_use_proj", "summary_activation",
     "summary_proj_to_labels", "summary_first_dropout",
 }  # fmt: skip
-# What masks and caches read of any configuration → the one value that `direct` has.
+# What masks and caches read of any configuration → the one value that `forward` has.
 _SHARED = {
     "is_causal": True, "attention_chunk_size": None, "kv_sharing_modes": None,
     "is_heterogeneous": False,
@@ -48,8 +48,8 @@ def check_supported(model: Any) -> None:
         UnsupportedModel: it is not.
     """
     kind = type(model).__name__
-    own = type(model).__module__, type(model).forward.__module__
-    if not all(name.startswith("transformers.models.") for name in own):
+    modules = type(model).__module__, type(model).forward.__module__
+    if not all(name.startswith("transformers.models.") for name in modules):
         raise UnsupportedModel(f"{kind} is not one of transformers' own models")
     if kind not in (*LLAMAS, GPT2):
         raise UnsupportedModel(f"{kind} is run by its own code")
@@ -111,22 +111,3 @@ def attention_windows(model: Any, layers: int) -> tuple[int | None, ...]:
     if "sliding_attention" in kinds and not (type(width) is int and width >= 2):
         raise UnsupportedModel(f"its sliding window is {width}")
     return tuple(width if kind == "sliding_attention" else None for kind in kinds)
-
-
-def prompt_cache(
-    cache: Any, length: int, windows: tuple[int | None, ...]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Keys and values that a prompt of `length` tokens left in transformers' cache, (rows, num_kv_heads,
-    length or what the layer's window needs, head_dim) a layer.
-
-    Raises:
-        UnsupportedModel: a layer kept less than its window, or all of the prompt, needs.
-    """
-    layers = getattr(cache, "layers", ())
-    if len(layers) != len(windows):
-        raise UnsupportedModel("its cache is of an unusual kind")
-    for layer, window in zip(layers, windows, strict=True):
-        keys, needed = layer.keys, length if window is None else min(length, window - 1)
-        if not isinstance(keys, Tensor) or keys.ndim != 4 or keys.shape[2] < needed:
-            raise UnsupportedModel("its cache does not keep what its attention needs")
-    return [layer.keys for layer in layers], [layer.values for layer in layers]

@@ -9,8 +9,8 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
-from decodecli.decoding.batch import Batch, Done, Job
-from decodecli.decoding.decode import Prefix, prefill
+from decodecli.decoding.batch import Batch, Request, RequestOutput
+from decodecli.decoding.prompt import PrefilledPrompt, prefill
 from decodecli.errors import DecodecliError, PromptError
 from decodecli.models.loading import LanguageModel
 from decodecli.records.run import step_json_line, to_json_line
@@ -53,7 +53,7 @@ def run_cells(
     """
 
     @lru_cache(_PREFIXES)
-    def prefilled(*prompt: Any) -> Prefix | PromptError:
+    def prefilled(*prompt: Any) -> PrefilledPrompt | PromptError:
         try:
             return prefill(lm, *prompt)
         except PromptError as error:
@@ -69,7 +69,7 @@ def run_cells(
     ready: deque[CellResult] = deque()  # what needs no decoding
     greedy = _Greedy(traces)
 
-    def jobs() -> Iterator[Job | None]:
+    def requests() -> Iterator[Request | None]:
         for cell in cells:
             if cell is None:
                 yield None
@@ -86,16 +86,16 @@ def run_cells(
                 yield None
             else:
                 settings = {"bos": cell.bos, **(chat.as_dict() if chat else {})}
-                yield Job(cell, prefix, cell.params, settings)
+                yield Request(cell, prefix, cell.params, settings)
 
-    for done in batch(jobs()):
+    for done in batch(requests()):
         while ready:
             yield ready.popleft()
         if done is None:
             continue
         record = _record(done)
         yield CellResult(record, _trace(done) if traces else None)
-        yield from greedy.settled(done.job.key, record)
+        yield from greedy.settled(done.request.key, record)
     yield from ready
 
 
@@ -144,7 +144,7 @@ def _copied(record: CellRecord, cell: Cell) -> CellResult:
     return CellResult(replace(record, index=cell.index, params=params))
 
 
-def _effective_bos(cell: Cell, prefix: Prefix) -> bool | None:
+def _effective_bos(cell: Cell, prefix: PrefilledPrompt) -> bool | None:
     """Whether the text begins with BOS; None where the tokenizer adds other tokens and no BOS."""
     if cell.bos is not None:
         return cell.bos
@@ -153,8 +153,8 @@ def _effective_bos(cell: Cell, prefix: Prefix) -> bool | None:
     return None if prefix.lm.tokenizer.num_special_tokens_to_add() else False
 
 
-def _record(done: Done) -> CellRecord:
-    cell: Cell = done.job.key
+def _record(done: RequestOutput) -> CellRecord:
+    cell: Cell = done.request.key
     summary, error, correct = done.summary, done.error, None
     if error is None:
         try:
@@ -163,9 +163,9 @@ def _record(done: Done) -> CellRecord:
             error = DecodecliError(f"the prompt expects what cannot be looked for: {slow.message}")
     return cell_record(
         cell,
-        _effective_bos(cell, done.job.prefix),
+        _effective_bos(cell, done.request.prompt),
         error=None if error is None else str(error),
-        eos_ids=done.job.prefix.lm.eos_ids,
+        eos_ids=done.request.prompt.lm.eos_ids,
         text=summary.text,
         token_ids=summary.token_ids,
         finish_reason=summary.finish_reason,
@@ -180,6 +180,6 @@ def _record(done: Done) -> CellRecord:
     )
 
 
-def _trace(done: Done) -> tuple[str, ...]:
+def _trace(done: RequestOutput) -> tuple[str, ...]:
     steps = (step_json_line(step) for step in done.steps)
     return to_json_line(done.header.as_dict()), *steps, to_json_line(done.summary.as_dict())

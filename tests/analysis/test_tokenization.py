@@ -272,7 +272,7 @@ def test_the_round_trip_says_where_it_first_differs():
 
 @pytest.mark.parametrize("bos", [None, True, False])
 def test_bos_is_added_as_for_a_prompt(llama_lm, bos):
-    from decodecli.decoding.decode import encode
+    from decodecli.decoding.prompt import encode
 
     for text in ("Hello", "<s>Hello", "<s> <s>", " x", "日本"):
         assert list(tokenize(text, bos=bos).ids) == encode(llama_lm, text, bos), text

@@ -10,9 +10,10 @@ import torch
 from known_models import CONFIGS, network
 
 from decodecli.decoding.cuda_graph import PIPELINE_DEPTH, CudaGraphDecoder
-from decodecli.decoding.decode import Decoding, Prefix, generate, prefill
+from decodecli.decoding.decode import Decoding, generate
+from decodecli.decoding.prompt import PrefilledPrompt, prefill
 from decodecli.models.loading import LanguageModel
-from decodecli.models.runner import Forward
+from decodecli.models.runner import ModelRunner
 from decodecli.models.supported import UnsupportedModel
 from decodecli.sampling.chain import Chain
 from decodecli.sampling.sampler import Sampler
@@ -23,7 +24,7 @@ PROMPT = list(range(3, 23))
 
 
 def waiting(model, params: SamplingParams, steps: int) -> list:
-    forward, sample = Forward(model), Sampler(Chain(params), 5, str, 7)
+    forward, sample = ModelRunner(model), Sampler(Chain(params), 5, str, 7)
     logits, seen = forward.prefill(PROMPT), []
     for number in range(steps):
         chosen, observation = sample(logits, None, number)
@@ -33,7 +34,7 @@ def waiting(model, params: SamplingParams, steps: int) -> list:
 
 
 def ahead(model, params: SamplingParams, steps: int) -> CudaGraphDecoder:
-    forward = Forward(model)
+    forward = ModelRunner(model)
     logits = forward.prefill(PROMPT)
     return CudaGraphDecoder(model, forward.cache(), logits, len(PROMPT), Chain(params), 5, 7, steps)
 
@@ -58,7 +59,7 @@ def test_a_full_cache_grows(monkeypatch) -> None:
 
     model, params = network(CONFIGS["mistral, window of 8"]), SamplingParams(seed=1)
     expected = [unpack(x, Chain(params), 5, 300, str) for x in ahead(model, params, 70)]
-    monkeypatch.setattr(module, "_ROOM", 3)
+    monkeypatch.setattr(module, "INITIAL_CAPACITY", 3)
     found = [unpack(x, Chain(params), 5, 300, str) for x in ahead(model, params, 70)]
     assert [x.token_id for x in found] == [x.token_id for x in expected]
 
@@ -91,12 +92,12 @@ def test_a_decoding_that_runs_ahead_ends_at_the_same_eos(lm, monkeypatch) -> Non
 
     def always(self):
         return CudaGraphDecoder(
-            self.lm.model, self.prefix.forward.cache(), self.prefix.logits, len(self.prefix.ids),
+            self.lm.model, self.prompt.runner.cache(), self.prompt.logits, len(self.prompt.ids),
             self.chain, self.candidates, self.seed, self.params.max_new_tokens, capture=False,
         )  # fmt: skip
 
-    monkeypatch.setattr(Decoding, "_run_ahead", always)
-    prefix: Prefix = prefill(lm, "The capital of Japan is")
+    monkeypatch.setattr(Decoding, "_cuda_graph", always)
+    prefix: PrefilledPrompt = prefill(lm, "The capital of Japan is")
     for _ in range(2):  # the prefix can be used again
         decoding = Decoding(prefix, params)
         steps = list(decoding)
@@ -121,7 +122,7 @@ def test_int8_layers_are_refused() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_failed_capture_leaves_single_steps_and_healthy_generators(monkeypatch) -> None:
     model, params = network(CONFIGS["llama"]).cuda(), SamplingParams(temperature=1.3)
-    forward = Forward(model)
+    forward = ModelRunner(model)
     logits = forward.prefill(PROMPT)
     expected = [
         x[0]
@@ -129,16 +130,16 @@ def test_a_failed_capture_leaves_single_steps_and_healthy_generators(monkeypatch
             model, forward.cache(), logits, 20, Chain(params), 5, 7, 30, capture=False
         )
     ]
-    choose = CudaGraphDecoder._choose
+    choose = CudaGraphDecoder._sample
 
     def looking(self, logits, noise):
         if torch.cuda.is_current_stream_capturing():
             float(logits.sum())  # no capture survives this
         return choose(self, logits, noise)
 
-    monkeypatch.setattr(CudaGraphDecoder, "_choose", looking)
+    monkeypatch.setattr(CudaGraphDecoder, "_sample", looking)
     run = CudaGraphDecoder(model, forward.cache(), logits, 20, Chain(params), 5, 7, 30)
-    assert run.how.startswith("a step at a time: ")
+    assert run.backend.startswith("a step at a time: ")
     assert [x[0] for x in run] == expected
     torch.rand(3, device="cuda")
 
@@ -149,7 +150,7 @@ def test_a_failed_capture_leaves_single_steps_and_healthy_generators(monkeypatch
 @pytest.mark.parametrize("values", [{"temperature": 0}, {"temperature": 1.3, "top_p": 0.8}])
 def test_a_graph_gives_what_single_steps_give(name: str, values: dict) -> None:
     model, params = network(CONFIGS[name]).cuda(), SamplingParams(**values)
-    forward = Forward(model)
+    forward = ModelRunner(model)
     logits = forward.prefill(PROMPT)
     runs = [
         CudaGraphDecoder(
@@ -171,5 +172,5 @@ def test_a_run_on_a_gpu_is_captured_and_says_so() -> None:
     lm = LanguageModel.wrap(tiny_network("llama").cuda(), builtin_tokenizer(), "llama")
     decoding = Decoding(prefill(lm, "Once upon a time"), SamplingParams(seed=0))
     list(decoding)
-    assert decoding.how == "in a CUDA graph"
+    assert decoding.backend == "in a CUDA graph"
     tiny_network("llama").cpu()

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import decodecli
-from decodecli.decoding.decode import Decoding, decode, encode, generate, prefill
+from decodecli.decoding.decode import Decoding, decode, generate
+from decodecli.decoding.prompt import encode, prefill
 from decodecli.errors import DecodeError, PromptError
 from decodecli.models.loading import LanguageModel
-from decodecli.models.runner import Forward
+from decodecli.models.runner import ModelRunner
 from decodecli.settings import SamplingParams
 
 
@@ -21,7 +22,7 @@ from decodecli.settings import SamplingParams
 def forwards(monkeypatch):
     """How many tokens each forward pass was given."""
     seen: list[int] = []
-    prefill, step = Forward.prefill, Forward.step
+    prefill, step = ModelRunner.prefill, ModelRunner.step
 
     def counted_prefill(self, ids):
         seen.append(len(ids))
@@ -31,8 +32,8 @@ def forwards(monkeypatch):
         seen.append(token.shape[1])
         return step(self, token)
 
-    monkeypatch.setattr(Forward, "prefill", counted_prefill)
-    monkeypatch.setattr(Forward, "step", counted_step)
+    monkeypatch.setattr(ModelRunner, "prefill", counted_prefill)
+    monkeypatch.setattr(ModelRunner, "step", counted_step)
     return seen
 
 
@@ -83,9 +84,10 @@ def test_a_model_without_a_cache_is_run_over_the_whole_sequence(llama_lm, monkey
 def test_closing_the_iterator_early_frees_what_it_holds(llama_lm):
     steps = decode(llama_lm, "hello", SamplingParams(max_new_tokens=50, seed=0))
     next(steps)
-    frame = steps.gi_frame.f_locals["prefix"]
-    held = weakref.ref(frame.forward)
-    del frame
+    runners = [found for found in gc.get_objects() if type(found) is ModelRunner]
+    held = weakref.ref(runners[-1])
+    assert held() is not None
+    del runners
     steps.close()
     del steps
     gc.collect()
@@ -231,8 +233,18 @@ def test_greedy_is_recorded_as_certain(llama_lm):
 
 
 def test_the_package_gives_the_contracts_names():
-    assert decodecli.generate is generate
-    assert decodecli.decode is decode
+    for name in [
+        "load",
+        "decode",
+        "generate",
+        "next_token",
+        "tokenize",
+        "embed",
+        "softmax",
+        "sweep",
+    ]:
+        assert callable(getattr(decodecli, name)), name
+    assert decodecli.SamplingParams is SamplingParams
     with pytest.raises(AttributeError):
         _ = decodecli.nothing
 

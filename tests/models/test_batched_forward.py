@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from known_models import CONFIGS, network
 
 from decodecli.models.batched_forward import BatchedForward
-from decodecli.models.runner import Forward
+from decodecli.models.runner import ModelRunner
 from decodecli.models.supported import UnsupportedModel
 
 
@@ -20,16 +20,16 @@ class Pairs:
     def __init__(self, model, size: int) -> None:
         self.model = model
         self.together = BatchedForward(model, size)
-        self.alone: list[Forward] = []
+        self.alone: list[ModelRunner] = []
 
-    def put(self, row: int, prompt: list[int]) -> None:
-        forward = Forward(self.model)
+    def add_row(self, row: int, prompt: list[int]) -> None:
+        forward = ModelRunner(self.model)
         forward.prefill(prompt)
-        self.together.put(row, forward.cache(), len(prompt))
+        self.together.add_row(row, forward.cache(), len(prompt))
         self.alone[row : row + 1] = [forward.fork()]
 
-    def drop(self, row: int) -> None:
-        self.together.drop(row)
+    def remove_row(self, row: int) -> None:
+        self.together.remove_row(row)
         last = self.alone.pop()
         if row < len(self.alone):
             self.alone[row] = last
@@ -47,7 +47,7 @@ class Pairs:
 def test_rows_of_different_lengths_get_the_logits_that_each_gets_alone(name: str) -> None:
     pairs = Pairs(network(CONFIGS[name]), 4)
     for row, length in enumerate((3, 20, 1, 9)):
-        pairs.put(row, list(range(5, 5 + length)))
+        pairs.add_row(row, list(range(5, 5 + length)))
     for step in range(80):  # past the room of a new cache
         pairs.check([(7 * step + row) % 200 + 3 for row in range(4)])
 
@@ -58,14 +58,14 @@ def test_rows_come_and_go_without_disturbing_the_others(data) -> None:
     pairs = Pairs(network(CONFIGS["mistral, window of 8"]), 5)
     for _ in range(12):
         rows = len(pairs.alone)
-        change = data.draw(st.sampled_from(("put", "replace", "drop", "none")))
+        change = data.draw(st.sampled_from(("add", "replace", "remove", "none")))
         prompt = data.draw(st.lists(st.integers(3, 250), min_size=1, max_size=30))
-        if change == "put" and rows < 5:
-            pairs.put(rows, prompt)
+        if change == "add" and rows < 5:
+            pairs.add_row(rows, prompt)
         elif change == "replace" and rows:
-            pairs.put(data.draw(st.integers(0, rows - 1)), prompt)
-        elif change == "drop" and rows:
-            pairs.drop(data.draw(st.integers(0, rows - 1)))
+            pairs.add_row(data.draw(st.integers(0, rows - 1)), prompt)
+        elif change == "remove" and rows:
+            pairs.remove_row(data.draw(st.integers(0, rows - 1)))
         rows = len(pairs.alone)
         if rows:
             tokens = st.lists(st.integers(3, 250), min_size=rows, max_size=rows)
@@ -75,12 +75,12 @@ def test_rows_come_and_go_without_disturbing_the_others(data) -> None:
 @pytest.mark.parametrize("name", ["llama", "mistral, window of 8"])
 def test_what_a_dropped_row_leaves_behind_is_never_looked_at(name: str) -> None:
     pairs = Pairs(network(CONFIGS[name]), 2)
-    pairs.put(0, [5] * 40)
-    pairs.put(1, [6])
+    pairs.add_row(0, [5] * 40)
+    pairs.add_row(1, [6])
     with torch.inference_mode():
         for left in (*pairs.together._keys, *pairs.together._values):
             left[0] = torch.nan  # a long row's, which a short one takes the place of
-    pairs.put(0, list(range(3, 25)))
+    pairs.add_row(0, list(range(3, 25)))
     pairs.check([4, 3])
 
 

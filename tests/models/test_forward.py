@@ -8,19 +8,19 @@ import transformers as t
 from conftest import tiny_network
 from known_models import CONFIGS, SIZES, network
 
-from decodecli.models.forward import plan
-from decodecli.models.runner import Forward
+from decodecli.models.forward import build_forward
+from decodecli.models.runner import ModelRunner
 from decodecli.models.supported import UnsupportedModel
 
 
 def both_ways(model, prompt: list[int], steps: int):
     """The logits after each of `steps` greedy tokens, directly and by the model's own code."""
-    ours, theirs = Forward(model), Forward(model, direct=False)
+    ours, theirs = ModelRunner(model), ModelRunner(model, fallback_reason="asked for")
     pairs = [(ours.prefill(prompt), theirs.prefill(prompt))]
     for _ in range(steps):
         token = pairs[-1][1].argmax(-1, keepdim=True)
         pairs.append((ours.step(token), theirs.step(token)))
-    assert ours.own_way is None
+    assert ours.fallback_reason is None
     return pairs
 
 
@@ -40,7 +40,7 @@ def test_bfloat16_logits_are_the_models_own(name: str) -> None:
 
 def test_forks_do_not_disturb_each_other() -> None:
     model = network(CONFIGS["mistral, window of 8"])
-    first = Forward(model)
+    first = ModelRunner(model)
     first.prefill(list(range(3, 23)))
     second, token = first.fork(), torch.tensor([[9]])
     for _ in range(70):  # past the room of a new cache
@@ -48,26 +48,26 @@ def test_forks_do_not_disturb_each_other() -> None:
     third = second.fork()
     for forward, length in ((first, 20), (second, 90), (third, 90)):
         prompt = [*range(3, 23), *[9] * (length - 20)]
-        expected = Forward(model, direct=False).prefill([*prompt, 9])
+        expected = ModelRunner(model, fallback_reason="asked for").prefill([*prompt, 9])
         torch.testing.assert_close(forward.step(token), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_changed_weights_are_seen() -> None:
     model = network(CONFIGS["llama"])
-    forward = Forward(model)
+    forward = ModelRunner(model)
     before = forward.prefill([4, 5])
     with torch.no_grad():
         model.lm_head.weight.mul_(2)
     after = forward.step(before.argmax(-1, keepdim=True))
-    torch.testing.assert_close(after, Forward(model).prefill([4, 5, int(before.argmax())]))
+    torch.testing.assert_close(after, ModelRunner(model).prefill([4, 5, int(before.argmax())]))
 
 
 def test_what_is_not_known_goes_its_own_way_and_says_why() -> None:
     def reason(model) -> str:
-        forward = Forward(model)
+        forward = ModelRunner(model)
         forward.step(forward.prefill([4, 5]).argmax(-1, keepdim=True))
-        assert forward.own_way is not None
-        return forward.own_way
+        assert forward.fallback_reason is not None
+        return forward.fallback_reason
 
     assert "Gemma2ForCausalLM" in reason(tiny_network("gemma2"))
     assert "no cache" in reason(tiny_network("mamba"))
@@ -85,23 +85,23 @@ def test_what_is_not_known_goes_its_own_way_and_says_why() -> None:
 
 def test_a_model_in_training_mode_or_of_another_library_is_not_known() -> None:
     with pytest.raises(UnsupportedModel, match="training"):
-        plan(network(CONFIGS["llama"]).train())
+        build_forward(network(CONFIGS["llama"]).train())
 
     class OwnForCausalLM(t.LlamaForCausalLM):
         pass
 
     with pytest.raises(UnsupportedModel, match="OwnForCausalLM"):
-        plan(OwnForCausalLM(CONFIGS["llama"]).eval())
+        build_forward(OwnForCausalLM(CONFIGS["llama"]).eval())
 
 
 def test_a_model_with_a_part_replaced_or_hooks_everywhere_goes_its_own_way() -> None:
     model = network(CONFIGS["llama"])
     model.model.norm = torch.nn.RMSNorm(64)
     with pytest.raises(UnsupportedModel, match="variance_epsilon"):
-        plan(model)
+        build_forward(model)
     hook = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
     try:
         with pytest.raises(UnsupportedModel, match="all modules"):
-            plan(network(CONFIGS["llama"]))
+            build_forward(network(CONFIGS["llama"]))
     finally:
         hook.remove()

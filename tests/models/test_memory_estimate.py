@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 import decodecli
 from decodecli.errors import LoadError, UsageError
-from decodecli.models import forward as direct
 from decodecli.models import load_errors, quantized_cache, supported
 from decodecli.models import memory_estimate as fit
 from decodecli.models.checkpoint import find_checkpoint
+from decodecli.models.forward import build_forward
+from decodecli.models.kv_cache import DynamicKVCache, prompt_tensors
 from decodecli.settings import LoadParams
 
 SCHEMES = {
@@ -52,9 +53,10 @@ def folder(request, tmp_path_factory):
 
 def weights_of(model) -> int:
     """Bytes of a loaded model's weights with their scales, whatever they are wrapped in."""
-    tensors, _ = quantized_cache._take_apart(model)
+    tensors, layout = quantized_cache._disassemble(model)
+    offsets = sum("nested_offset" in layer.get("state", ()) for layer in layout["layers"].values())
     buffers = {name for name, _ in model.named_buffers()}
-    return sum(t.numel() * t.itemsize for name, t in tensors.items() if name not in buffers)
+    return 4 * offsets + sum(t.nbytes for name, t in tensors.items() if name not in buffers)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -91,9 +93,8 @@ def test_the_cache_is_told_as_the_engine_keeps_it_where_it_runs_the_steps(archit
     builtin_tokenizer().save_pretrained(tmp_path)
     with torch.inference_mode():
         cache = network(torch.ones((1, 40), dtype=torch.long)).past_key_values
-    kept = direct.ForwardStep(direct.plan(network), cache, 40).fork().kept
-    places = [t[:, :, : kept.length] for t in (*kept._keys, *kept._values)]
-    held = sum(t.numel() * t.itemsize for t in places)
+    kept = DynamicKVCache(40, *prompt_tensors(cache, 40, build_forward(network).windows))
+    held = sum(t[:, :, : kept.length].nbytes for t in (*kept._keys, *kept._values))
     assert fit.estimate(headers(tmp_path), LARGE, 40).schemes[0].kv_cache == held
 
 

@@ -186,7 +186,7 @@ def test_a_good_file_that_cannot_be_read_now_stays(problem, packable, monkeypatc
     (path,) = cached()
     given = (find_checkpoint(LoadParams(str(packable))), "nf4", "bfloat16", "cpu")
     with monkeypatch.context() as patch:
-        patch.setattr(quantized_cache, "_mapped", raising(problem))
+        patch.setattr(quantized_cache, "load_file", raising(problem))
         assert quantizing.from_cache(*given) is None
     assert path.is_file()
     assert quantizing.from_cache(*given) is not None
@@ -200,7 +200,7 @@ def test_a_file_that_may_not_be_opened_now_stays(packable, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(type(path), "open", raising(PermissionError(13, "Permission denied")))
         with pytest.raises(PermissionError):
-            quantized_cache._described(path)
+            quantized_cache._read(path)
     assert quantizing.from_cache(*given) is not None
 
 
@@ -216,7 +216,7 @@ def test_memory_that_runs_out_over_a_good_file_is_told_and_the_file_stays(
     problem, packable, monkeypatch
 ):
     load(packable)
-    monkeypatch.setattr(quantized_cache, "_mapped", raising(problem))
+    monkeypatch.setattr(quantized_cache, "load_file", raising(problem))
     with pytest.raises(LoadError, match="does not fit into the memory of cpu"):
         load(packable)
     assert len(cached()) == 1
@@ -227,9 +227,9 @@ def test_a_tensor_that_is_not_of_its_shape_is_made_again(packable):
     (path,) = cached()
     path.write_bytes(path.read_bytes().replace(b'"shape": [128]', b'"shape": [127]', 1))
     with pytest.raises(quantized_cache.Unusable):
-        quantized_cache._described(path)
+        quantized_cache._read(path)
     assert torch.equal(logits_of(load(packable)), expected)
-    quantized_cache._described(path)
+    quantized_cache._read(path)
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def test_a_byte_changed_anywhere_is_noticed(entry, share, change):
         (r"\"blocksize\": 64", r"\"blocksize\": -1"),
         (r"\"shape\": [", r"\"shape\": [9"),
         (r"\"threshold\"", r"\"thresholt\""),
-        (r"\"dtype\": \"BF16\"", r"\"dtype\": \"F64\" "),
+        (r"\"dtype\": \"bfloat16\"", r"\"dtype\": \"float64\" "),
         ('"checksum": "', '"checksun": "'),
     ],
 )
@@ -308,7 +308,7 @@ def test_whatever_the_bytes_depend_on_makes_another_entry(copied, monkeypatch):
     keys.add(key_of(copied, device="cuda:0"))
     assert key_of(copied, device="cuda:1") in keys
     with monkeypatch.context() as patch:
-        patch.setattr(quantized_cache, "FORMAT", 3)
+        patch.setattr(quantized_cache, "FORMAT", 4)
         keys.add(key_of(copied))
     for package in ("torch", "transformers", "bitsandbytes"):
         real = quantized_cache.importlib.metadata.version

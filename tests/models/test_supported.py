@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from known_models import CONFIGS, SIZES, network
 
 from decodecli.models.batched_forward import BatchedForward
-from decodecli.models.forward import plan
-from decodecli.models.runner import Forward
-from decodecli.models.supported import UnsupportedModel, prompt_cache
+from decodecli.models.forward import build_forward
+from decodecli.models.kv_cache import prompt_tensors
+from decodecli.models.runner import ModelRunner
+from decodecli.models.supported import UnsupportedModel
 
 SMALL = {**SIZES, "hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
 CLASSES = {"llama": t.LlamaConfig, "mistral": t.MistralConfig, "qwen2": t.Qwen2Config,
@@ -70,7 +71,7 @@ def configurations(draw):
     return CLASSES[kind], {**sizes, **{name: draw(known[name]) for name in names}}
 
 
-def logits_or_error(forward: Forward, prompt: list[int], tokens: list[int]):
+def logits_or_error(forward: ModelRunner, prompt: list[int], tokens: list[int]):
     """The logits after the prompt and each token; None where the model cannot run at all."""
     try:
         found = [forward.prefill(prompt)]
@@ -85,8 +86,8 @@ def check(made, values: dict, prompt: list[int], tokens: list[int]) -> None:
         model = network(made(**values))
     except Exception:  # transformers refuses this configuration
         assume(False)
-    expected = logits_or_error(Forward(model, direct=False), prompt, tokens)
-    found = logits_or_error(Forward(model), prompt, tokens)
+    expected = logits_or_error(ModelRunner(model, fallback_reason="asked for"), prompt, tokens)
+    found = logits_or_error(ModelRunner(model), prompt, tokens)
     assert (found is None) == (expected is None)
     assume(expected is not None)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
@@ -95,9 +96,9 @@ def check(made, values: dict, prompt: list[int], tokens: list[int]) -> None:
         together = BatchedForward(model, 1)
     except UnsupportedModel:
         return
-    forward = Forward(model)
+    forward = ModelRunner(model)
     forward.prefill(prompt)
-    together.put(0, forward.cache(), len(prompt))
+    together.add_row(0, forward.cache(), len(prompt))
     rows = torch.cat([together([token]) for token in tokens])
     torch.testing.assert_close(rows, expected[1:], rtol=1e-4, atol=1e-4)
 
@@ -117,7 +118,7 @@ def test_many_random_configurations_give_the_logits_of_the_models_own_code(confi
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_usual_configurations_are_written_out(name: str) -> None:
-    plan(network(CONFIGS[name]))
+    build_forward(network(CONFIGS[name]))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_the_usual_configurations_are_written_out(name: str) -> None:
 )
 def test_a_value_that_is_not_understood_sends_the_model_to_its_own_code(config, words) -> None:
     with pytest.raises(UnsupportedModel, match=words):
-        plan(network(config))
+        build_forward(network(config))
 
 
 def test_a_field_of_a_newer_transformers_sends_the_model_to_its_own_code() -> None:
@@ -144,18 +145,18 @@ def test_a_field_of_a_newer_transformers_sends_the_model_to_its_own_code() -> No
     model = network(t.LlamaConfig(**SMALL))
     model.config = Newer(**SMALL)
     model.config._attn_implementation = "sdpa"
-    plan(model)
+    build_forward(model)
     model.config.residual_scale = 0.5
     with pytest.raises(UnsupportedModel, match=r"residual_scale = 0\.5"):
-        plan(model)
+        build_forward(model)
 
 
 def test_a_cache_that_is_shorter_than_the_prompt_is_refused() -> None:
     cache = t.DynamicCache()
     for layer in range(2):
         cache.update(torch.zeros(1, 2, 7, 8), torch.zeros(1, 2, 7, 8), layer)
-    keys, _ = prompt_cache(cache, 20, (8, 8))
+    keys, _ = prompt_tensors(cache, 20, (8, 8))
     assert [tensor.shape[2] for tensor in keys] == [7, 7]
     for windows in ((None, 8), (9, 9), (8,)):
         with pytest.raises(UnsupportedModel, match="cache"):
-            prompt_cache(cache, 20, windows)
+            prompt_tensors(cache, 20, windows)

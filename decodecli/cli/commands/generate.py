@@ -30,7 +30,7 @@ from decodecli.signals import postponed
 if TYPE_CHECKING:
     from decodecli.cli.sinks import Sinks
     from decodecli.config import Effective
-    from decodecli.decoding.decode import Prefix
+    from decodecli.decoding.prompt import PrefilledPrompt
     from decodecli.render.logits_file import LogitsFile
     from decodecli.settings import OutputParams
 
@@ -193,11 +193,13 @@ def run(request: GenerateRequest, text: str, notices: streams.Notices) -> None:
             raise file.problem
 
 
-def _load_and_prefill(request: GenerateRequest, text: str, notices: streams.Notices) -> Prefix:
+def _load_and_prefill(
+    request: GenerateRequest, text: str, notices: streams.Notices
+) -> PrefilledPrompt:
     output = request.output
     with loading_line(request.load.model, output, libraries=True) as progress:
         lm = load_model(request.load, output, progress)
-        from decodecli.decoding.decode import prefill
+        from decodecli.decoding.prompt import prefill
 
         prefix = prefill(lm, text, output.bos, output.chat_params)
     notices.tell_all(lm.notices)
@@ -210,7 +212,7 @@ def _load_and_prefill(request: GenerateRequest, text: str, notices: streams.Noti
 
 
 def run_samples(
-    prefix: Prefix,
+    prefix: PrefilledPrompt,
     request: GenerateRequest,
     sinks: Sinks,
     notices: streams.Notices,
@@ -244,7 +246,7 @@ def run_samples(
             try:
                 for step in decoding:
                     sinks.step(step)
-                    if pace is None or decoding.over or sinks.folded:
+                    if pace is None or decoding.ended or sinks.folded:
                         continue
                     if not pace.wait(lambda: decoding.interrupted):  # noqa: B023
                         quit_by_key = True
@@ -253,8 +255,8 @@ def run_samples(
                 # Whatever ended it, the records so far are closed with what is known.
                 sinks.finish(decoding.summary())
         notices.tell_all(decoding.notices[known:])
-        if output.verbose and decoding.how:
-            notices.tell(f"the steps were run {decoding.how}")
+        if output.verbose and decoding.backend:
+            notices.tell(f"the steps were run {decoding.backend}")
         # Of greedy samples, the others would be the same.
         if quit_by_key or (params.greedy and sinks.show_only and logits is None):
             return

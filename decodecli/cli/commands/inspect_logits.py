@@ -245,7 +245,7 @@ def _prompt(
     output = request.output
     if output.chat_params is None:
         return text, output.bos
-    from decodecli.decoding.decode import encode
+    from decodecli.decoding.prompt import encode
 
     return encode(lm, text, chat=output.chat_params), False
 
@@ -275,7 +275,7 @@ def _report(
 def _too_long(request: InspectRequest, lm: LanguageModel, notices: streams.Notices) -> bool:
     """Whether a file's text has no next token to ask for, being longer than the context: then it is
     read token by token, in windows."""
-    from decodecli.decoding.decode import encode
+    from decodecli.decoding.prompt import encode
 
     options = (request.tokens, request.target, request.save, request.plot, request.several)
     if not request.from_file or any(options) or lm.context is None:

@@ -117,7 +117,7 @@ def _loaded(plan: Plan, shown: streams.Notices) -> LanguageModel | None:
         return None
     lm = load_model(plan.load, plan.output)
     if plan.grid.chat is not None:  # else every cell would fail for want of a template
-        from decodecli.decoding.decode import encode
+        from decodecli.decoding.prompt import encode
 
         encode(lm, "Hello", chat=plan.grid.chat)
     shown.tell_all(lm.notices)
