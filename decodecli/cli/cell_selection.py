@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from decodecli.cli import streams
+from decodecli.cli.output import style_of, write_json, write_lines
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.records.sweep import CellRecord
 from decodecli.settings import LoadParams
@@ -183,3 +185,30 @@ def _by_number(text: str) -> tuple[float, str]:
         return float(text), text
     except ValueError:
         return float("inf"), text
+
+
+def show_texts(selection: Selection, columns: str, format: str = "text") -> None:
+    """The cells on standard output."""
+    from decodecli.render.terminal.compare_texts import blocks, compare_lines, parting
+
+    records = selection.records
+    if format == "text":
+        style = style_of(sys.stdout)
+        lines = compare_lines(
+            records, style, columns, varying=selection.varying, model=selection.model
+        )
+        write_lines(lines, style)
+        return
+    drawn = []
+    for block in blocks(records, columns):
+        first = block.records[0]
+        cells = [
+            {
+                "label": label,
+                "parts_at": parting(first, record) if block.prompt is not None else None,
+                **record.as_dict(),
+            }
+            for label, record in zip(block.labels, block.records, strict=True)
+        ]
+        drawn.append({"name": block.name, "prompt": block.prompt, "cells": cells})
+    write_json({"blocks": drawn})

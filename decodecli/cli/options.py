@@ -107,6 +107,8 @@ CHAT = (
 AXES = (TEMPERATURE, *FILTERS, *PENALTIES, MAX_NEW_TOKENS)
 OF_CELLS = (*(option.name for option in AXES), "greedy", "stop", "seed", "bos")
 
+MOST_CELLS = 60  # whose texts `compare` and `sweep --show` show, unless told otherwise
+
 # What is shown of a run, and what is written.
 CANDIDATES = Option("candidates", int, OUTPUT, "Rows of a step's table.", "N", "10", "-c")
 TABLES = Option(

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
 from decodecli.cli.command import OUTPUT, Argument, Option, command
-from decodecli.cli.output import style_of, write_json, write_lines
 from decodecli.errors import UsageError
 from decodecli.records.metrics import METRICS
 from decodecli.records.sweep import CellRecord, SweepSummary
 from decodecli.settings import check_choice, check_positive
 
-if TYPE_CHECKING:
-    from decodecli.cli.cell_selection import Selection
-
 FORMATS = ("text", "json")
 COLUMNS = ("auto", "settings", "seeds", "prompts")
 CELLS = "Cells"
-MOST_SHOWN = 60
 DEFAULT_METRIC = "mean-logprob"
 METRIC_OPTIONS = tuple(name.replace("_", "-").removesuffix("-4") for name in METRICS)
 
@@ -36,7 +30,7 @@ CHOICE = (
     Option("at", str, CELLS, "Only cells with these values, as temperature=0.2,1.4 (repeatable).",
            "AXIS=V…", "all", several=True),
     Option("seed", str, CELLS, "Only the cells of these seeds, as 0,3 or 0..4.", "S…", "all"),
-    Option("limit", int, CELLS, "Show N cells at most; 0 shows all.", "N", str(MOST_SHOWN)),
+    Option("limit", int, CELLS, "Show N cells at most; 0 shows all.", "N", str(o.MOST_CELLS)),
 )  # fmt: skip
 SIDE_BY_SIDE = Option(
     "columns", str, OUTPUT, "What stands side by side.",
@@ -80,11 +74,18 @@ def compare(
 
       decodecli compare runs --format json | jq '.blocks[0].cells[] | [.label, .parts_at]'
     """
-    from decodecli.cli.cell_selection import nothing_fits, select_cells, wanted_values
+    from decodecli.cli.cell_selection import (
+        nothing_fits,
+        select_cells,
+        show_texts,
+        wanted_values,
+    )
 
     check_choice("format", format or "text", FORMATS)
     check_choice("columns", columns or "auto", COLUMNS)
-    most = MOST_SHOWN if limit is None else check_positive("limit", limit, "0 shows all", lowest=0)
+    most = (
+        o.MOST_CELLS if limit is None else check_positive("limit", limit, "0 shows all", lowest=0)
+    )
     path = Path(os.path.expanduser(folder))
     wanted = wanted_values([*at, *([f"seed={seed}"] if seed is not None else [])])
     if plot is None and metric is not None:
@@ -122,33 +123,6 @@ def _metric_named(option: str) -> str:
         hint = f"did you mean {near}? " if near else ""
         raise UsageError(f"--metric {option}: no such number", f"{hint}compare --help names them")
     return names[option]
-
-
-def show_texts(selection: Selection, columns: str, format: str = "text") -> None:
-    """The cells on standard output."""
-    from decodecli.render.terminal.compare_texts import blocks, compare_lines, parting
-
-    records = selection.records
-    if format == "text":
-        style = style_of(sys.stdout)
-        lines = compare_lines(
-            records, style, columns, varying=selection.varying, model=selection.model
-        )
-        write_lines(lines, style)
-        return
-    drawn = []
-    for block in blocks(records, columns):
-        first = block.records[0]
-        cells = [
-            {
-                "label": label,
-                "parts_at": parting(first, record) if block.prompt is not None else None,
-                **record.as_dict(),
-            }
-            for label, record in zip(block.labels, block.records, strict=True)
-        ]
-        drawn.append({"name": block.name, "prompt": block.prompt, "cells": cells})
-    write_json({"blocks": drawn})
 
 
 def _summary(path: Path, records: Sequence[CellRecord]) -> SweepSummary:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from decodecli.cli import streams
-from decodecli.cli.cell_selection import select_cells
+from decodecli.cli.cell_selection import select_cells, show_texts
+from decodecli.cli.options import MOST_CELLS
 from decodecli.cli.sweep.plan import Plan
 from decodecli.records.sweep import SweepSummary
 from decodecli.sweeps.atomic_files import write_whole
@@ -84,10 +85,8 @@ def _print(plan: Plan, folder: Path, summary: SweepSummary) -> None:
     style = style_of(sys.stdout)
     write_lines(sweep_lines(summary, style), style)
     if plan.how.show:
-        from decodecli.cli.commands.compare import MOST_SHOWN, show_texts
-
         streams.write_stdout("\n")
-        selection = select_cells(folder, (), {}, MOST_SHOWN)
+        selection = select_cells(folder, (), {}, MOST_CELLS)
         show_texts(selection, "")
         if selection.count > len(selection.records) and not plan.output.quiet:
             streams.tell(
