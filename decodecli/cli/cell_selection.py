@@ -189,7 +189,8 @@ def _by_number(text: str) -> tuple[float, str]:
 
 def show_texts(selection: Selection, columns: str, format: str = "text") -> None:
     """The cells on standard output."""
-    from decodecli.render.terminal.compare_texts import blocks, compare_lines, parting
+    from decodecli.render.terminal.compare_texts import compare_lines
+    from decodecli.render.text_comparison import blocks, parting
 
     records = selection.records
     if format == "text":

@@ -35,7 +35,7 @@ from decodecli.render.plots.sweep_data import (
     told_intervals,
     value_name,
 )
-from decodecli.render.terminal.compare_texts import MARK, Block, blocks, parting, text_facts
+from decodecli.render.text_comparison import MARK, Block, blocks, parting, text_facts
 from decodecli.render.theme import LEVELS, css, level
 
 CELLS = 400  # texts, shared among the settings

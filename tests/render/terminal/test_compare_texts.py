@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from sweep_inputs import HOSTILE, WORDS, record, records
 
-from decodecli.render.terminal.compare_texts import MARK, blocks, common, compare_lines, parting
+from decodecli.render.terminal.compare_texts import compare_lines
 from decodecli.render.terminal.step_table import Style
+from decodecli.render.text_comparison import MARK, blocks, common, parting
 from decodecli.render.theme import UNDERLINE, Theme
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
