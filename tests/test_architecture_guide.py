@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from decodecli import settings
+from decodecli.cli import options
 from decodecli.sampling import processors, reference, truncation
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +31,7 @@ def test_a_path_of_the_guide_is_there(path):
             ("SamplingParams", "ORDER", "WITH_HISTORY", "RESCORING", "_NUMBERS", "_INTEGERS"),
         ),
         (reference, ("FILTERS",)),
+        (options, ("FILTERS", "PENALTIES")),
         (truncation, ("TRUNCATING",)),
     ],
 )
@@ -39,8 +41,10 @@ def test_a_name_of_the_guide_is_there(module, names):
         assert hasattr(module, name)
 
 
-def test_every_stage_has_a_processor_and_every_filter_a_reference_and_a_word():
+def test_every_stage_has_a_processor_an_option_and_a_word_and_every_filter_a_reference():
     words = (ROOT / "docs" / "WORDS.md").read_text(encoding="utf-8")
+    declared = (options.TEMPERATURE, *options.FILTERS, *options.PENALTIES)
+    assert {option.name for option in declared} == set(settings.ORDER)
     for stage in settings.ORDER:
         assert callable(getattr(processors, stage))
         assert f"\n| {stage} |" in words
