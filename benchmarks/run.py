@@ -39,7 +39,7 @@ class Bench:
 
     def __init__(self, plan: Plan, drawn: Drawn, progress: Progress = lambda _: None) -> None:
         from benchmarks.machine import describe
-        from decodecli.models.loading import choose_device
+        from decodecli.models.resolve import choose_device
 
         self.plan, self.drawn, self.progress = plan, drawn, progress
         self.device = choose_device(plan.device)

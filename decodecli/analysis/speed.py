@@ -11,8 +11,9 @@ from torch import Tensor
 
 from decodecli.analysis.timing import Samples, Speed, Stopwatch, alternate
 from decodecli.decoding.decode import decode, generate
+from decodecli.models.device_memory import device_memory
 from decodecli.models.loading import LanguageModel
-from decodecli.models.memory_estimate import device_memory, kv_cache_bytes
+from decodecli.models.memory_estimate import kv_cache_bytes
 from decodecli.settings import SamplingParams
 
 SAMPLING = SamplingParams(temperature=0.8, top_k=50, top_p=0.9, seed=0)

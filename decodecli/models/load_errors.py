@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from decodecli.errors import DecodecliError, LoadError
-from decodecli.models import memory_estimate as fit
+from decodecli.models import device_memory, memory_estimate
 from decodecli.models.checkpoint import Checkpoint
 from decodecli.models.model_files import first_line
 
@@ -28,13 +28,15 @@ _NO_MEMORY = ("can't allocate memory", "cannot allocate memory")
 def advice(checkpoint: Checkpoint, device: str, held: str, before: str = "") -> str:
     """What would fit where a model in the scheme `held` did not."""
     try:
-        memory = fit.device_memory(device)
+        memory = device_memory.device_memory(device)
         if device.startswith("cuda"):  # what this process holds goes back with the model
             free = memory.free + torch.cuda.memory_reserved(device)
             memory = replace(memory, free=min(free, memory.total))
-        return before + fit.what_fits(fit.Headers.of(checkpoint), memory, failed=held)
+        return before + memory_estimate.what_fits(
+            memory_estimate.Headers.of(checkpoint), memory, failed=held
+        )
     except Exception:  # advice must not take the place of the error
-        tried = "" if fit.why_not_quantized(device) else "--quantize nf4, "
+        tried = "" if memory_estimate.why_not_quantized(device) else "--quantize nf4, "
         return f"{before}try {tried}--dtype bfloat16, or a smaller model"
 
 

@@ -14,23 +14,27 @@ from typing import Any
 
 import torch
 
-from decodecli.errors import LoadError, UsageError
+from decodecli.errors import LoadError
 from decodecli.library_logging import quiet_libraries
 from decodecli.memory_size import memory_limits
-from decodecli.models import quantization as quantizing
+from decodecli.models import quantization
 from decodecli.models.cache_files import read_ahead
 from decodecli.models.checkpoint import Checkpoint, Progress, find_checkpoint
 from decodecli.models.detokenize import piece_of
 from decodecli.models.load_errors import advice, explained
-from decodecli.models.memory_estimate import Headers, has_bitsandbytes, weight_bytes
+from decodecli.models.memory_estimate import Headers, weight_bytes
 from decodecli.models.model_files import blamed_on, first_line
+from decodecli.models.resolve import (
+    DTYPES,
+    check_max_memory,
+    choose_device,
+    choose_dtype,
+    choose_quantize,
+)
 from decodecli.models.runner import input_device
 from decodecli.models.threads import check_threads, choose_threads
 from decodecli.records.run import ModelInfo
 from decodecli.settings import ORDER, LoadParams
-
-BILLION = 1_000_000_000
-_FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,11 @@ class LanguageModel:
 
     def __repr__(self) -> str:
         info = self.info
-        held = f"{info.dtype}, {info.device}" + (
-            f", {info.quantize}" if info.quantize != "none" else ""
+        quantized = f", {info.quantize}" if info.quantize != "none" else ""
+        return (
+            f"LanguageModel({info.name!r}, {info.parameters:,} parameters, "
+            f"{info.dtype}, {info.device}{quantized})"
         )
-        return f"LanguageModel({info.name!r}, {info.parameters:,} parameters, {held})"
 
     @classmethod
     def wrap(cls, model: Any, tokenizer: Any, name: str = "model") -> LanguageModel:
@@ -129,172 +134,70 @@ def load(
         LoadError: the model is missing, unreadable or of a kind that cannot be used.
         UsageError: a value is out of range, or asks for what this machine does not have.
     """
-    params = (
-        model
-        if isinstance(model, LoadParams)
-        else LoadParams(
-            str(model),
-            revision,
-            str(device),
-            dtype,
-            quantize,
-            allow_pickle,
-            trust_remote_code,
-            max_memory,
-            threads,
-        )
-    )
-    return _load(params, progress, verbose, auto_threads)
-
-
-def _load(
-    params: LoadParams, progress: Progress, verbose: bool, auto_threads: bool
-) -> LanguageModel:
-    """As `load`, of settings that are known."""
+    params = model
+    if not isinstance(params, LoadParams):
+        params = LoadParams(
+            str(params), revision, str(device), dtype, quantize, allow_pickle, trust_remote_code,
+            max_memory, threads,
+        )  # fmt: skip
     start = time.perf_counter()
-    place = choose_device(params.device)
-    if place == "cpu":
+    device = choose_device(params.device)
+    if device == "cpu":
         check_threads(params.threads)
     checkpoint = find_checkpoint(params, progress)
-    quantization = choose_quantize(params.quantize, place, checkpoint)
-    number = choose_dtype(params.dtype, quantization, checkpoint)
-    _check_limits(params)
-    if place == "cpu" and (auto_threads or params.threads):
+    quantize = choose_quantize(params.quantize, device, checkpoint)
+    dtype = choose_dtype(params.dtype, quantize, checkpoint)
+    check_max_memory(params)
+    if device == "cpu" and (auto_threads or params.threads):
         count = choose_threads(checkpoint.parameters, params.threads)
         if count is not None:
             torch.set_num_threads(count)
     progress(f"loading {params.model}")
-    kept = quantizing.kept_file(checkpoint, quantization, number, place)
-    read_ahead([kept] if kept else sorted(checkpoint.folder.glob("*.safetensors")))
-    held = number if quantization == "none" else quantization
-    with _quiet(verbose), explained(checkpoint, place, held):
-        network, told = _load_model(params, checkpoint, place, number, quantization)
-        tokenizer = _load_tokenizer(params, checkpoint)
-        built = LanguageModel.wrap(network, tokenizer, params.model)
+    cached = quantization.cached_file(checkpoint, quantize, dtype, device)
+    read_ahead([cached] if cached else sorted(checkpoint.folder.glob("*.safetensors")))
+    with (
+        _quiet(verbose),
+        explained(checkpoint, device, dtype if quantize == "none" else quantize),
+    ):
+        network, notices = _load_model(params, checkpoint, device, dtype, quantize)
+        lm = LanguageModel.wrap(network, _load_tokenizer(params, checkpoint), params.model)
     info = replace(
-        built.info,
+        lm.info,
         revision=checkpoint.revision,
-        dtype=number,
-        device=_spelt_device(network, place),
-        quantize=quantization if getattr(network, "is_quantized", False) else "none",
+        dtype=dtype,
+        device=_device_names(network, device),
+        quantize=quantize if getattr(network, "is_quantized", False) else "none",
     )
     return replace(
-        built,
+        lm,
         info=info,
         load_seconds=time.perf_counter() - start,
-        notices=(*built.notices, *told),
+        notices=(*lm.notices, *notices),
         checkpoint=checkpoint,
     )
-
-
-def choose_device(wanted: str) -> str:
-    """What `--device` becomes on this machine: cuda:N, mps or cpu.
-
-    Raises:
-        UsageError: the device asked for is not there.
-    """
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return "cuda:0"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    if wanted.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise UsageError(
-                f"--device {wanted}: PyTorch sees no CUDA device here",
-                "use --device cpu, or install a PyTorch build with CUDA",
-            )
-        index = int(wanted.partition(":")[2] or 0)
-        if index >= torch.cuda.device_count():
-            raise UsageError(
-                f"--device {wanted}: there are {torch.cuda.device_count()} CUDA devices here",
-                "they count from cuda:0",
-            )
-        return f"cuda:{index}"
-    if wanted == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("--device mps: there is no Metal device here", "use --device cpu")
-    return wanted
-
-
-def choose_quantize(wanted: str, device: str, checkpoint: Checkpoint) -> str:
-    """What `--quantize` becomes: a scheme of ours, `none`, or the scheme the checkpoint is in.
-
-    Raises:
-        LoadError: the scheme cannot work with this checkpoint or on this device.
-    """
-    own = checkpoint.config.get("quantization_config")
-    if own:
-        method = str(own.get("quant_method", "quantized")) if isinstance(own, dict) else "quantized"
-        if wanted not in ("auto", "none"):
-            raise LoadError(
-                f"--quantize {wanted}: {checkpoint.name} is already quantized ({method})",
-                "leave --quantize out",
-            )
-        return method
-    if wanted == "auto":
-        large = checkpoint.parameters >= BILLION
-        return "nf4" if large and device.startswith("cuda") and has_bitsandbytes() else "none"
-    if wanted != "none":
-        if device == "mps":
-            raise LoadError(
-                f"--quantize {wanted} does not work on mps", "use --quantize none or --device cpu"
-            )
-        if not has_bitsandbytes():
-            raise LoadError(
-                f"--quantize {wanted} needs the package bitsandbytes, which is not installed",
-                "pip install bitsandbytes, or use --quantize none",
-            )
-    return wanted
-
-
-def choose_dtype(wanted: str, quantize: str, checkpoint: Checkpoint) -> str:
-    """What `--dtype` becomes: float32 for models below 1 B parameters, else as stored; with 4- and
-    8-bit weights the type of computation, bfloat16."""
-    if wanted != "auto":
-        return wanted
-    if quantize in ("nf4", "fp4", "int8"):
-        return "bfloat16"
-    stored = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")
-    if not stored and isinstance(checkpoint.config.get("text_config"), dict):
-        text = checkpoint.config["text_config"]
-        stored = text.get("dtype") or text.get("torch_dtype")
-    if checkpoint.parameters < BILLION and quantize == "none":
-        return "float32"
-    return stored if isinstance(stored, str) and stored in _FLOATS else "float32"
-
-
-def _check_limits(params: LoadParams) -> None:
-    """Refuse a limit for a GPU that is not there."""
-    if params.max_memory is None:
-        return
-    for device in memory_limits(params.max_memory):
-        if isinstance(device, int) and device >= torch.cuda.device_count():
-            raise UsageError(
-                f"--max-memory {params.max_memory}: there is no CUDA device {device} here",
-                f"there are {torch.cuda.device_count()}; limit cpu, or leave it out",
-            )
 
 
 def _load_model(
     params: LoadParams, checkpoint: Checkpoint, device: str, dtype: str, quantize: str
 ) -> tuple[Any, tuple[str, ...]]:
-    """The model in evaluation mode, and what is to be told about how it was loaded."""
+    """The model in evaluation mode, and notices of how it was loaded."""
     _check_architecture(checkpoint, params)
-    ours = quantize in quantizing.SCHEMES
     device_map = _device_map(params, checkpoint, device, dtype, quantize)
-    whole = device_map is None or isinstance(device_map, dict)
-    if ours and whole:
-        network = quantizing.from_cache(checkpoint, quantize, dtype, device)
-        if network is not None:
-            return network, ()
+    if quantize in quantization.SCHEMES:
+        cacheable = isinstance(device_map, dict)
+        if cacheable:
+            network = quantization.load_cached(checkpoint, quantize, dtype, device)
+            if network is not None:
+                return network, ()
+        network = _from_pretrained(params, checkpoint, dtype, quantize, device_map)
+        quantization.check_quantized(network, checkpoint, quantize, device)
+        if cacheable:
+            return network, quantization.cache(network, checkpoint, quantize, dtype, device)
+        return network, ()
     network = _from_pretrained(params, checkpoint, dtype, quantize, device_map)
-    if ours:
-        quantizing.check_quantized(network, checkpoint, quantize, device)
-        if whole:
-            told = quantizing.keep(network, checkpoint, quantize, dtype, device)
-            return network, (told,) if told else ()
-    elif quantize != "none":
+    if quantize != "none":
         if "bitsandbytes" in sys.modules:
-            quantizing.prepare_layers(network, device)
+            quantization.prepare_layers(network, device)
         if not getattr(network, "is_quantized", False):
             return network, (
                 f"transformers holds the {quantize} weights of {checkpoint.name} as {dtype} here",
@@ -308,14 +211,14 @@ def _from_pretrained(
     from transformers import AutoModelForCausalLM
 
     arguments: dict[str, Any] = {
-        "dtype": _FLOATS[dtype],
+        "dtype": DTYPES[dtype],
         "local_files_only": True,
         "use_safetensors": None if params.allow_pickle else True,
         "trust_remote_code": params.trust_remote_code,
         "return_dict": True,  # whatever config.json says
     }
-    if quantize in quantizing.SCHEMES:
-        arguments["quantization_config"] = quantizing.scheme_settings(quantize, dtype)
+    if quantize in quantization.SCHEMES:
+        arguments["quantization_config"] = quantization.scheme_settings(quantize, dtype)
     if device_map is not None:
         arguments["device_map"] = device_map
     if params.max_memory is not None:
@@ -339,15 +242,15 @@ def _device_map(
     a plain model on the CPU."""
     if params.max_memory is not None:
         return "auto"
+    quantized = quantize in quantization.SCHEMES
     if params.device == "auto" and device.startswith("cuda"):
-        ours = quantize in quantizing.SCHEMES
-        needed = checkpoint.parameters * _FLOATS[dtype].itemsize
-        if ours:  # they must lie whole on GPUs
+        needed = checkpoint.parameters * DTYPES[dtype].itemsize
+        if quantized:  # they must lie whole on GPUs
             needed = weight_bytes(Headers.of(checkpoint), quantize, device)
         free, _ = torch.cuda.mem_get_info(device)
-        if needed * 1.1 > free and (torch.cuda.device_count() > 1 or not ours):
+        if needed * 1.1 > free and (torch.cuda.device_count() > 1 or not quantized):
             return "auto"
-    if device == "cpu" and quantize not in quantizing.SCHEMES:
+    if device == "cpu" and not quantized:
         return None
     return {"": device}
 
@@ -478,7 +381,7 @@ def _generation_notices(model: Any, name: str) -> tuple[str, ...]:
     return (f"{name} suggests {values} for sampling; not applied (use {flags})",)
 
 
-def _spelt_device(model: Any, device: str) -> str:
+def _device_names(model: Any, device: str) -> str:
     devices = getattr(model, "hf_device_map", None)
     if devices and (len(set(devices.values())) > 1 or "disk" in devices.values()):
         names = [f"cuda:{d}" if isinstance(d, int) else str(d) for d in devices.values()]

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from decodecli.errors import LoadError, UsageError
-from decodecli.models import embedding_weights as names
 from decodecli.models.checkpoint import (
     Checkpoint,
     Progress,
@@ -27,22 +26,16 @@ from decodecli.models.checkpoint import (
     find_checkpoint,
     is_hub_name,
 )
+from decodecli.models.device_memory import DeviceMemory
+from decodecli.models.embedding_weights import INPUT, OUTPUT, matches, setting
 from decodecli.models.model_files import blamed_on, first_line, safetensors_header, weight_files
 from decodecli.settings import BUILTIN, LoadParams
 
 SCHEMES = ("float32", "bfloat16", "int8", "nf4")
 USUAL_CONTEXT = 4096
 GIB = 2**30
-WRITTEN_OUT = ("llama", "mistral", "qwen2", "qwen3", "gpt2")  # as in `engine.supported`
+WRITTEN_OUT = ("llama", "mistral", "qwen2", "qwen3", "gpt2")  # as in `supported`
 PYTORCH = GIB // 2  # bytes: the libraries and a CUDA context
-_GROUP = Path("/sys/fs/cgroup")
-_GROUPS = (  # of version 2 and of version 1: the limit, what is used, the cached files among it
-    ("memory.max", "memory.current", ("inactive_file", "active_file")),
-    (
-        "memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes",
-        ("total_inactive_file", "total_active_file"),
-    ),
-)  # fmt: skip
 _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _BLOCK, _OUTER_BLOCK = 64, 256  # weights to a scale, scales to a scale of theirs
 _TABLES = 16 * 4 + 256 * 4 + 4  # bytes a layer: both code tables and the offset
@@ -69,21 +62,12 @@ class Headers:
         Raises:
             LoadError: there are no safetensors files, or one is cut short.
         """
-        found: dict[str, tuple[str, tuple[int, ...]]] = {}
-        for file in weight_files(checkpoint.folder):
-            for name, tensor in safetensors_header(file).items():
-                found[name] = (str(tensor["dtype"]), tuple(tensor["shape"]))
-        return cls(checkpoint.name, checkpoint.config, found)
-
-
-@dataclass(frozen=True)
-class Memory:
-    """A device and its memory in bytes."""
-
-    device: str
-    name: str
-    free: int
-    total: int
+        tensors = {
+            name: (str(tensor["dtype"]), tuple(tensor["shape"]))
+            for file in weight_files(checkpoint.folder)
+            for name, tensor in safetensors_header(file).items()
+        }
+        return cls(checkpoint.name, checkpoint.config, tensors)
 
 
 @dataclass(frozen=True)
@@ -113,7 +97,7 @@ class Fit:
     parameters: int
     context: int
     longest: int | None
-    memory: Memory
+    memory: DeviceMemory
     schemes: tuple[SchemeFit, ...]
     assumed: tuple[str, ...]
 
@@ -130,11 +114,10 @@ def find_headers(params: LoadParams, progress: Progress = lambda _: None) -> Hea
         local = params.model == BUILTIN or os.path.exists(os.path.expanduser(params.model))
         if local or not is_hub_name(params.model):
             raise
-    config, found = fetch_headers(params, progress)
-    return Headers(params.model, config, found)
+    return Headers(params.model, *fetch_headers(params, progress))
 
 
-def estimate(headers: Headers, memory: Memory, context: int | None = None) -> Fit:
+def estimate(headers: Headers, memory: DeviceMemory, context: int | None = None) -> Fit:
     """What a model needs in each scheme at a context of so many positions, of one sequence; without
     the schemes of bitsandbytes where that does not work.
 
@@ -149,7 +132,7 @@ def estimate(headers: Headers, memory: Memory, context: int | None = None) -> Fi
         return _estimate(headers, memory, context)
 
 
-def _estimate(headers: Headers, memory: Memory, context: int | None) -> Fit:
+def _estimate(headers: Headers, memory: DeviceMemory, context: int | None) -> Fit:
     config = _text_config(headers)
     longest = _longest(config)
     if context is not None and longest is not None and context > longest:
@@ -158,21 +141,24 @@ def _estimate(headers: Headers, memory: Memory, context: int | None) -> Fit:
         )
     positions = context or min(USUAL_CONTEXT, longest or USUAL_CONTEXT)
     weights = _Weights(headers)
-    own = headers.config.get("quantization_config")
+    stored = headers.config.get("quantization_config")
+    if isinstance(stored, dict):
+        names, no_quantization = [str(stored.get("quant_method", "as stored"))], ""
+    else:
+        no_quantization = why_not_quantized(memory.device)
+        names = [name for name in SCHEMES if name in _SIZES or not no_quantization]
     schemes = []
-    stored = (str(own.get("quant_method", "as stored")),) if isinstance(own, dict) else None
-    left_out = "" if stored else why_not_quantized(memory.device)
-    ours = tuple(scheme for scheme in SCHEMES if scheme in _SIZES or not left_out)
-    for scheme in stored or ours:
-        held = weights.stored() if own else weights.bytes(scheme, packs(memory.device))
-        size = _SIZES.get(scheme, 2)
+    for name in names:
+        held = weights.stored() if stored else weights.bytes(name, packs(memory.device))
+        size = _SIZES.get(name, 2)
         cache = kv_cache_bytes(config, positions, size)
         working = PYTORCH + _step_bytes(config, weights, positions, size)
         left = memory.free - held - cache - working
-        schemes.append(SchemeFit(scheme, held, cache, working, left))
+        schemes.append(SchemeFit(name, held, cache, working, left))
+    assumed = (*weights.assumed, *_cache_assumptions(config))
     return Fit(
         headers.name, weights.parameters, positions, longest, memory, tuple(schemes),
-        (*weights.assumed, *_cache_assumptions(config), *([left_out] if left_out else [])),
+        (*assumed, no_quantization) if no_quantization else assumed,
     )  # fmt: skip
 
 
@@ -204,25 +190,25 @@ class _Weights:
 
     def __init__(self, headers: Headers) -> None:
         self.headers = headers
-        says = names.setting(headers.config, "tie_word_embeddings")
+        tied = setting(headers.config, "tie_word_embeddings")
         shapes = {
             name: shape for name, (_, shape) in headers.tensors.items() if not _BUFFERS.search(name)
         }
-        heads = {name for name in shapes if _ends(name, names.OUTPUT)}
-        inputs = {name for name in shapes if _ends(name, names.INPUT)}
-        if says is True and inputs:  # one matrix for both, though the file may have it twice
+        heads = {name for name in shapes if _ends(name, OUTPUT)}
+        inputs = {name for name in shapes if _ends(name, INPUT)}
+        if tied is True and inputs:  # one matrix for both, though the file may have it twice
             shapes = {name: shape for name, shape in shapes.items() if name not in heads}
         self.shapes = shapes
         self.parameters = sum(prod(shape) for shape in shapes.values())
         self.experts = {name for name in shapes if ".experts." in name}
         routers = {name for name in shapes if name.endswith(".gate.weight") and self.experts}
-        kept = heads | inputs | self.experts | routers
+        not_quantized = heads | inputs | self.experts | routers
         self.linear = {
             name: shape
             for name, shape in shapes.items()
             if len(shape) == 2
             and name.endswith(".weight")
-            and name not in kept
+            and name not in not_quantized
             and not _ends(name, _POSITIONS)
         }
         self.assumed = (
@@ -261,7 +247,7 @@ def _layer_bytes(scheme: str, rows: int, columns: int, packed: bool) -> int:
 
 
 def _ends(name: str, suffixes: tuple[str, ...]) -> bool:
-    return any(names.matches(name, suffix) for suffix in suffixes)
+    return any(matches(name, suffix) for suffix in suffixes)
 
 
 def kv_cache_bytes(config: Any, positions: int, size: int) -> int:
@@ -316,13 +302,13 @@ def _kept(kind: str, config: Any, positions: int) -> int:
 
 
 def _cache_assumptions(config: Any) -> tuple[str, ...]:
-    told = ["one sequence", "libraries and the work of a step by an allowance"]
+    assumptions = ["one sequence", "libraries and the work of a step by an allowance"]
     if getattr(config, "kv_lora_rank", None):
-        told.append("keys and values cached in their compressed form")
+        assumptions.append("keys and values cached in their compressed form")
     kinds = set(_layers(config))
     if not kinds.issubset({"full_attention", "sliding_attention", "chunked_attention"}):
-        told.append("the states of layers without attention are not counted")
-    return tuple(told)
+        assumptions.append("the states of layers without attention are not counted")
+    return tuple(assumptions)
 
 
 def _step_bytes(config: Any, weights: _Weights, positions: int, size: int) -> int:
@@ -359,44 +345,6 @@ def _longest(config: Any) -> int | None:
     return None
 
 
-def device_memory(device: str) -> Memory:
-    """A device's memory: a GPU's own, or this machine's, less where a control group sets a limit."""
-    if device.startswith("cuda"):
-        import torch
-
-        free, total = torch.cuda.mem_get_info(device)
-        return Memory(device, torch.cuda.get_device_name(device), free, total)
-    if device == "mps":
-        import torch
-
-        total = torch.mps.recommended_max_memory()
-        return Memory(device, "Metal", total - torch.mps.driver_allocated_memory(), total)
-    import psutil  # comes with accelerate
-
-    found = psutil.virtual_memory()
-    free, total = found.available, found.total
-    for files in _GROUPS:
-        try:
-            limit, used = _limit_and_use(*files)
-        except (OSError, ValueError):  # no limit
-            continue
-        free, total = min(free, limit - used), min(total, limit)
-    return Memory("cpu", "this machine's memory", max(free, 0), total)
-
-
-def _limit_and_use(limit: str, used: str, cached: tuple[str, ...]) -> tuple[int, int]:
-    """A control group's limit and what it uses of it, in bytes; its cached files go when memory is
-    wanted, and do not count.
-
-    Raises:
-        OSError, ValueError: there is no limit.
-    """
-    most, taken = int((_GROUP / limit).read_text()), int((_GROUP / used).read_text())
-    lines = (_GROUP / used).with_name("memory.stat").read_text().splitlines()
-    parts = dict(line.split(maxsplit=1) for line in lines)
-    return most, max(taken - sum(int(parts.get(name, 0)) for name in cached), 0)
-
-
 def weight_bytes(headers: Headers, scheme: str, device: str) -> int:
     """Bytes of a model's weights in one of the schemes; fp4 is as large as nf4."""
     scheme = {"fp4": "nf4", "float16": "bfloat16"}.get(scheme, scheme)
@@ -404,7 +352,7 @@ def weight_bytes(headers: Headers, scheme: str, device: str) -> int:
 
 
 def what_fits(
-    headers: Headers, memory: Memory, context: int | None = None, *, failed: str | None = None
+    headers: Headers, memory: DeviceMemory, context: int | None = None, *, failed: str | None = None
 ) -> str:
     """A line of advice for a model that did not fit: the most exact scheme that would.
 
@@ -414,17 +362,17 @@ def what_fits(
     >>> what_fits(headers, device_memory("cuda:0"))
     '--quantize nf4 needs 5.0 of the 15.7 GiB free on cuda:0'
     """
-    found = estimate(headers, memory, context).schemes
+    schemes = estimate(headers, memory, context).schemes
     limit = {"fp4": "nf4", "float16": "bfloat16"}.get(failed or "", failed)
-    known = [scheme.scheme for scheme in found]
-    smaller = found[known.index(limit) + 1 :] if limit in known else found
+    names = [scheme.scheme for scheme in schemes]
+    smaller = schemes[names.index(limit) + 1 :] if limit in names else schemes
     free = f"{memory.free / GIB:.1f} GiB free on {memory.device}"
     for scheme in smaller:
         if scheme.fits:
             flag = "--dtype" if scheme.scheme in _SIZES else "--quantize"
-            asked = f"{flag} {scheme.scheme}" if scheme.scheme in SCHEMES else "it"
-            return f"{asked} needs {scheme.total / GIB:.1f} of the {free}"
-    least = min(found, key=lambda scheme: scheme.total)
+            choice = f"{flag} {scheme.scheme}" if scheme.scheme in SCHEMES else "it"
+            return f"{choice} needs {scheme.total / GIB:.1f} of the {free}"
+    least = min(schemes, key=lambda scheme: scheme.total)
     return (
         f"even {least.scheme} needs {least.total / GIB:.1f} GiB, with {free}: "
         "take a smaller model, or free some memory"

@@ -19,7 +19,6 @@ from decodecli.models.checkpoint import Checkpoint
 from decodecli.models.load_errors import out_of_memory
 
 SCHEMES = ("nf4", "fp4", "int8")
-_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def scheme_settings(scheme: str, dtype: str) -> Any:
@@ -32,11 +31,13 @@ def scheme_settings(scheme: str, dtype: str) -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type=scheme,
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=_TYPES[dtype],  # the library's float32 default is silently slow
+        bnb_4bit_compute_dtype=getattr(
+            torch, dtype
+        ),  # the library's float32 default is silently slow
     )
 
 
-def kept_file(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Path | None:
+def cached_file(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Path | None:
     """The file of an earlier run's quantized weights, None where there is none."""
     if scheme not in SCHEMES:
         return None
@@ -44,7 +45,7 @@ def kept_file(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> P
     return path if path is not None and path.is_file() else None
 
 
-def from_cache(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Any | None:
+def load_cached(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Any | None:
     """The model as an earlier run quantized it; None where no usable file is kept.
 
     A file that is not what it should be goes; one that only could not be read now stays.
@@ -52,7 +53,7 @@ def from_cache(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> 
     Raises:
         RuntimeError, OSError: memory ran out.
     """
-    path = kept_file(checkpoint, scheme, dtype, device)
+    path = cached_file(checkpoint, scheme, dtype, device)
     if path is None:
         return None
     try:
@@ -70,19 +71,21 @@ def from_cache(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> 
     return network.eval()
 
 
-def keep(network: nn.Module, checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> str:
-    """Write a quantized model to the cache; returns what to tell about it, or ""."""
+def cache(
+    network: nn.Module, checkpoint: Checkpoint, scheme: str, dtype: str, device: str
+) -> tuple[str, ...]:
+    """Write a quantized model to the cache; returns the notices about it."""
     path = quantized_cache.entry_for(checkpoint, scheme, dtype, device)
     if path is None:
-        return ""
+        return ()
     try:
         quantized_cache.store(network, path, checkpoint, scheme, dtype)
     except (OSError, quantized_cache.Unusable) as error:
         why = getattr(error, "strerror", None) or str(error)
-        return f"the quantized weights could not be kept for the next start: {why}"
+        return (f"the quantized weights could not be kept for the next start: {why}",)
     return (
         f"the quantized weights are kept for the next start ({memory_size(path.stat().st_size)}); "
-        "decodecli models cache shows and clears them"
+        "decodecli models cache shows and clears them",
     )
 
 
@@ -91,7 +94,7 @@ def _without_weights(checkpoint: Checkpoint, dtype: str) -> Any:
 
     config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, return_dict=True)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=_TYPES[dtype])
+        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
 
 
 def _as_loaded(network: Any, checkpoint: Checkpoint, scheme: str, dtype: str) -> None:

@@ -11,7 +11,7 @@ from conftest import ARCHITECTURES, builtin_tokenizer, tiny_network
 
 import decodecli
 from decodecli.errors import UsageError
-from decodecli.models import loading
+from decodecli.models import device_memory, loading, resolve
 from decodecli.models.checkpoint import Checkpoint, find_checkpoint
 from decodecli.settings import LoadParams, SamplingParams
 
@@ -65,18 +65,18 @@ def checkpoint(tmp_path, parameters: int, **config) -> Checkpoint:
 def test_auto_depends_on_size_device_and_what_is_stored(tmp_path, monkeypatch):
     small = checkpoint(tmp_path, 10_000_000, dtype="bfloat16")
     large = checkpoint(tmp_path, 7_000_000_000, torch_dtype="bfloat16")
-    monkeypatch.setattr(loading, "has_bitsandbytes", lambda: True)
-    assert loading.choose_quantize("auto", "cuda:0", large) == "nf4"
-    assert loading.choose_quantize("auto", "cpu", large) == "none"
-    assert loading.choose_quantize("auto", "cuda:0", small) == "none"
-    assert loading.choose_dtype("auto", "none", small) == "float32"
-    assert loading.choose_dtype("auto", "none", large) == "bfloat16"
-    assert loading.choose_dtype("auto", "nf4", large) == "bfloat16"
-    assert loading.choose_dtype("float16", "nf4", large) == "float16"
+    monkeypatch.setattr(resolve, "has_bitsandbytes", lambda: True)
+    assert resolve.choose_quantize("auto", "cuda:0", large) == "nf4"
+    assert resolve.choose_quantize("auto", "cpu", large) == "none"
+    assert resolve.choose_quantize("auto", "cuda:0", small) == "none"
+    assert resolve.choose_dtype("auto", "none", small) == "float32"
+    assert resolve.choose_dtype("auto", "none", large) == "bfloat16"
+    assert resolve.choose_dtype("auto", "nf4", large) == "bfloat16"
+    assert resolve.choose_dtype("float16", "nf4", large) == "float16"
     stored = checkpoint(tmp_path, 7_000_000_000, quantization_config={"quant_method": "gptq"})
-    assert loading.choose_quantize("auto", "cuda:0", stored) == "gptq"
-    monkeypatch.setattr(loading, "has_bitsandbytes", lambda: False)
-    assert loading.choose_quantize("auto", "cuda:0", large) == "none"
+    assert resolve.choose_quantize("auto", "cuda:0", stored) == "gptq"
+    monkeypatch.setattr(resolve, "has_bitsandbytes", lambda: False)
+    assert resolve.choose_quantize("auto", "cuda:0", large) == "none"
 
 
 def test_suggested_sampling_values_are_told_and_not_applied(tiny_folder, tmp_path):
@@ -204,9 +204,13 @@ def test_memory_that_runs_out_at_load_says_what_would_fit(
 
     if free == "int8":
         headers = fit.Headers.of(find_checkpoint(LoadParams(str(tiny_folder))))
-        free = fit.estimate(headers, fit.device_memory("cpu")).schemes[2].total
+        free = fit.estimate(headers, device_memory.device_memory("cpu")).schemes[2].total
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", fail)
-    monkeypatch.setattr(fit, "device_memory", lambda device: fit.Memory(device, "", free, free))
+    monkeypatch.setattr(
+        device_memory,
+        "device_memory",
+        lambda device: device_memory.DeviceMemory(device, "", free, free),
+    )
     with pytest.raises(decodecli.DecodecliError, match="does not fit into the memory") as caught:
         decodecli.load(str(tiny_folder), device="cpu", dtype="float32")
     assert caught.value.hint.startswith(said)
@@ -214,10 +218,13 @@ def test_memory_that_runs_out_at_load_says_what_would_fit(
 
 
 def test_a_loaded_model_knows_what_would_fit_when_decoding_runs_out(tiny_folder, monkeypatch):
-    from decodecli.models import memory_estimate as fit
 
     lm = decodecli.load(str(tiny_folder), device="cpu", dtype="bfloat16")
-    monkeypatch.setattr(fit, "device_memory", lambda device: fit.Memory(device, "", 2**40, 2**40))
+    monkeypatch.setattr(
+        device_memory,
+        "device_memory",
+        lambda device: device_memory.DeviceMemory(device, "", 2**40, 2**40),
+    )
     assert "--quantize int8 needs" in lm.what_fits()
     wrapped = loading.LanguageModel.wrap(tiny_network("llama"), builtin_tokenizer())
     assert "shorter prompt" in wrapped.what_fits()

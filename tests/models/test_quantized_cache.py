@@ -187,9 +187,9 @@ def test_a_good_file_that_cannot_be_read_now_stays(problem, packable, monkeypatc
     given = (find_checkpoint(LoadParams(str(packable))), "nf4", "bfloat16", "cpu")
     with monkeypatch.context() as patch:
         patch.setattr(quantized_cache, "load_file", raising(problem))
-        assert quantizing.from_cache(*given) is None
+        assert quantizing.load_cached(*given) is None
     assert path.is_file()
-    assert quantizing.from_cache(*given) is not None
+    assert quantizing.load_cached(*given) is not None
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are for POSIX systems")
@@ -201,7 +201,7 @@ def test_a_file_that_may_not_be_opened_now_stays(packable, monkeypatch):
         patch.setattr(type(path), "open", raising(PermissionError(13, "Permission denied")))
         with pytest.raises(PermissionError):
             quantized_cache._read(path)
-    assert quantizing.from_cache(*given) is not None
+    assert quantizing.load_cached(*given) is not None
 
 
 @pytest.mark.parametrize(

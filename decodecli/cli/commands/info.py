@@ -108,7 +108,7 @@ def _folders() -> dict[str, str]:
 def _auto(params: LoadParams) -> dict[str, str]:
     """What the settings become for this model on this machine."""
     from decodecli.models.checkpoint import find_checkpoint
-    from decodecli.models.loading import choose_device, choose_dtype, choose_quantize
+    from decodecli.models.resolve import choose_device, choose_dtype, choose_quantize
 
     device = choose_device(params.device)
     checkpoint = find_checkpoint(params, download=False)

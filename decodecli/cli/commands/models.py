@@ -111,7 +111,8 @@ def fit(name: str, context: int | None, format: str | None, effective: Effective
         check_positive("context", context, "it is how many positions to keep")
     params = replace(effective.load(), model=name)
     # Imported now that every value is known to make sense.
-    from decodecli.models.memory_estimate import device_memory, estimate, find_headers
+    from decodecli.models.device_memory import device_memory
+    from decodecli.models.memory_estimate import estimate, find_headers
 
     headers = find_headers(params)
     found = estimate(headers, device_memory(_device(params.device)), context)
@@ -124,7 +125,7 @@ def fit(name: str, context: int | None, format: str | None, effective: Effective
 def _device(wanted: str) -> str:
     if wanted == "cpu":  # no need to ask PyTorch, which takes a second to come
         return wanted
-    from decodecli.models.loading import choose_device
+    from decodecli.models.resolve import choose_device
 
     return choose_device(wanted)
 
