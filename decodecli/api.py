@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decodecli.errors import UsageError
-from decodecli.settings import LoadParams, SamplingParams
+from decodecli.settings import WITH_HISTORY, LoadParams, SamplingParams
 
 if TYPE_CHECKING:
     from decodecli.models.loading import LanguageModel
@@ -42,10 +42,10 @@ def decode(
 
     Closing the iterator early frees what it holds.
     """
-    from decodecli.decoding import decode as engine
+    from decodecli.decoding import decode as decoding
 
-    wanted = sampling(params, settings)
-    return engine.decode(_loaded(model), prompt, wanted, candidates=candidates, bos=bos)
+    params = _sampling_params(params, settings)
+    return decoding.decode(_loaded(model), prompt, params, candidates=candidates, bos=bos)
 
 
 def generate(
@@ -74,10 +74,10 @@ def generate(
         UsageError: an unknown keyword (the nearest is named), a value out of range.
         LoadError, PromptError, DecodeError: as `load` and decoding raise them.
     """
-    from decodecli.decoding import decode as engine
+    from decodecli.decoding import decode as decoding
 
-    wanted = sampling(params, settings)
-    return engine.generate(_loaded(model), prompt, wanted, candidates=candidates, bos=bos)
+    params = _sampling_params(params, settings)
+    return decoding.generate(_loaded(model), prompt, params, candidates=candidates, bos=bos)
 
 
 def next_token(
@@ -104,18 +104,12 @@ def next_token(
     Raises:
         UsageError, LoadError, PromptError, DecodeError: as `generate`.
     """
-    from decodecli.analysis.next_token import next_token as answer
+    from decodecli.analysis import next_token as analysis
 
-    params = sampling(None, settings, without=_NO_FILTERS)
-    return answer(
-        _loaded(model),
-        prompt,
-        _several(temperature),
-        params=params,
-        rows=rows,
-        tokens=tokens,
-        target=target,
-        bos=bos,
+    params = _sampling_params(None, settings, without=_NO_FILTERS)
+    lm, temperatures = _loaded(model), _several(temperature)
+    return analysis.next_token(
+        lm, prompt, temperatures, params=params, rows=rows, tokens=tokens, target=target, bos=bos
     )[0]
 
 
@@ -132,7 +126,7 @@ def softmax(
     >>> print(softmax({"day": 5.0, "space": 2.2}, [0.5, 1.0]))
 
     Args:
-        numbers: token → number, pairs, or numbers alone (named by their place).
+        numbers: token → number, pairs, or numbers alone (named by their positions).
         kind: what the numbers are: "logit", "probability" or "energy".
         target: the token whose cross-entropy is wanted.
         settings: filters, as in `SamplingParams`.
@@ -140,29 +134,27 @@ def softmax(
     Raises:
         UsageError: nothing to work on, a number that is none, an unknown keyword.
     """
-    from decodecli.analysis.score_input import softmax as answer
+    from decodecli.analysis import score_input
 
-    params = sampling(
-        None, settings, without=(*_NO_FILTERS, "repetition_penalty", "no_repeat_ngram_size")
-    )
-    given = dict(numbers) if isinstance(numbers, Mapping) else numbers
-    return answer(given, _several(temperature), kind=kind, target=target, params=params)
+    params = _sampling_params(None, settings, without=(*_NO_FILTERS, *WITH_HISTORY))
+    scores = dict(numbers) if isinstance(numbers, Mapping) else numbers
+    temperatures = _several(temperature)
+    return score_input.softmax(scores, temperatures, kind=kind, target=target, params=params)
 
 
 def tokenize(
     text: str, model: LanguageModel | str | Path = "builtin", *, bos: bool | None = None
 ) -> TokenReport:
-    """The tokens of a text, with their bytes and places.
+    """The tokens of a text, with their bytes and spans.
 
     Raises:
         LoadError: there is no such tokenizer. PromptError: the text cannot be encoded.
     """
-    from decodecli.analysis import tokenizer as tokenizers
-    from decodecli.analysis.tokenization import tokenize as answer
+    from decodecli.analysis import tokenization, tokenizer
 
     if isinstance(model, str | Path):
-        return answer(text, str(model), bos)
-    return answer(text, tokenizers.wrap(model.tokenizer, model.info.name), bos)
+        return tokenization.tokenize(text, str(model), bos)
+    return tokenization.tokenize(text, tokenizer.wrap(model.tokenizer, model.info.name), bos)
 
 
 def embed(
@@ -187,15 +179,14 @@ def embed(
         UsageError: a word that is empty, given twice or unknown.
         LoadError: the model or its matrix is missing or cannot be read.
     """
-    from decodecli.analysis.embedding import embed as answer
+    from decodecli.analysis import embedding
 
     if not isinstance(model, str | Path | LoadParams):
         if model.checkpoint is None:
-            raise UsageError(
-                "embed reads a model's files, and this one was wrapped", "give its name or folder"
-            )
+            problem = "embed reads a model's files, and this one was wrapped"
+            raise UsageError(problem, "give its name or folder")
         model = str(model.checkpoint.folder)
-    return answer(words, model, output=output, space=space, nearest=nearest)[0]
+    return embedding.embed(words, model, output=output, space=space, nearest=nearest)[0]
 
 
 def sweep(
@@ -233,28 +224,21 @@ def sweep(
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     grid = plan(values, gather_prompts(texts))
     lm = _loaded(model)
-    outcomes = run_cells(lm, grid, batch_size=batch_size)
-    records = sorted((outcome.record for outcome in outcomes), key=lambda record: record.index)
-    summary = summarise(
-        lm.info.name, grid.varying, grid.seeds, len(grid.prompts), len(grid), records
-    )
+    results = run_cells(lm, grid, batch_size=batch_size)
+    records = sorted((result.record for result in results), key=lambda record: record.index)
+    size = len(grid.prompts), len(grid)
+    summary = summarise(lm.info.name, grid.varying, grid.seeds, *size, records)
     return SweepResult(summary, tuple(records))
 
 
-def sampling(
+def _sampling_params(
     params: SamplingParams | None, settings: Mapping[str, Any], without: Sequence[str] = ()
 ) -> SamplingParams:
-    """`params` with keywords in place of its values; `without` names those that have no place here.
-
-    Raises:
-        UsageError: an unknown keyword, with the nearest known one; a value out of range.
-    """
+    """`params` with keywords in place of its values; `without` names those that are unknown here."""
     _check_names(settings, without)
     if params is not None and not isinstance(params, SamplingParams):
-        raise UsageError(
-            f"params must be SamplingParams, got {type(params).__name__}",
-            "give settings by name: temperature=0.7, seed=1",
-        )
+        problem = f"params must be SamplingParams, got {type(params).__name__}"
+        raise UsageError(problem, "give settings by name: temperature=0.7, seed=1")
     return replace(params or SamplingParams(), **settings)
 
 
@@ -283,9 +267,8 @@ def _several(temperature: float | Sequence[float]) -> tuple[float, ...]:
     try:
         return tuple(float(value) for value in temperature)
     except (TypeError, ValueError):
-        raise UsageError(
-            f"temperature must be a number or several, got {temperature!r}", "as 0.7, or [0.4, 1]"
-        ) from None
+        problem = f"temperature must be a number or several, got {temperature!r}"
+        raise UsageError(problem, "as 0.7, or [0.4, 1]") from None
 
 
 def _loaded(model: LanguageModel | LoadParams | str | Path) -> LanguageModel:

@@ -16,13 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from decodecli.errors import UsageError
-from decodecli.settings import (
-    LoadParams,
-    OutputParams,
-    SamplingParams,
-    SweepParams,
-    flag_name,
-)
+from decodecli.settings import LoadParams, OutputParams, SamplingParams, SweepParams, flag_name
 from decodecli.text_files import parse_toml, read_file
 
 ENVIRONMENT = "DECODECLI_"
@@ -170,11 +164,10 @@ def temperature_of(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[flo
         greedy, temperature = layer.get("greedy"), layer.get("temperature")
         if greedy and temperature is not None and not _is_zero(temperature):
             where = "" if source == "flag" else f" in the {source} layer"
-            shown = f"{temperature:g}" if isinstance(temperature, int | float) else temperature
-            raise UsageError(
-                f"--greedy and --temperature {shown} contradict each other{where}",
-                "greedy is temperature 0: give one of them",
-            )
+            number = isinstance(temperature, int | float)
+            flag = f"--temperature {temperature:g}" if number else f"--temperature {temperature}"
+            problem = f"--greedy and {flag} contradict each other{where}"
+            raise UsageError(problem, "greedy is temperature 0: give one of them")
         if greedy and not taken_back:
             return 0.0, source
         if temperature is not None:

@@ -52,27 +52,19 @@ class LoadParams:
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("quantize", self.quantize, QUANTIZE)
         if not re.fullmatch(r"auto|mps|cpu|cuda(:\d+)?", self.device, re.ASCII):
-            raise UsageError(
-                f"--device must be auto, cuda, cuda:N, mps or cpu, got {self.device}",
-                "auto takes a GPU when there is one",
-                "device",
-            )
+            wanted = f"auto, cuda, cuda:N, mps or cpu, got {self.device}"
+            raise _bad_value("device", wanted, "auto takes a GPU when there is one")
         if self.threads is not None:
             check_positive("threads", self.threads, "leave it out to choose by the model's size")
         if self.max_memory is not None:
             limits = memory_limits(self.max_memory)
             if self.device not in ("auto", "cpu"):
-                raise UsageError(
-                    f"--max-memory goes with --device auto, not {self.device}",
-                    "leave --device out",
-                    "max_memory",
-                )
+                problem = f"--max-memory goes with --device auto, not {self.device}"
+                raise UsageError(problem, "leave --device out", "max_memory")
             if self.device == "cpu" and set(limits) != {"cpu"}:
-                raise UsageError(
-                    f"--max-memory {self.max_memory}: --device cpu has no GPUs",
-                    "leave --device out, or limit the cpu alone",
-                    "max_memory",
-                )
+                problem = f"--max-memory {self.max_memory}: --device cpu has no GPUs"
+                hint = "leave --device out, or limit the cpu alone"
+                raise UsageError(problem, hint, "max_memory")
 
 
 @dataclass(frozen=True)
@@ -247,18 +239,16 @@ def chat_params(values: Mapping[str, Any]) -> ChatParams | None:
     if values.get("chat") or system is not None:
         return ChatParams(system, allow_special)
     if allow_special:
-        raise UsageError(
-            "--allow-special goes with --chat", "without it, special tokens are always read as such"
-        )
+        hint = "without it, special tokens are always read as such"
+        raise UsageError("--allow-special goes with --chat", hint)
     return None
 
 
 def check_chat_and_bos(chat: ChatParams | None, bos: Any) -> None:
     """`UsageError` where a chat template and special tokens around it were asked for."""
     if chat is not None and bos is not None:
-        raise UsageError(
-            "--chat goes with no --bos or --no-bos", "the template has its special tokens itself"
-        )
+        hint = "the template has its special tokens itself"
+        raise UsageError("--chat goes with no --bos or --no-bos", hint)
 
 
 @dataclass(frozen=True)
