@@ -93,6 +93,7 @@ def _aligned(tokenizer: Tokenizer, text: str) -> Iterator[AlignedToken]:
         shell.normalizer = backend.normalizer
     parts = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
     shell.pre_tokenizer = Sequence([*parts, PreTokenizer.custom(recorder)])
+    shell.encode_special_tokens = backend.encode_special_tokens
     shell.add_tokens(list(backend.get_added_tokens_decoder().values()))
     added = shell.get_added_tokens_decoder()
     shell.encode_batch([text], add_special_tokens=False)

@@ -250,6 +250,15 @@ def test_an_unknown_token_tells_what_it_swallowed():
     assert (typed.kind, typed.text) == ("special", "<unk>")
 
 
+def test_special_tokens_that_a_tokenizer_reads_as_text_are_text():
+    whole = copy.deepcopy(make("byte_level"))
+    whole.split_special_tokens = True
+    report = tokenize("a</s>b", wrap(whole), bos=False)
+    assert report.exact
+    assert len(report.rows) > 3
+    assert b"".join(row.data for row in report.rows) == b"a</s>b"
+
+
 def test_added_tokens_and_special_ones_are_told_apart():
     rows = tokenize("[/INST]<|eot_id|>", family("byte_level_added")).rows
     assert [(row.kind, row.span) for row in rows] == [("added", (0, 7)), ("special", (7, 17))]
