@@ -109,15 +109,18 @@ def _parameter(name: str, kind: Any, info: Any, required: bool = False) -> inspe
     )
 
 
-def command(*declared: Option | Argument) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(
+    *declared: Option | Argument, request: type | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a function the options of a command, in the order of its help.
 
-    The function takes by name what is for it alone, an option of several values as a tuple. The others,
-    None where not given, are its `settings`; or, resolved, its `effective` ones.
+    The function, or the `request` that is made for it, takes by name what is for it alone, where given;
+    an option of several values as a tuple. The others, None where not given, are its `settings`, or,
+    resolved, `effective`.
     """
 
     def decorate(run: Callable[..., None]) -> Callable[..., None]:
-        named = inspect.signature(run).parameters
+        named = inspect.signature(request or run).parameters
         several = [option.name for option in declared if option.several]
 
         @functools.wraps(run)
@@ -125,6 +128,7 @@ def command(*declared: Option | Argument) -> Callable[[Callable[..., None]], Cal
             values.pop("debug", None)  # for the error boundary, which looks for itself
             values |= {name: tuple(values[name] or ()) for name in several}
             by_name = {name: values.pop(name) for name in named if name in values}
+            by_name = {name: value for name, value in by_name.items() if value is not None}
             settings = {name: None if value == () else value for name, value in values.items()}
             if "settings" in named:
                 by_name["settings"] = settings
@@ -132,7 +136,10 @@ def command(*declared: Option | Argument) -> Callable[[Callable[..., None]], Cal
                 from decodecli.config import resolve
 
                 by_name["effective"] = resolve(settings)
-            run(**by_name)
+            if request is None:
+                run(**by_name)
+            else:
+                run(request(**by_name))
 
         parameters = [option.parameter for option in declared]
         if "ctx" in named:

@@ -39,7 +39,7 @@ def show_distribution(
     report: DistributionReport,
     format: str,
     plot: str | None,
-    plot_kind: str | None,
+    plot_kind: str,
     quiet: bool,
     scores: Any = None,
     continuations: Sequence[Continuation] = (),
@@ -51,12 +51,11 @@ def show_distribution(
         continuations: of the tokens that were asked for; a plot of tokens follows these.
     """
     check_choice("format", format, TABLE_FORMATS)
-    kind = plot_kind or "auto"
-    ids = [str(chain.token_ids[0]) for chain in continuations] if kind == "tokens" else []
+    ids = [str(chain.token_ids[0]) for chain in continuations] if plot_kind == "tokens" else []
     if plot is not None and plot != "-":
         from decodecli.render.plots.distribution import draw
 
-        draw(report, plot, kind, ids, scores=scores)
+        draw(report, plot, plot_kind, ids, scores=scores)
     streams.Notices(quiet).tell_all(report.notes)
 
     def lines(style: Style) -> list[str]:
@@ -69,7 +68,7 @@ def show_distribution(
             from decodecli.render.plots.distribution import draw_terminal
 
             picture = draw_terminal(
-                report, style.width, kind, style.ascii_only, style.theme,
+                report, style.width, plot_kind, style.ascii_only, style.theme,
                 tokens=ids, scores=scores, byte_level=style.byte_level,
             )  # fmt: skip
             drawn += ["", picture.rstrip("\n")]

@@ -31,7 +31,9 @@ REPEAT = Option(
     *(o.MODEL_NAME, o.REVISION, o.DEVICE, o.DTYPE, o.QUANTIZE, o.THREADS, TOKENS, REPEAT),
     *(o.format_of(*FORMATS), o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG),
 )
-def bench(tokens: int | None, repeat: int | None, format: str | None, effective: Effective) -> None:
+def bench(
+    effective: Effective, tokens: int | None = None, repeat: int = 5, format: str = "text"
+) -> None:
     """Measure how fast a model decodes here: with and without the trace, against transformers' generate.
 
     Tokens/s of decoding alone, medians of runs that take turns, and the share of the memory's bandwidth
@@ -45,10 +47,10 @@ def bench(tokens: int | None, repeat: int | None, format: str | None, effective:
 
       decodecli bench --dtype bfloat16 --threads 2 --format json
     """
-    check_choice("format", format or "text", FORMATS)
+    check_choice("format", format, FORMATS)
     if tokens is not None:
         check_positive("tokens", tokens, "128 is a usual choice", lowest=4)
-    repeat = check_positive("repeat", 5 if repeat is None else repeat, "5 is the default")
+    check_positive("repeat", repeat, "5 is the default")
     output, params = effective.output(), effective.load()
     with (
         quiet_libraries(output.verbose),

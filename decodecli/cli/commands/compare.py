@@ -46,14 +46,14 @@ METRIC = Option(
 @command(FOLDER, *CHOICE, SIDE_BY_SIDE, PLOT, METRIC, o.format_of(*FORMATS), o.COLOR, o.DEBUG)
 def compare(
     folder: str,
-    prompt: tuple[str, ...],
-    at: tuple[str, ...],
-    seed: str | None,
-    limit: int | None,
-    columns: str | None,
-    plot: str | None,
-    metric: str | None,
-    format: str | None,
+    prompt: tuple[str, ...] = (),
+    at: tuple[str, ...] = (),
+    seed: str | None = None,
+    limit: int = o.MOST_CELLS,
+    columns: str = "auto",
+    plot: str | None = None,
+    metric: str | None = None,
+    format: str = "text",
 ) -> None:
     """Show the texts of a sweep side by side, coloured by probability, the place marked where they part.
 
@@ -81,11 +81,9 @@ def compare(
         wanted_values,
     )
 
-    check_choice("format", format or "text", FORMATS)
-    check_choice("columns", columns or "auto", COLUMNS)
-    most = (
-        o.MOST_CELLS if limit is None else check_positive("limit", limit, "0 shows all", lowest=0)
-    )
+    check_choice("format", format, FORMATS)
+    check_choice("columns", columns, COLUMNS)
+    check_positive("limit", limit, "0 shows all", lowest=0)
     path = Path(os.path.expanduser(folder))
     wanted = wanted_values([*at, *([f"seed={seed}"] if seed is not None else [])])
     if plot is None and metric is not None:
@@ -95,12 +93,12 @@ def compare(
         from decodecli.render.plots.figure_file import check_suffix
 
         check_suffix(plot, "for example self-bleu.png")
-    selection = select_cells(path, prompt, wanted, most if plot is None else 0)
+    selection = select_cells(path, prompt, wanted, limit if plot is None else 0)
     if not selection.records:
         raise nothing_fits(path, selection, prompt, wanted)
     if plot is None:
         selection.tell()
-        show_texts(selection, "" if columns in (None, "auto") else columns, format or "text")
+        show_texts(selection, "" if columns == "auto" else columns, format)
         return
     from decodecli.render.plots.sweep import draw_metric
 

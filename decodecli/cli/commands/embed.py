@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from decodecli.cli.loading_line import loading_line
 from decodecli.cli.output import TABLE_FORMATS, write_report
 from decodecli.errors import LoadError, PickledWeightsError, UsageError, WriteError
 from decodecli.library_logging import quiet_libraries
-from decodecli.settings import LoadParams, check_choice, check_positive
+from decodecli.settings import LoadParams, OutputParams, check_choice, check_positive
 
 if TYPE_CHECKING:
     from decodecli.analysis.word_vectors import Item
@@ -51,24 +52,63 @@ PLOT_KIND = o.PLOT_KIND.but(
 )
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class EmbedRequest:
+    """Everything that `embed` is told, checked.
+
+    Raises:
+        UsageError: a value out of range, or a file that cannot be written.
+    """
+
+    effective: Effective
+    words: tuple[str, ...] = ()
+    file: str | None = None
+    row: tuple[int, ...] = ()
+    space: bool | None = None
+    output_embeddings: bool = False
+    nearest: int = 0
+    format: str = "table"
+    save: str | None = None
+    plot: str | None = None
+    plot_kind: str = "auto"
+
+    @cached_property
+    def items(self) -> tuple[Item, ...]:
+        """The words and expressions, each with its group."""
+        return _items(self.words, self.file, self.row)
+
+    @cached_property
+    def load(self) -> LoadParams:
+        return self.effective.load()
+
+    @cached_property
+    def output(self) -> OutputParams:
+        return self.effective.output()
+
+    def __post_init__(self) -> None:
+        _ = self.items, self.load, self.output
+        check_choice("format", self.format, TABLE_FORMATS)
+        check_positive("nearest", self.nearest, "0 lists none", lowest=0)
+        if self.save is not None:
+            path = Path(self.save)
+            if path.suffix.lower() != ".npz":
+                raise UsageError(f"--save {path}: unknown suffix", "the file name must end in .npz")
+            folder = path.expanduser().parent
+            if not folder.is_dir():
+                raise UsageError(f"--save {path}: there is no folder {folder}", "make it first")
+        if self.plot is not None:
+            from decodecli.render.plots.embeddings import check
+
+            check(self.plot, self.plot_kind, len(self.items))
+
+
 @command(
     *(WORDS, GROUPS, ROW, SPACE, o.MODEL_NAME, o.REVISION, o.TRUST_REMOTE_CODE),
     *(OUTPUT_EMBEDDINGS, NEAREST, o.format_of(*TABLE_FORMATS), SAVE, o.PLOT, PLOT_KIND),
     *(o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG, o.CONFIG_FILE),
+    request=EmbedRequest,
 )
-def embed(
-    words: tuple[str, ...],
-    file: str | None,
-    row: tuple[int, ...],
-    space: bool | None,
-    output_embeddings: bool | None,
-    nearest: int | None,
-    format: str | None,
-    save: str | None,
-    plot: str | None,
-    plot_kind: str | None,
-    effective: Effective,
-) -> None:
+def embed(request: EmbedRequest) -> None:
     """See words as the model does before its first layer: rows of its embedding matrix, compared.
 
     A word's vector is the mean of its tokens' rows. Shown are the matrix and its
@@ -85,18 +125,6 @@ def embed(
 
       decodecli embed -m mistralai/Mistral-7B-v0.1 --file groups.toml --format json
     """
-    request = EmbedRequest(
-        items=_items(words, file, row),
-        load=effective.load(),
-        output=effective.output(),
-        space=space,
-        output_embeddings=bool(output_embeddings),
-        nearest=nearest or 0,
-        format=format or "table",
-        save=save,
-        plot=plot,
-        plot_kind=plot_kind or "auto",
-    )
     report, vectors = _embed(request)
     if request.save is not None:
         _save(request.save, report, vectors)
@@ -104,43 +132,8 @@ def embed(
         from decodecli.render.plots.embeddings import draw
 
         draw(report, str(request.plot), request.plot_kind)
-    streams.Notices(request.output.quiet).tell_all((*effective.notices, *report.notes))
+    streams.Notices(request.output.quiet).tell_all((*request.effective.notices, *report.notes))
     _show(request, report)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class EmbedRequest:
-    """Everything that `embed` is told, checked.
-
-    Raises:
-        UsageError: a value out of range, or a file that cannot be written.
-    """
-
-    items: tuple[Item, ...]
-    load: LoadParams
-    output: OutputParams
-    space: bool | None
-    output_embeddings: bool
-    nearest: int
-    format: str
-    save: str | None
-    plot: str | None
-    plot_kind: str
-
-    def __post_init__(self) -> None:
-        check_choice("format", self.format, TABLE_FORMATS)
-        check_positive("nearest", self.nearest, "0 lists none", lowest=0)
-        if self.save is not None:
-            path = Path(self.save)
-            if path.suffix.lower() != ".npz":
-                raise UsageError(f"--save {path}: unknown suffix", "the file name must end in .npz")
-            folder = path.expanduser().parent
-            if not folder.is_dir():
-                raise UsageError(f"--save {path}: there is no folder {folder}", "make it first")
-        if self.plot is not None:
-            from decodecli.render.plots.embeddings import check
-
-            check(self.plot, self.plot_kind, len(self.items))
 
 
 def _items(words: tuple[str, ...], file: str | None, rows: tuple[int, ...]) -> tuple[Item, ...]:

@@ -45,7 +45,12 @@ FORMATS = ("text", "jsonl")
     *(o.SAVE_LOGITS, o.TEXT_PLOT, o.QUIET_TEXT, o.VERBOSE, o.COLOR, o.DEBUG),
     *(o.PRESET, o.CONFIG_FILE),
 )
-def generate(prompt: str | None, file: str | None, plot: str | None, effective: Effective) -> None:
+def generate(
+    effective: Effective,
+    prompt: str | None = None,
+    file: str | None = None,
+    plot: str | None = None,
+) -> None:
     """Generate text, and see at every step which tokens were in play and why one was picked.
 
     On a terminal: a table a step. Into a pipe or file: the text alone.

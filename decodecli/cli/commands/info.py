@@ -26,7 +26,7 @@ _PACKAGES = (
 @command(
     *(o.MODEL_NAME, o.DEVICE, o.DTYPE, o.QUANTIZE, o.format_of(*FORMATS), o.COLOR, o.DEBUG),
 )
-def info(format: str | None, effective: Effective) -> None:
+def info(effective: Effective, format: str = "text") -> None:
     """Report versions, devices with free memory, folders, and what each auto would become here.
 
     [bold]Examples[/bold]
@@ -35,7 +35,7 @@ def info(format: str | None, effective: Effective) -> None:
 
       decodecli info --model ./my-model --format json
     """
-    check_choice("format", format or "text", FORMATS)
+    check_choice("format", format, FORMATS)
     params = effective.load()
     report = {
         "versions": _versions(),

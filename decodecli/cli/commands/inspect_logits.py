@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,32 +61,125 @@ SAVE = Option(
 )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class InspectRequest:
+    """Everything that `inspect-logits` is told, checked.
+
+    Raises:
+        UsageError: an option that goes with no other that was given.
+    """
+
+    effective: Effective
+    prompt: tuple[str, ...] = ()
+    file: str | None = None
+    temperature: tuple[str, ...] = ()
+    all_positions: bool = False
+    window: int | None = None
+    stride: int | None = None
+    compare_quantize: str | None = None
+    compare_dtype: str | None = None
+    compare_bos: bool = False
+    compare_model: str | None = None
+    token: tuple[str, ...] = ()
+    target: str | None = None
+    sort: str = "rank"
+    format: str = "table"
+    save: str | None = None
+    plot: str | None = None
+    plot_kind: str | None = None
+
+    @cached_property
+    def load(self) -> LoadParams:
+        return self.effective.load()
+
+    @cached_property
+    def sampling(self) -> SamplingParams:
+        return self.effective.sampling()
+
+    @cached_property
+    def output(self) -> OutputParams:
+        return self.effective.output()
+
+    @cached_property
+    def temperatures(self) -> tuple[float, ...]:
+        return temperatures(self.temperature, self.effective)
+
+    @cached_property
+    def compared(self) -> tuple[str, tuple[str, ...]] | None:
+        """What is compared, and the variants; None when nothing is."""
+        given = {
+            "quantize": self.compare_quantize,
+            "dtype": self.compare_dtype,
+            "bos": "bos,no-bos" if self.compare_bos else None,
+            "model": self.compare_model,
+        }
+        given = {by: names for by, names in given.items() if names is not None}
+        options = " and ".join(f"--compare-{by}" for by in given)
+        if len(self.prompt) > 1:
+            if options:
+                raise UsageError(
+                    f"{options} and several prompts were given together", "compare one thing"
+                )
+            if len(set(self.prompt)) < len(self.prompt):
+                raise UsageError("one prompt is given twice", "give each once")
+            return "prompt", self.prompt
+        if len(given) > 1:
+            raise UsageError(f"{options} were given together", "compare one thing")
+        for by, names in given.items():
+            variants = tuple(name for name in str(names).split(",") if name)
+            if len(variants) < 2:
+                raise UsageError(f"{options} needs two or more, got {names!r}", "as A,B")
+            if len(set(variants)) < len(variants):
+                raise UsageError(f"{options} names one twice: {names}", "give each once")
+            return by, variants
+        return None
+
+    def __post_init__(self) -> None:
+        from decodecli.analysis.distribution import SORTS, check_temperatures
+
+        check_choice("format", self.format, TABLE_FORMATS)
+        check_choice("sort", self.sort, SORTS)
+        check_temperatures(self.temperatures)
+        output, compared, _ = self.output, self.compared, (self.load, self.sampling)
+        check_chat_and_bos(output.chat_params, self.compare_bos or output.bos)
+        if self.sort == "given" and not self.token:
+            raise UsageError(
+                "--sort given lists the tokens of --token, and there are none",
+                'name them, as --token " day" --token " night"',
+            )
+        if self.save is not None and Path(self.save).suffix not in SAVED:
+            raise UsageError(f"--save {self.save}: unknown suffix", f"one of {', '.join(SAVED)}")
+        if self.plot == "-" and self.format != "table":
+            raise UsageError(
+                f"--plot - draws in the terminal, not in {self.format}", "leave one out"
+            )
+        if self.all_positions:
+            self._check_all_positions()
+        if compared and (self.save or self.plot or self.token):
+            raise UsageError("a comparison goes with no --save, --plot or --token", "leave one out")
+
+    def _check_all_positions(self) -> None:
+        if self.temperature:
+            raise UsageError("--all-positions is at temperature 1", "leave --temperature out")
+        if self.compared or self.save or self.plot_kind:
+            raise UsageError(
+                "--all-positions goes with one prompt and no comparison, --save or --plot-kind",
+                "leave one out",
+            )
+        if self.plot is not None:
+            from decodecli.render.plots.text import check_text_plot
+
+            check_text_plot(self.plot)
+
+
 @command(
     *(PROMPTS, o.TEMPERATURES, *o.FILTERS, *o.PENALTIES, o.BOS, *o.CHAT),
     *(o.FILE, ALL_POSITIONS, WINDOW, STRIDE, *o.LOADING, *COMPARISONS),
     *(o.CANDIDATES, TOKEN, TARGET, SORT, o.format_of(*TABLE_FORMATS), SAVE, o.PLOT, o.PLOT_KIND),
     *(o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG, o.PRESET, o.CONFIG_FILE),
+    request=InspectRequest,
 )
-def inspect_logits(
-    prompt: tuple[str, ...],
-    file: str | None,
-    temperature: tuple[str, ...],
-    all_positions: bool | None,
-    window: int | None,
-    stride: int | None,
-    compare_quantize: str | None,
-    compare_dtype: str | None,
-    compare_bos: bool | None,
-    compare_model: str | None,
-    token: tuple[str, ...],
-    target: str | None,
-    sort: str | None,
-    format: str | None,
-    save: str | None,
-    plot: str | None,
-    plot_kind: str | None,
-    effective: Effective,
-) -> None:
+def inspect_logits(request: InspectRequest) -> None:
     """See the distribution of the next token, at several temperatures side by side.
 
     [bold]Examples[/bold]
@@ -104,138 +198,23 @@ def inspect_logits(
 
       decodecli inspect-logits "Long, long ago," --compare-quantize none,nf4,int8
     """
-    output, values = effective.output(), temperatures(temperature, effective)
+    output, prompts = request.output, request.prompt
     notices = streams.Notices(output.quiet)
-    text, is_default = streams.read_prompt(prompt[0] if prompt else None, file, notices.tell)
-    others = (streams.read_prompt(other, None, notices.tell)[0] for other in prompt[1:])
-    comparisons = {
-        "quantize": compare_quantize,
-        "dtype": compare_dtype,
-        "bos": "bos,no-bos" if compare_bos else None,
-        "model": compare_model,
-    }
-    request = InspectRequest(
-        texts=(text, *others),
-        from_file=file is not None,
-        load=effective.load(),
-        sampling=effective.sampling(),
-        output=output,
-        temperatures=values,
-        several=bool(temperature),
-        tokens=token,
-        target=target,
-        sort=sort or "rank",
-        all_positions=bool(all_positions),
-        window=window,
-        stride=stride,
-        comparisons={by: names for by, names in comparisons.items() if names is not None},
-        format=format or "table",
-        save=save,
-        plot=plot,
-        plot_kind=plot_kind,
+    text, is_default = streams.read_prompt(
+        prompts[0] if prompts else None, request.file, notices.tell
     )
     if is_default:
         notices.tell(f"no prompt was given; reading {text!r}")
     with quiet_libraries(output.verbose):
-        if (compared := request.compared) is not None:
-            _compare(request, *compared)
+        if request.compared:
+            others = (streams.read_prompt(word, None, notices.tell)[0] for word in prompts[1:])
+            _compare(request, [text, *others])
             return
         lm = load_model(request.load, output)
-        if request.all_positions or _too_long(request, lm, notices):
-            _positions(request, lm)
+        if request.all_positions or _too_long(request, lm, text, notices):
+            _positions(request, lm, text)
         else:
-            _next(request, lm)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class InspectRequest:
-    """Everything that `inspect-logits` is told, checked.
-
-    several: whether temperatures were typed. comparisons: the variants of each `--compare-…`.
-
-    Raises:
-        UsageError: an option that goes with no other that was given.
-    """
-
-    texts: tuple[str, ...]
-    from_file: bool
-    load: LoadParams
-    sampling: SamplingParams
-    output: OutputParams
-    temperatures: tuple[float, ...]
-    several: bool
-    tokens: tuple[str, ...]
-    target: str | None
-    sort: str
-    all_positions: bool
-    window: int | None
-    stride: int | None
-    comparisons: dict[str, str]
-    format: str
-    save: str | None
-    plot: str | None
-    plot_kind: str | None
-
-    def __post_init__(self) -> None:
-        from decodecli.analysis.distribution import SORTS, check_temperatures
-
-        check_choice("format", self.format, TABLE_FORMATS)
-        check_choice("sort", self.sort, SORTS)
-        check_temperatures(self.temperatures)
-        output, compared = self.output, self.compared
-        check_chat_and_bos(output.chat_params, self.comparisons.get("bos") or output.bos)
-        if self.sort == "given" and not self.tokens:
-            raise UsageError(
-                "--sort given lists the tokens of --token, and there are none",
-                'name them, as --token " day" --token " night"',
-            )
-        if self.save is not None and Path(self.save).suffix not in SAVED:
-            raise UsageError(f"--save {self.save}: unknown suffix", f"one of {', '.join(SAVED)}")
-        if self.plot == "-" and self.format != "table":
-            raise UsageError(
-                f"--plot - draws in the terminal, not in {self.format}", "leave one out"
-            )
-        if self.all_positions:
-            self._check_all_positions()
-        if compared and (self.save or self.plot or self.tokens):
-            raise UsageError("a comparison goes with no --save, --plot or --token", "leave one out")
-
-    def _check_all_positions(self) -> None:
-        if self.several:
-            raise UsageError("--all-positions is at temperature 1", "leave --temperature out")
-        if self.compared or self.save or self.plot_kind:
-            raise UsageError(
-                "--all-positions goes with one prompt and no comparison, --save or --plot-kind",
-                "leave one out",
-            )
-        if self.plot is not None:
-            from decodecli.render.plots.text import check_text_plot
-
-            check_text_plot(self.plot)
-
-    @property
-    def compared(self) -> tuple[str, tuple[str, ...]] | None:
-        """What is compared, and the variants; None when nothing is."""
-        options = " and ".join(f"--compare-{by}" for by in self.comparisons)
-        if len(self.texts) > 1:
-            if options:
-                raise UsageError(
-                    f"{options} and several prompts were given together", "compare one thing"
-                )
-            if len(set(self.texts)) < len(self.texts):
-                raise UsageError("one prompt is given twice", "give each once")
-            return "prompt", self.texts
-        if not options:
-            return None
-        if len(self.comparisons) > 1:
-            raise UsageError(f"{options} were given together", "compare one thing")
-        ((by, names),) = self.comparisons.items()
-        variants = tuple(name for name in names.split(",") if name)
-        if len(variants) < 2:
-            raise UsageError(f"{options} needs two or more, got {names!r}", "as A,B")
-        if len(set(variants)) < len(variants):
-            raise UsageError(f"{options} names one twice: {names}", "give each once")
-        return by, variants
+            _next(request, lm, text)
 
 
 def _prompt(
@@ -272,16 +251,18 @@ def _report(
     )
 
 
-def _too_long(request: InspectRequest, lm: LanguageModel, notices: streams.Notices) -> bool:
+def _too_long(
+    request: InspectRequest, lm: LanguageModel, text: str, notices: streams.Notices
+) -> bool:
     """Whether a file's text has no next token to ask for, being longer than the context: then it is
     read token by token, in windows."""
     from decodecli.decoding.prompt import encode
 
-    options = (request.tokens, request.target, request.save, request.plot, request.several)
-    if not request.from_file or any(options) or lm.context is None:
+    options = (request.token, request.target, request.save, request.plot, request.temperature)
+    if request.file is None or any(options) or lm.context is None:
         return False
     output = request.output
-    if len(encode(lm, request.texts[0], output.bos, output.chat_params)) < lm.context:
+    if len(encode(lm, text, output.bos, output.chat_params)) < lm.context:
         return False
     notices.tell(
         f"the text is longer than the context of {lm.context:,} tokens; "
@@ -290,16 +271,16 @@ def _too_long(request: InspectRequest, lm: LanguageModel, notices: streams.Notic
     return True
 
 
-def _next(request: InspectRequest, lm: LanguageModel) -> None:
+def _next(request: InspectRequest, lm: LanguageModel, text: str) -> None:
     from decodecli.analysis.next_token import continuation
 
-    prompt, bos = _prompt(request, lm, request.texts[0])
-    report, logits = _report(request, lm, prompt, bos, request.tokens)
-    chains = [continuation(lm, prompt, token, bos) for token in request.tokens]
+    prompt, bos = _prompt(request, lm, text)
+    report, logits = _report(request, lm, prompt, bos, request.token)
+    chains = [continuation(lm, prompt, token, bos) for token in request.token]
     notes = list(report.notes)
     if report.prompt[-1:].strip():
         # A word typed without its leading space is rarely what was meant: say where the other is.
-        for token, chain in zip(request.tokens, chains, strict=True):
+        for token, chain in zip(request.token, chains, strict=True):
             spaced = f" {token}"
             is_word = token[:1].isalpha() and not token.startswith("text:")
             if is_word and continuation(lm, prompt, spaced, bos).logprob > chain.logprob:
@@ -314,22 +295,17 @@ def _next(request: InspectRequest, lm: LanguageModel) -> None:
         save_logits(request.save, lm, logits, report)
     # Curves are drawn from what is divided by the temperature, which a penalty makes another thing.
     scores = None if "repetition_penalty" in report.order else logits
+    kind = request.plot_kind or "auto"
     show_distribution(
-        report,
-        request.format,
-        request.plot,
-        request.plot_kind,
-        request.output.quiet,
-        scores,
-        chains,
+        report, request.format, request.plot, kind, request.output.quiet, scores, chains
     )
 
 
-def _positions(request: InspectRequest, lm: LanguageModel) -> None:
+def _positions(request: InspectRequest, lm: LanguageModel, text: str) -> None:
     from decodecli.analysis.next_token import all_positions
     from decodecli.render.terminal.inspect_tables import position_lines
 
-    prompt, bos = _prompt(request, lm, request.texts[0])
+    prompt, bos = _prompt(request, lm, text)
     report = all_positions(lm, prompt, window=request.window, stride=request.stride, bos=bos)
     if request.plot is not None:
         from decodecli.render.plots.text import draw_report
@@ -340,10 +316,13 @@ def _positions(request: InspectRequest, lm: LanguageModel) -> None:
     )
 
 
-def _compare(request: InspectRequest, by: str, variants: Sequence[str]) -> None:
+def _compare(request: InspectRequest, texts: Sequence[str]) -> None:
     from decodecli.analysis.next_token import check_same_vocabulary, compare
     from decodecli.render.terminal.inspect_tables import comparison_lines
 
+    assert request.compared is not None
+    by, variants = request.compared
+    variants = tuple(texts) if by == "prompt" else variants
     one_model = by in ("bos", "prompt")
     # Every variant's settings are checked before the first is loaded.
     loads = {
@@ -353,7 +332,7 @@ def _compare(request: InspectRequest, by: str, variants: Sequence[str]) -> None:
 
     def answer(name: str, tokens: Sequence[int] = ()) -> Any:
         lm = models[name]
-        prompt, bos = _prompt(request, lm, name if by == "prompt" else request.texts[0])
+        prompt, bos = _prompt(request, lm, name if by == "prompt" else texts[0])
         return _report(request, lm, prompt, name == "bos" if by == "bos" else bos, tokens)
 
     answers = {}

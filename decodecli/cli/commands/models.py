@@ -37,7 +37,7 @@ CLEAR = Option("clear", bool, OUTPUT, "Remove every file of the cache.")
 
 
 @command(o.format_of(*FORMATS), o.COLOR, o.DEBUG)
-def models(ctx: typer.Context, format: str | None) -> None:
+def models(ctx: typer.Context, format: str = "text") -> None:
     """List the built-in model with its card's facts, and the models in the local hub cache.
 
     [bold]Examples[/bold]
@@ -54,7 +54,7 @@ def models(ctx: typer.Context, format: str | None) -> None:
         return
     from decodecli.builtin import card, model_path
 
-    check_choice("format", format or "text", FORMATS)
+    check_choice("format", format, FORMATS)
     facts, folder = card(), model_path()
     cached = _cached()
     if format == "json":
@@ -91,7 +91,7 @@ def _cached() -> list[dict[str, Any]]:
 
 
 @command(NAME, CONTEXT, o.REVISION, o.DEVICE, o.format_of(*FORMATS), o.COLOR, o.DEBUG)
-def fit(name: str, context: int | None, format: str | None, effective: Effective) -> None:
+def fit(name: str, effective: Effective, context: int | None = None, format: str = "text") -> None:
     """Say whether a model fits this GPU or this machine's memory, before it is downloaded or loaded.
 
     Told from config.json and the headers of the weight files alone, in each number type and scheme:
@@ -106,7 +106,7 @@ def fit(name: str, context: int | None, format: str | None, effective: Effective
       decodecli models fit builtin --format json
     """
 
-    check_choice("format", format or "text", FORMATS)
+    check_choice("format", format, FORMATS)
     if context is not None:
         check_positive("context", context, "it is how many positions to keep")
     params = replace(effective.load(), model=name)
@@ -177,7 +177,7 @@ def _scheme_line(scheme: SchemeFit) -> str:
 
 
 @command(CLEAR, o.format_of(*FORMATS), o.COLOR, o.DEBUG)
-def cache(clear: bool | None, format: str | None) -> None:
+def cache(clear: bool = False, format: str = "text") -> None:
     """List the quantized weights that are kept for the next start, or remove them.
 
     DECODECLI_CACHE names another folder for them; DECODECLI_CACHE=off keeps none.
@@ -190,7 +190,7 @@ def cache(clear: bool | None, format: str | None) -> None:
     """
     from decodecli.models import cache_files
 
-    check_choice("format", format or "text", FORMATS)
+    check_choice("format", format, FORMATS)
     folder = cache_files.cache_folder()
     found = cache_files.clear() if clear else cache_files.entries()
     total = sum(entry.bytes for entry in found)

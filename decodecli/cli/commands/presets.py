@@ -12,7 +12,7 @@ FORMATS = ("text", "json")
 
 
 @command(Argument("name", "NAME", "Show only this one."), o.format_of(*FORMATS), o.COLOR, o.DEBUG)
-def presets(name: str | None, format: str | None) -> None:
+def presets(name: str | None = None, format: str = "text") -> None:
     """List the presets: what each sets, and what it is for.
 
     [bold]Examples[/bold]
@@ -23,7 +23,7 @@ def presets(name: str | None, format: str | None) -> None:
     """
     from decodecli.config import preset_names, read_preset
 
-    check_choice("format", format or "text", FORMATS)
+    check_choice("format", format, FORMATS)
     values = {preset: read_preset(preset) for preset in ([name] if name else preset_names())}
     if format == "json":
         write_indented(values)

@@ -40,7 +40,7 @@ CANDIDATES = o.CANDIDATES.but(default="all that were recorded")
     *(TRACE, STEPS, o.TABLES, CANDIDATES, o.DELAY, o.PAUSE),
     *(o.format_of(*FORMATS), o.QUIET_TEXT, o.COLOR, o.DEBUG, o.CONFIG_FILE),
 )
-def replay(trace: str, steps: str | None, effective: Effective) -> None:
+def replay(trace: str, effective: Effective, steps: str | None = None) -> None:
     """Show a recorded run again, as generate showed it. No model is loaded.
 
     On a terminal: a table a step. Into a pipe or file: the text alone. As CSV: a row a step.

@@ -35,17 +35,17 @@ SORT = Option(
     *(o.PRESET, o.CONFIG_FILE),
 )
 def softmax(
-    numbers: tuple[str, ...],
-    temperature: tuple[str, ...],
-    probs: bool | None,
-    energies: bool | None,
-    file: str | None,
-    target: str | None,
-    sort: str | None,
-    plot: str | None,
-    plot_kind: str | None,
-    format: str | None,
     effective: Effective,
+    numbers: tuple[str, ...] = (),
+    temperature: tuple[str, ...] = (),
+    probs: bool = False,
+    energies: bool = False,
+    file: str | None = None,
+    target: str | None = None,
+    sort: str = "rank",
+    plot: str | None = None,
+    plot_kind: str = "auto",
+    format: str = "table",
 ) -> None:
     """Softmax by hand: probabilities of any numbers, at any temperatures, with no model.
 
@@ -77,6 +77,6 @@ def softmax(
         kind=kind,
         target=target,
         params=effective.sampling(),
-        sort=sort or "rank",
+        sort=sort,
     )
-    show_distribution(report, format or "table", plot, plot_kind, effective.output().quiet)
+    show_distribution(report, format, plot, plot_kind, effective.output().quiet)

@@ -74,15 +74,15 @@ OUTPUTS = (
     *(o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG, o.PRESET, o.CONFIG_FILE),
 )
 def sweep(
-    prompt: tuple[str, ...],
-    prompts: str | None,
-    file: str | None,
-    grid: str | None,
-    zip: tuple[str, ...],
-    no_bos: bool | None,
-    dry_run: bool | None,
-    extend: bool | None,
     settings: dict[str, Any],
+    prompt: tuple[str, ...] = (),
+    prompts: str | None = None,
+    file: str | None = None,
+    grid: str | None = None,
+    zip: tuple[str, ...] = (),
+    no_bos: bool = False,
+    dry_run: bool = False,
+    extend: bool = False,
 ) -> None:
     """Run every combination of settings, prompts and seeds, and measure what comes of it.
 
@@ -120,7 +120,7 @@ def sweep(
             grid=grid,
             zips=zip,
             flags=flags,
-            dry_run=bool(dry_run),
-            extend=bool(extend),
+            dry_run=dry_run,
+            extend=extend,
         )
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import options as o
@@ -52,101 +53,35 @@ SEARCH = (
 )  # fmt: skip
 
 
-@command(
-    *(TEXT, BOS, o.FILE, LINES, IDS, CHAT, MODELS, o.REVISION, o.TRUST_REMOTE_CODE),
-    *(COMPARE_BOS, VOCAB, *SEARCH, o.format_of(*TABLE_FORMATS), o.QUIET, o.VERBOSE, o.COLOR),
-    *(o.DEBUG, o.PRESET, o.CONFIG_FILE),
-)
-def tokenize(
-    text: str | None,
-    file: str | None,
-    lines: bool | None,
-    ids: str | None,
-    chat: bool | None,
-    model: tuple[str, ...],
-    compare_bos: bool | None,
-    vocab: bool | None,
-    grep: str | None,
-    longest: int | None,
-    script: str | None,
-    format: str | None,
-    effective: Effective,
-) -> None:
-    """See the tokens of a text: ids, pieces, bytes, and the characters that each comes from.
-
-    [bold]Examples[/bold]
-
-      decodecli tokenize "The capital of Japan is"
-
-      decodecli tokenize "日本の首都は" --compare-bos
-
-      decodecli tokenize --file poem.txt --lines -m builtin -m ./other
-
-      decodecli tokenize --ids 1,403,515,418,2723
-
-      decodecli tokenize "Who are you?" --chat -m ./chat-model
-
-      decodecli tokenize --vocab --longest 20
-    """
-    request = TokenizeRequest(
-        models=model or (effective.values["model"],),
-        revision=effective.values["revision"],
-        trust_remote_code=effective.values["trust_remote_code"],
-        output=effective.output(),
-        has_text=text is not None or file is not None,
-        has_bos=effective.sources.get("bos") == "flag",
-        ids=ids,
-        chat=bool(chat),
-        lines=bool(lines),
-        compare_bos=bool(compare_bos),
-        vocab=bool(vocab),
-        grep=grep,
-        longest=longest,
-        script=script,
-        format=format or "table",
-    )
-    if request.vocab:
-        _list_vocabulary(request)
-    elif request.ids is not None:
-        _decode(request, request.ids)
-    elif request.chat and text is None and file is not None and file.endswith(".json"):
-        _encode_chat(request, _messages(streams.read_data(file)[0]))
-    else:
-        notices = streams.Notices(request.output.quiet)
-        words, is_default = streams.read_prompt(text, file, notices.tell)
-        if is_default:
-            notices.tell(f"no text was given; reading {words!r}")
-        if request.chat:
-            _encode_chat(request, [{"role": "user", "content": words}])
-        else:
-            _encode(request, words)
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class TokenizeRequest:
-    """Everything that `tokenize` is told but the text, checked.
-
-    has_text, has_bos: whether a text, and --bos or --no-bos, were typed.
+    """Everything that `tokenize` is told, checked.
 
     Raises:
         UsageError: options that do not go together.
     """
 
-    models: tuple[str, ...]
-    revision: str | None
-    trust_remote_code: bool
-    output: OutputParams
-    has_text: bool
-    has_bos: bool
-    ids: str | None
-    chat: bool
-    lines: bool
-    compare_bos: bool
-    vocab: bool
-    grep: str | None
-    longest: int | None
-    script: str | None
-    format: str
+    effective: Effective
+    text: str | None = None
+    file: str | None = None
+    model: tuple[str, ...] = ()
+    ids: str | None = None
+    chat: bool = False
+    lines: bool = False
+    compare_bos: bool = False
+    vocab: bool = False
+    grep: str | None = None
+    longest: int | None = None
+    script: str | None = None
+    format: str = "table"
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return self.model or (self.effective.values["model"],)
+
+    @cached_property
+    def output(self) -> OutputParams:
+        return self.effective.output()
 
     def __post_init__(self) -> None:
         check_choice("format", self.format, TABLE_FORMATS)
@@ -158,8 +93,8 @@ class TokenizeRequest:
             "--chat": self.chat,
             "--lines": self.lines,
             "--compare-bos": self.compare_bos,
-            _BOS: self.has_bos,
-            "a text or --file": self.has_text,
+            _BOS: self.effective.sources.get("bos") == "flag",
+            "a text or --file": self.text is not None or self.file is not None,
             "several --model": len(self.models) > 1,
         }
         for first, others in _APART.items():
@@ -180,6 +115,47 @@ _APART = {
     "--chat": ("--lines", "--compare-bos", _BOS),
     "--compare-bos": (_BOS, "several --model"),
 }  # fmt: skip
+
+
+@command(
+    *(TEXT, BOS, o.FILE, LINES, IDS, CHAT, MODELS, o.REVISION, o.TRUST_REMOTE_CODE),
+    *(COMPARE_BOS, VOCAB, *SEARCH, o.format_of(*TABLE_FORMATS), o.QUIET, o.VERBOSE, o.COLOR),
+    *(o.DEBUG, o.PRESET, o.CONFIG_FILE),
+    request=TokenizeRequest,
+)
+def tokenize(request: TokenizeRequest) -> None:
+    """See the tokens of a text: ids, pieces, bytes, and the characters that each comes from.
+
+    [bold]Examples[/bold]
+
+      decodecli tokenize "The capital of Japan is"
+
+      decodecli tokenize "日本の首都は" --compare-bos
+
+      decodecli tokenize --file poem.txt --lines -m builtin -m ./other
+
+      decodecli tokenize --ids 1,403,515,418,2723
+
+      decodecli tokenize "Who are you?" --chat -m ./chat-model
+
+      decodecli tokenize --vocab --longest 20
+    """
+    text, file = request.text, request.file
+    if request.vocab:
+        _list_vocabulary(request)
+    elif request.ids is not None:
+        _decode(request, request.ids)
+    elif request.chat and text is None and file is not None and file.endswith(".json"):
+        _encode_chat(request, _messages(streams.read_data(file)[0]))
+    else:
+        notices = streams.Notices(request.output.quiet)
+        words, is_default = streams.read_prompt(text, file, notices.tell)
+        if is_default:
+            notices.tell(f"no text was given; reading {words!r}")
+        if request.chat:
+            _encode_chat(request, [{"role": "user", "content": words}])
+        else:
+            _encode(request, words)
 
 
 def _encode(request: TokenizeRequest, text: str) -> None:
@@ -271,8 +247,8 @@ def _tokenizers(request: TokenizeRequest) -> list[Tokenizer]:
             tokenizers.append(
                 find_tokenizer(
                     name,
-                    request.revision,
-                    trust_remote_code=request.trust_remote_code,
+                    request.effective.values["revision"],
+                    trust_remote_code=request.effective.values["trust_remote_code"],
                     verbose=request.output.verbose,
                     progress=progress,
                 )
