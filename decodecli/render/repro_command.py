@@ -18,7 +18,6 @@ LONGEST_PROMPT = 200
 _SHORT_FLAGS = {"temperature": "-t", "max_new_tokens": "-n"}
 _LOADING = ("device", "dtype", "quantize")
 _PERMISSIONS = ("allow_pickle", "trust_remote_code")
-_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "'": "\\'", "\\": "\\\\"}
 
 
 def repeat_command(header: RunHeader) -> str:
@@ -31,7 +30,7 @@ def repeat_command(header: RunHeader) -> str:
     words = ["decodecli generate"]
     note = ""
     prompt = header.prompt
-    in_file = len(prompt) > LONGEST_PROMPT or prompt == "-" or _unspeakable(prompt)
+    in_file = len(prompt) > LONGEST_PROMPT or prompt == "-" or _unprintable(prompt)
     if in_file:
         words.append("--file PROMPT.txt")
         note = f"  # PROMPT.txt: the prompt, {count(len(prompt))} characters"
@@ -77,14 +76,14 @@ def cell_command(record: CellRecord, model: Mapping[str, Any]) -> str:
 def _model_words(header: RunHeader) -> list[str]:
     """The model, and of the loading options those that were not left to `auto`."""
     model = header.model
-    usual = model.name == BUILTIN and not _asked(header, "model")
+    usual = model.name == BUILTIN and not _requested(header, "model")
     words = [] if usual else [f"--model {quoted(model.name)}"]
-    if model.revision and _asked(header, "revision", unknown=True):
+    if model.revision and _requested(header, "revision", unknown=True):
         words.append(f"--revision {quoted(model.revision)}")
     words += [
         f"{flag_name(name)} {quoted(str(getattr(model, name)))}"
         for name in _LOADING
-        if _asked(header, name)
+        if _requested(header, name)
     ]
     words += [flag_name(name) for name in _PERMISSIONS if header.params.get(name)]
     return words
@@ -106,13 +105,13 @@ def _decoding_words(header: RunHeader) -> list[str]:
             continue
         if name == "temperature" and (value == 0 or params.get("greedy")):
             words.append("--greedy")
-        elif value != field.default or _asked(header, name):
+        elif value != field.default or _requested(header, name):
             words.append(f"{_SHORT_FLAGS.get(name, flag_name(name))} {_number(value)}")
     words += [f"--stop {quoted(text)}" for text in params.get("stop") or ()]
     return words
 
 
-def _asked(header: RunHeader, name: str, unknown: bool = False) -> bool:
+def _requested(header: RunHeader, name: str, unknown: bool = False) -> bool:
     """Whether a value was asked for, by flag, environment or file; `unknown` when nobody knows."""
     return header.sources[name] != "default" if name in header.sources else unknown
 
@@ -121,7 +120,7 @@ def _number(value: Any) -> str:
     return plain(value) if isinstance(value, float) else str(value)
 
 
-def _unspeakable(text: str) -> bool:
+def _unprintable(text: str) -> bool:
     """Whether no command line can hold `text`: NUL, lone surrogates."""
     return bool(re.search("[\x00\ud800-\udfff]", text))
 
@@ -129,22 +128,18 @@ def _unspeakable(text: str) -> bool:
 def quoted(text: str) -> str:
     """`text` as one shell word that is safe to print: plain, "…", '…', or $'…' with escapes."""
     if not text.isprintable():
-        return "$'" + "".join(_escaped(character) for character in text) + "'"
+        return "$'" + "".join(map(_escaped, text)) + "'"
     if re.fullmatch(r"[\w@%+=:,./-]+", text, re.ASCII):
         return text
     return shlex.quote(text) if re.search(r'["$`\\!]', text) else f'"{text}"'
 
 
 def _escaped(character: str) -> str:
-    if character in _ESCAPES:
-        return _ESCAPES[character]
-    if character.isprintable():
+    """A character inside $'…'."""
+    if character == "'":
+        return "\\'"
+    if character.isprintable() and character != "\\":
         return character
-    code = ord(character)
-    return (
-        f"\\x{code:02x}"
-        if code < 0x80
-        else f"\\u{code:04x}"
-        if code < 0x10000
-        else f"\\U{code:08x}"
-    )
+    if "\x7f" < character < "\u0100":
+        return f"\\u{ord(character):04x}"  # Python's \x would be a byte to the shell
+    return character.encode("unicode_escape").decode()

@@ -15,8 +15,13 @@ from decodecli.records.sweep import SweepResult, SweepSummary
 from decodecli.records.tokens import TokenReport, TokenReports, VocabularyReport
 from decodecli.render.escaping import guess_byte_level, safe_text
 from decodecli.render.number_format import count
+from decodecli.render.terminal.distribution_tables import distribution_lines
+from decodecli.render.terminal.embedding_tables import embed_lines
+from decodecli.render.terminal.inspect_tables import comparison_lines, position_lines, report_header
 from decodecli.render.terminal.step_table import Style, line_headings, step_line, step_table
 from decodecli.render.terminal.summary import Facts, header_lines, summary_lines
+from decodecli.render.terminal.sweep_table import sweep_lines
+from decodecli.render.terminal.token_tables import several_lines, token_lines, vocabulary_lines
 from decodecli.render.terminal.wrap import RunningText
 
 _LINES = 30
@@ -71,60 +76,18 @@ def _(record: Step, style: Style) -> list[str]:
 
 @lines.register
 def _(record: DistributionReport, style: Style) -> list[str]:
-    from decodecli.render.terminal.distribution_tables import distribution_lines
-    from decodecli.render.terminal.inspect_tables import report_header
-
     style = replace(style, byte_level=guess_byte_level(row.token for row in record.rows))
     return [*report_header(record, style), *distribution_lines(record, style)]
 
 
 @lines.register
 def _(record: TextReport, style: Style) -> list[str]:
-    from decodecli.render.terminal.inspect_tables import position_lines
-
     style = replace(style, byte_level=guess_byte_level(p.token for p in record.positions))
     return position_lines(record, style)
 
 
 @lines.register
-def _(record: ComparisonReport, style: Style) -> list[str]:
-    from decodecli.render.terminal.inspect_tables import comparison_lines
-
-    return comparison_lines(record, style)
-
-
-@lines.register
-def _(record: TokenReport, style: Style) -> list[str]:
-    from decodecli.render.terminal.token_tables import token_lines
-
-    return token_lines(record, style)
-
-
-@lines.register
-def _(record: TokenReports, style: Style) -> list[str]:
-    from decodecli.render.terminal.token_tables import several_lines
-
-    return several_lines(record, style)
-
-
-@lines.register
-def _(record: VocabularyReport, style: Style) -> list[str]:
-    from decodecli.render.terminal.token_tables import vocabulary_lines
-
-    return vocabulary_lines(record, style)
-
-
-@lines.register
-def _(record: EmbedReport, style: Style) -> list[str]:
-    from decodecli.render.terminal.embedding_tables import embed_lines
-
-    return embed_lines(record, style)
-
-
-@lines.register
 def _(record: SweepSummary, style: Style) -> list[str]:
-    from decodecli.render.terminal.sweep_table import sweep_lines
-
     return [
         line.replace("summary.md has", "to_pandas() has") for line in sweep_lines(record, style)
     ]
@@ -133,3 +96,10 @@ def _(record: SweepSummary, style: Style) -> list[str]:
 @lines.register
 def _(record: SweepResult, style: Style) -> list[str]:
     return lines(record.summary, style)
+
+
+lines.register(ComparisonReport, comparison_lines)
+lines.register(TokenReport, token_lines)
+lines.register(TokenReports, several_lines)
+lines.register(VocabularyReport, vocabulary_lines)
+lines.register(EmbedReport, embed_lines)

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.color import Color
 from rich.console import Console
 
 RESET, BOLD, DIM, UNDERLINE, REVERSE = "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[4m", "\x1b[7m"
@@ -48,18 +49,9 @@ _TEXT_16 = ("\x1b[1;37;41m", "\x1b[30;43m", UNDERLINE, "")
 _HEAT_16 = ("", "", "\x1b[30;46m", "\x1b[30;46m", "\x1b[1;37;44m", "\x1b[1;37;44m")
 
 
-def rgb(number: int) -> tuple[int, int, int]:
-    """One of the 256 colours from 16 on: 6 × 6 × 6 of red, green and blue, then greys."""
-    if number >= 232:
-        return (8 + 10 * (number - 232),) * 3
-    cube = (0, 95, 135, 175, 215, 255)
-    red, rest = divmod(number - 16, 36)
-    return cube[red], cube[rest // 6], cube[rest % 6]
-
-
 def hex_colour(number: int) -> str:
-    """The same as `#rrggbb`, for HTML and pictures."""
-    return "#{:02x}{:02x}{:02x}".format(*rgb(number))
+    """One of the 256 colours from 16 on as `#rrggbb`, for HTML and pictures."""
+    return Color.from_ansi(number).get_truecolor().hex
 
 
 def css(selector: str = ".p") -> str:

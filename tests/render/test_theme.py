@@ -20,7 +20,6 @@ from decodecli.render.theme import (
     css,
     hex_colour,
     level,
-    rgb,
 )
 
 FILLED = [step for step in SCALE if step.fill is not None]
@@ -30,6 +29,11 @@ BLIND = {
     "deuteranopia": ((0.29275, 0.70725, 0.0), (0.29275, 0.70725, 0.0), (-0.02234, 0.02234, 1.0)),
     "protanopia": ((0.11238, 0.88762, 0.0), (0.11238, 0.88762, 0.0), (0.00401, -0.00401, 1.0)),
 }
+
+
+def rgb(number: int) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(hex_colour(number)[1:])
+    return red, green, blue
 
 
 def linear(colour: tuple[int, int, int]) -> list[float]:

@@ -170,5 +170,6 @@ def _positions(width: float, height: float, rings: int) -> Iterator[tuple[int, f
         gap = _GAP + _RING * ring
         for angle in range(45, 405, 45 if ring == 0 else 15):  # above to the right first
             across, up = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-            # The box touches the ring with the side that faces the point.
-            yield ring, across * (gap + width / 2) - width / 2, up * (gap + height / 2) - height / 2
+            # The box touches the ring with the side or corner that faces the point.
+            right, above = (max(-1.0, min(1.0, math.sqrt(2) * part)) for part in (across, up))
+            yield ring, across * gap + (right - 1) * width / 2, up * gap + (above - 1) * height / 2

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
@@ -21,13 +21,14 @@ from decodecli.records.run import RunHeader
 from decodecli.render.escaping import model_title
 from decodecli.render.html.notebook import Page, Span, page, standalone, text_spans
 from decodecli.render.number_format import count
-from decodecli.render.plots.figure_file import SUFFIXES, check_matplotlib, save_figure
+from decodecli.render.plots.figure_file import SUFFIXES, check_matplotlib, save_figure, write_file
 from decodecli.render.plots.fonts import fonts_for
 from decodecli.render.terminal.step_table import Style
 from decodecli.render.terminal.summary import header_lines, text_tail
-from decodecli.render.theme import GIVEN, LEGEND, LEVELS, SCALE, hex_colour
+from decodecli.render.theme import GIVEN, LEGEND, LEVELS, SCALE, Surprise, hex_colour
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 HTML = ".html"
@@ -75,7 +76,7 @@ def draw_report(report: TextReport, path: str) -> None:
     draw_page(replace(page(report), tables=()), path)
 
 
-def draw_page(shown: Page, path: str) -> None:
+def draw_page(content: Page, path: str) -> None:
     """Write a page's header, coloured text and legend to `path`, in the format of its suffix.
 
     Raises:
@@ -83,18 +84,15 @@ def draw_page(shown: Page, path: str) -> None:
         WriteError: the file cannot be written.
     """
     if Path(path).suffix.lower() != HTML:
-        save_figure(path, lambda: text_figure(shown))
+        save_figure(path, lambda: text_figure(content))
         return
-    try:
-        text = standalone(shown, shown.header[0] if shown.header else "decodecli")
-        Path(os.path.expanduser(path)).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror}", "choose another file") from error
+    page = standalone(content, content.header[0] if content.header else "decodecli")
+    write_file(path, page.encode())
 
 
 @dataclass(frozen=True)
-class _Atom:
-    """A piece of one span on one line; a word may be made of several."""
+class _Piece:
+    """A part of one span on one line; a word may be made of several."""
 
     text: str
     level: int | None
@@ -102,90 +100,128 @@ class _Atom:
     first: bool = False  # whether a token begins here: a gap shows where
 
 
-def text_figure(shown: Page) -> Figure:
-    """The matplotlib figure; call inside `plots.style()`."""
+def text_figure(content: Page) -> Figure:
+    """The matplotlib figure; call inside `figure_file.style()`."""
     from matplotlib.figure import Figure
 
-    texts = [*shown.header, *shown.facts, shown.given, LEGEND, *LEVELS, "…"]
-    fonts = fonts_for((*texts, *(span.text for span in shown.spans)))
+    texts = [*content.header, *content.facts, content.given, LEGEND, *LEVELS, "…"]
+    fonts = fonts_for((*texts, *(span.text for span in content.spans)))
     figure = Figure(figsize=(_WIDTH, _SLIDE), dpi=150, facecolor="white")
-    ruler = _Ruler(figure, list(fonts.families))
-    small = [Span(fonts.spell(line)) for line in (*shown.header, *shown.facts)]
-    head = [row for line in small for row in _wrapped([line], _SMALL, ruler)]
-    spans = [replace(span, text=fonts.spell(span.text)) for span in shown.spans]
-    around = 2 * _EDGE + (len(head) + 2.5) * _SMALL * _LEADING / 72
+    pen = _Pen(figure, list(fonts.families))
+    small = [Span(fonts.spell(line)) for line in (*content.header, *content.facts)]
+    head = [row for line in small for row in _wrapped([line], _SMALL, pen)]
+    spans = [replace(span, text=fonts.spell(span.text)) for span in content.spans]
+    around = 2 * _EDGE + (len(head) + 2.5) * _line(_SMALL)
     for points in _TYPES:
-        rows = list(_wrapped(spans, points, ruler))
-        if around + len(rows) * points * _LEADING / 72 <= _SLIDE:
+        rows = list(_wrapped(spans, points, pen))
+        if around + len(rows) * _line(points) <= _SLIDE:
             break
-    most = int((_TALLEST - around) * 72 / (points * _LEADING))
+    most = int((_TALLEST - around) / _line(points))
     if len(rows) > most:
-        left = sum(len(atom.text) for row in rows[most - 1 :] for atom in row)
+        left = sum(len(piece.text) for row in rows[most - 1 :] for piece in row)
         rest = f"… {count(left)} more characters"
-        rows = [*rows[: most - 1], [_Atom(rest, None, 0.0)]]
-    height = around + len(rows) * points * _LEADING / 72
+        rows = [*rows[: most - 1], [_Piece(rest, None, 0.0)]]
+    height = around + len(rows) * _line(points)
     figure.set_size_inches(_WIDTH, height)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, _WIDTH), ylim=(height, 0))
     axes.set_axis_off()
-    pen = _Pen(axes, ruler)
     for row in head:
-        pen.row(row, _SMALL, _QUIET)
-    pen.y += 0.5 * _SMALL * _LEADING / 72
+        pen.write(axes, row, _SMALL, _QUIET)
+    pen.y += 0.5 * _line(_SMALL)
     for row in rows:
-        pen.row(row, points, _INK)
-    pen.y += 0.5 * _SMALL * _LEADING / 72
-    pen.row(_legend(shown, ruler), _SMALL, _INK)
+        pen.write(axes, row, points, _INK)
+    pen.y += 0.5 * _line(_SMALL)
+    pen.write(axes, _legend(content, pen), _SMALL, _INK)
     return figure
 
 
-def _legend(shown: Page, ruler: _Ruler) -> list[_Atom]:
+def _line(points: float) -> float:
+    """Inches from one line to the next."""
+    return points * _LEADING / 72
+
+
+def _legend(content: Page, pen: _Pen) -> list[_Piece]:
     """The key to the colours, as a row."""
-
-    def atom(text: str, level: int | None) -> _Atom:
-        return _Atom(text, level, ruler.width(text, _SMALL, _bold(level)))
-
     plain = len(LEVELS) - 1
-    found = [atom(f"{LEGEND}  ", plain)]
+    keys: list[tuple[str, int | None]] = [(f"{LEGEND}  ", plain)]
     for number, name in enumerate(LEVELS):
-        found += [atom(f" {name} ", number), atom("  ", plain)]
-    return [*found, *([atom(shown.given, None)] if shown.given else [])]
+        keys += [(f" {name} ", number), ("  ", plain)]
+    keys += [(content.given, None)] if content.given else []
+    return [pen.piece(text, level, _SMALL) for text, level in keys]
 
 
-class _Ruler:
-    """Advance widths of texts in inches; those of single letters would lose what is between them."""
+class _Pen:
+    """Measures texts, and writes rows of them one below the other."""
 
     def __init__(self, figure: Figure, families: list[str]) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        self.families = families
-        self._figure = figure
+        self.y = _EDGE
+        self._families, self._figure = families, figure
         self._renderer = FigureCanvasAgg(figure).get_renderer()
-        self._known: dict[tuple[str, bool], float] = {}
+        self._widths: dict[tuple[str, bool], float] = {}
 
-    def width(self, text: str, points: float, bold: bool = False) -> float:
-        key = (text, bold)
-        if key not in self._known:
-            self._known[key] = self._extent(f"|{text}|", bold) - self._extent("||", bold)
-        return self._known[key] * points / _TYPES[0]
+    def piece(self, text: str, level: int | None, points: float, first: bool = False) -> _Piece:
+        """A text with its advance width; those of single letters would lose what is between them."""
+        bold = level is not None and SCALE[level].bold
+        if (text, bold) not in self._widths:
+            framed = self._extent(f"|{text}|", bold) - self._extent("||", bold)
+            self._widths[text, bold] = 0.0 if text == "\n" else framed
+        return _Piece(text, level, self._widths[text, bold] * points / _TYPES[0], first)
 
     def _extent(self, text: str, bold: bool) -> float:
         from matplotlib.text import Text
 
         weight = "bold" if bold else "normal"
-        drawn = Text(0, 0, text, fontsize=_TYPES[0], family=self.families, weight=weight)
+        drawn = Text(0, 0, text, fontsize=_TYPES[0], family=self._families, weight=weight)
         drawn.set_figure(self._figure)
-        box = drawn.get_window_extent(self._renderer, dpi=150)
-        return float(box.width) / 150
+        return float(drawn.get_window_extent(self._renderer, dpi=150).width) / 150
+
+    def write(self, axes: Axes, row: Sequence[_Piece], points: float, ink: str) -> None:
+        """One row; `ink` is the colour of what brings none."""
+        from matplotlib.patches import Rectangle
+
+        size, x = points / 72, _EDGE
+        base = self.y + 1.05 * size
+        self.y += _line(points)
+        for piece in row:
+            look = Surprise() if piece.level is None else SCALE[piece.level]
+            colour = hex_colour(GIVEN) if piece.level is None and ink == _INK else ink
+            gap = _GAP * points / _TYPES[0] if piece.first else 0.0
+            left, width = x + gap, piece.width - gap
+            if look.fill is not None and look.ink is not None:
+                corner = (left, base - 1.0 * size)
+                fill = hex_colour(look.fill)
+                axes.add_patch(Rectangle(corner, width, 1.28 * size, facecolor=fill, linewidth=0))
+                colour = hex_colour(look.ink)
+            if look.underline:
+                y, thick = base + 0.14 * size, points / 14
+                ends = [left, left + width]
+                axes.plot(ends, [y, y], color=ink, linewidth=thick, solid_capstyle="butt")
+            if text := piece.text.strip():
+                indent = piece.text[: len(piece.text) - len(piece.text.lstrip())]
+                axes.text(
+                    x + (self.piece(indent, piece.level, points).width if indent else 0.0),
+                    base,
+                    text,
+                    fontsize=points,
+                    family=self._families,
+                    weight="bold" if look.bold else "normal",
+                    color=colour,
+                    va="baseline",
+                    ha="left",
+                )
+            x += piece.width
 
 
-def _wrapped(spans: Sequence[Span], points: float, ruler: _Ruler) -> Iterator[list[_Atom]]:
-    """Rows of atoms: broken at spaces, beside wide characters, and anywhere in a word that is longer
+def _wrapped(spans: Sequence[Span], points: float, pen: _Pen) -> Iterator[list[_Piece]]:
+    """Rows of pieces: broken at spaces, beside wide characters, and anywhere in a word that is longer
     than a row."""
     room = _WIDTH - 2 * _EDGE
-    row: list[_Atom] = []
+    row: list[_Piece] = []
     used = 0.0
-    for word in _words(spans, points, ruler):
-        width = sum(atom.width for atom in word)
+    for word in _words(spans, points, pen):
+        width = sum(piece.width for piece in word)
         if word[0].text == "\n":
             yield row
             row, used = [], 0.0
@@ -196,45 +232,32 @@ def _wrapped(spans: Sequence[Span], points: float, ruler: _Ruler) -> Iterator[li
             if word[0].text.isspace():
                 continue
         if width > room:
-            word = [
-                _Atom(letter, atom.level, ruler.width(letter, points, _bold(atom.level)))
-                for atom in word
-                for letter in atom.text
-            ]
-            for letter in word:
-                if used + letter.width > room:
-                    yield row
-                    row, used = [], 0.0
-                row.append(letter)
-                used += letter.width
-            continue
-        row += word
-        used += width
+            word = [pen.piece(letter, p.level, points) for p in word for letter in p.text]
+        for piece in word:
+            if used + piece.width > room and row:
+                yield row
+                row, used = [], 0.0
+            row.append(piece)
+            used += piece.width
     if row:
         yield row
 
 
-def _bold(level: int | None) -> bool:
-    return level is not None and SCALE[level].bold
-
-
-def _words(spans: Sequence[Span], points: float, ruler: _Ruler) -> Iterator[list[_Atom]]:
+def _words(spans: Sequence[Span], points: float, pen: _Pen) -> Iterator[list[_Piece]]:
     """What a row must not break in: letters up to a space, one wide character, a space, a line end."""
-    word: list[_Atom] = []
+    word: list[_Piece] = []
     for span in spans:
         first = span.level is not None
         for part in _PARTS.findall(span.text.replace("\t", "    ")):
             for text in [part] if part.isascii() else _between_wide(part):
-                bold = _bold(span.level)
-                width = 0.0 if text == "\n" else ruler.width(text, points, bold)
-                atom, first = _Atom(text, span.level, width, first), False
-                if text.isspace() or cell_len(text[0]) > 1:
-                    if word:
-                        yield word
-                        word = []
-                    yield [atom]
-                else:
-                    word.append(atom)
+                piece, first = pen.piece(text, span.level, points, first), False
+                if not text.isspace() and cell_len(text[0]) <= 1:
+                    word.append(piece)
+                    continue
+                if word:
+                    yield word
+                    word = []
+                yield [piece]
     if word:
         yield word
 
@@ -249,59 +272,3 @@ def _between_wide(part: str) -> Iterator[str]:
             run = ""
         run += character
     yield run
-
-
-class _Pen:
-    """Writes rows one below the other."""
-
-    def __init__(self, axes: Any, ruler: _Ruler) -> None:
-        self._axes, self._ruler = axes, ruler
-        self.y = _EDGE
-
-    def row(self, atoms: Sequence[_Atom], points: float, ink: str) -> None:
-        """One row; `ink` is the colour of what brings none."""
-        from matplotlib.patches import Rectangle
-
-        size, x = points / 72, _EDGE
-        base = self.y + 1.05 * size
-        for atom in atoms:
-            look = None if atom.level is None else SCALE[atom.level]
-            colour = hex_colour(GIVEN) if look is None and ink == _INK else ink
-            gap = _GAP * points / _TYPES[0]
-            left, width = (x + gap, atom.width - gap) if atom.first else (x, atom.width)
-            if look is not None and look.fill is not None and look.ink is not None:
-                self._axes.add_patch(
-                    Rectangle(
-                        (left, base - 1.0 * size),
-                        width,
-                        1.28 * size,
-                        facecolor=hex_colour(look.fill),
-                        linewidth=0,
-                    )
-                )
-                colour = hex_colour(look.ink)
-            if look is not None and look.underline:
-                y = base + 0.14 * size
-                self._axes.plot(
-                    [left, left + width],
-                    [y, y],
-                    color=ink,
-                    linewidth=points / 14,
-                    solid_capstyle="butt",
-                )
-            if atom.text.strip():
-                lead = len(atom.text) - len(atom.text.lstrip())
-                bold = look is not None and look.bold
-                self._axes.text(
-                    x + (self._ruler.width(atom.text[:lead], points, bold) if lead else 0.0),
-                    base,
-                    atom.text.strip(),
-                    fontsize=points,
-                    family=self._ruler.families,
-                    weight="bold" if bold else "normal",
-                    color=colour,
-                    va="baseline",
-                    ha="left",
-                )
-            x += atom.width
-        self.y += _LEADING * size
