@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,8 @@ def identity(checkpoint: Checkpoint) -> dict[str, Any]:
     files = []
     for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt"):
         for path in sorted(checkpoint.folder.glob(pattern)):
-            found = path.stat()
-            files.append([path.name, found.st_size, found.st_mtime_ns])
+            status = path.stat()
+            files.append([path.name, status.st_size, status.st_mtime_ns])
     config = (checkpoint.folder / "config.json").read_bytes()
     return {
         "folder": str(checkpoint.folder.resolve()),
@@ -104,7 +105,7 @@ def entry_path(folder: Path, name: str, scheme: str, key: Mapping[str, Any]) -> 
 def entries() -> list[CacheEntry]:
     """The files of the cache, the largest first. What cannot be read has an empty `about`; what is not
     named as this cache names its files is not of it."""
-    folder, found = cache_folder(), []
+    folder, listed = cache_folder(), []
     if folder is None or not folder.is_dir():
         return []
     for path in _files(folder):
@@ -113,8 +114,8 @@ def entries() -> list[CacheEntry]:
             about: dict[str, Any] = {}
             with contextlib.suppress(LoadError, ValueError):
                 about = read_metadata(path).get("about", {})
-            found.append(CacheEntry(path, status.st_size, status.st_mtime, about))
-    return sorted(found, key=lambda entry: (-entry.bytes, entry.path.name))
+            listed.append(CacheEntry(path, status.st_size, status.st_mtime, about))
+    return sorted(listed, key=lambda entry: (-entry.bytes, entry.path.name))
 
 
 def clear() -> list[CacheEntry]:
@@ -150,10 +151,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         metadata = json.loads(file.read(length)).get("__metadata__", {})
-    found = json.loads(metadata.get("decodecli", "")) if isinstance(metadata, dict) else None
-    if not isinstance(found, dict):
+    entry = json.loads(metadata.get("decodecli", "")) if isinstance(metadata, dict) else None
+    if not isinstance(entry, dict):
         raise ValueError("not of this cache")
-    return {**found, "checksum": metadata.get("checksum")}
+    return {**entry, "checksum": metadata.get("checksum")}
 
 
 def checksum(metadata: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> str:
@@ -162,7 +163,7 @@ def checksum(metadata: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -
     The bytes by CRC-32, in pieces, on all cores: 1 GiB/s each, where SHA-256 takes 0.6 and BLAKE2 0.3.
     It is against damage and edits, not against somebody who makes a new checksum for them.
     """
-    said = {key: value for key, value in metadata.items() if key != "checksum"}
+    about = {key: value for key, value in metadata.items() if key != "checksum"}
     kinds = {name: [tensor.dtype, list(tensor.shape)] for name, tensor in tensors.items()}
     pieces = [
         tensor.data[start : start + _SUMMED]
@@ -171,7 +172,7 @@ def checksum(metadata: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -
     ]
     with ThreadPoolExecutor(os.cpu_count()) as cores:
         sums = list(cores.map(zlib.crc32, pieces))
-    return hashlib.sha256(json.dumps([said, kinds, sums], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([about, kinds, sums], sort_keys=True).encode()).hexdigest()
 
 
 def write_entry(
@@ -188,7 +189,7 @@ def write_entry(
     """
     ordered = sorted(
         tensors.items(),
-        key=lambda item: (item[1].data.nbytes % _ALIGNMENT != 0, -_item(item[1]), item[0]),
+        key=lambda item: (item[1].data.nbytes % _ALIGNMENT != 0, -_itemsize(item[1]), item[0]),
     )
     header = _header(metadata, ordered)
     size = len(header) + sum(tensor.data.nbytes for _, tensor in ordered)
@@ -209,11 +210,9 @@ def write_entry(
         part.unlink(missing_ok=True)
 
 
-def _item(tensor: StoredTensor) -> int:
+def _itemsize(tensor: StoredTensor) -> int:
     """Bytes of one number: wider ones first, so that each lies where it may."""
-    count = 1
-    for length in tensor.shape:
-        count *= length
+    count = prod(tensor.shape)
     return tensor.data.nbytes // count if count else 1
 
 

@@ -126,7 +126,7 @@ def encode_chat(tokenizer: Any, name: str, text: str, chat: ChatParams) -> list[
     rendered = _rendered(template, messages)
     if not chat.allow_special:
         masked = _Masked(tokenizer, messages)
-        if masked.found:
+        if masked.changed:
             return masked.encode(rendered, _rendered(template, masked.messages), name)
     return _ids(tokenizer, rendered)
 
@@ -151,10 +151,10 @@ def _rendered(template: ChatTemplate, messages: Messages) -> str:
 
 def _ids(tokenizer: Any, text: str, special: bool = True) -> list[int]:
     """The ids of a text that has all its special tokens; those in it are text where not `special`."""
-    found: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=not special)[
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=not special)[
         "input_ids"
     ]
-    return found
+    return ids
 
 
 class _Masked:
@@ -172,15 +172,15 @@ class _Masked:
         said = "".join(str(message["content"]) for message in messages)
         self._mask = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in said)
         self.messages = [{**m, "content": self._hidden(str(m["content"]))} for m in messages]
-        self.found = any(a != b for a, b in zip(messages, self.messages, strict=True))
+        self.changed = any(a != b for a, b in zip(messages, self.messages, strict=True))
 
     def _hidden(self, text: str) -> str:
         """The text with everything that would be read as a special token masked, white space aside."""
         characters = list(text)
         for _, start, end in self._spans(text):
-            for place in range(start, end):
-                if not characters[place].isspace():
-                    characters[place] = self._mask
+            for index in range(start, end):
+                if not characters[index].isspace():
+                    characters[index] = self._mask
         return "".join(characters)
 
     def _spans(self, text: str) -> list[tuple[int, int, int]]:
@@ -193,11 +193,11 @@ class _Masked:
                 f"the prompt has {token}, and this tokenizer cannot read it as plain text", _ALLOW
             )
         # In a batch: alone, the library would not let other threads run meanwhile.
-        found = self._backend.encode_batch([text], add_special_tokens=False)[0]
+        encoding = self._backend.encode_batch([text], add_special_tokens=False)[0]
         unknown = self._tokenizer.unk_token_id
         return [
             (number, start, end)
-            for number, (start, end) in zip(found.ids, found.offsets, strict=True)
+            for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
             if number in self._special
             # The unknown token stands for any character, and is typed only where it is spelt.
             and (number != unknown or text[start:end].strip() == self._special[number])
@@ -227,7 +227,7 @@ class _Masked:
             return []
         if not at_start and "prepend_scheme=first" in repr(self._backend.pre_tokenizer):
             # Such a tokenizer puts a space before the first word of what it is given.
-            before, whole = (_ids(self._tokenizer, t, False) for t in ("\n", "\n" + text))
-            if whole[: len(before)] == before:
-                return whole[len(before) :]
+            line, both = (_ids(self._tokenizer, t, False) for t in ("\n", "\n" + text))
+            if both[: len(line)] == line:
+                return both[len(line) :]
         return _ids(self._tokenizer, text, special=False)

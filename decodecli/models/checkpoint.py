@@ -271,7 +271,7 @@ def fetch_headers(
     with _download_explained(params.model, params.revision), _no_bars():
         try:
             path = huggingface_hub.hf_hub_download(filename="config.json", **where)
-            found = huggingface_hub.get_safetensors_metadata(**where)
+            metadata = huggingface_hub.get_safetensors_metadata(**where)
         except errors.NotASafetensorsRepoError as error:
             raise LoadError(
                 f"{params.model} has no safetensors files on the hub", "their headers are needed"
@@ -285,7 +285,7 @@ def fetch_headers(
         config = read_json(Path(path))
     tensors = {
         name: (str(tensor.dtype), tuple(tensor.shape))
-        for file in found.files_metadata.values()
+        for file in metadata.files_metadata.values()
         for name, tensor in file.tensors.items()
     }
     return config, tensors
@@ -296,12 +296,12 @@ def _no_bars() -> Iterator[None]:
     """No bars of huggingface_hub's: `progress` has the line."""
     from huggingface_hub import utils
 
-    shown = not utils.are_progress_bars_disabled()
+    enabled = not utils.are_progress_bars_disabled()
     utils.disable_progress_bars()
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             utils.enable_progress_bars()
 
 
@@ -367,10 +367,10 @@ def _why_offline(endpoint: str) -> str:
 def _addresses(host: str, port: int) -> list[Any]:
     """One address of each family."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
         return []
-    return list({family: address for family, _, _, _, address in reversed(found)}.values())
+    return list({family: address for family, _, _, _, address in reversed(addresses)}.values())
 
 
 def _reachable(address: Any) -> bool:

@@ -31,7 +31,7 @@ class Detokenizer:
     def __init__(self, tokenizer: Any, prompt_ids: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._special = special_ids(tokenizer)
-        self._seen: dict[int, bool] = {}
+        self._invisible_ids: dict[int, bool] = {}
         self._kind = tokenizer_kind(tokenizer)
         self._ids: list[int] = self._context(list(prompt_ids))
         self._known = self._decode(self._ids)  # the window's text that is already given out
@@ -72,17 +72,13 @@ class Detokenizer:
         """What `text` adds to the known text (where they part, if invalid bytes changed its end)."""
         if text.startswith(self._known):
             return text[len(self._known) :]
-        same = 0
-        for ours, theirs in zip(self._known, text, strict=False):
-            if ours != theirs:
-                break
-            same += 1
-        return text[same:]
+        pairs = enumerate(zip(self._known, text, strict=False))
+        return text[next((i for i, (old, new) in pairs if old != new), len(text)) :]
 
     def _decode(self, ids: list[int]) -> str:
-        known = [token for token in ids if not self._invisible(token)]
+        visible = [token for token in ids if not self._invisible(token)]
         text: str = self._tokenizer.decode(
-            known, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            visible, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
 
@@ -91,10 +87,10 @@ class Detokenizer:
 
     def _invisible(self, token_id: int) -> bool:
         """Special tokens are skipped; ids beyond the tokenizer's vocabulary stand for nothing."""
-        if token_id not in self._seen:
+        if token_id not in self._invisible_ids:
             unknown = piece_of(self._tokenizer, token_id) is None
-            self._seen[token_id] = unknown or token_id in self._special
-        return self._seen[token_id]
+            self._invisible_ids[token_id] = unknown or token_id in self._special
+        return self._invisible_ids[token_id]
 
     def _is_byte(self, token_id: int) -> bool:
         return bool(_BYTE_TOKEN.match(self._pieces([token_id])[0]))
@@ -129,7 +125,7 @@ class Detokenizer:
             visible = [i for i in self._ids if not self._invisible(i)]
             decoder.decode(b"".join(_piece_bytes(piece) for piece in self._pieces(visible)))
             return 1 if decoder.getstate()[0] else 0
-        # UnsupportedModel inside: a character takes at most four tokens of one byte each.
+        # A tokenizer of another kind: a character takes at most four tokens of one byte each.
         if self._fresh < 4 and self._decode(self._ids).endswith(REPLACEMENT):
             return None
         return 0
@@ -150,11 +146,11 @@ class TextStream:
         if not self._stop:
             return self._release(len(self._held))
         # A stop string counts as soon as it stands, though later bytes could still alter a run.
-        found = self._find(self._held + self._detokenizer.pending())
-        if found is not None:
+        end = self._find(self._held + self._detokenizer.pending())
+        if end is not None:
             self._held += self._detokenizer.flush()
             self.stopped = True
-            return self._release(found)
+            return self._release(end)
         return self._release(len(self._held) - self._possible_start())
 
     def finish(self) -> str:
@@ -162,16 +158,15 @@ class TextStream:
         if self.stopped:
             return ""
         self._held += self._detokenizer.flush()
-        found = self._find(self._held)
-        return self._release(len(self._held) if found is None else found)
+        end = self._find(self._held)
+        return self._release(len(self._held) if end is None else end)
 
     def _release(self, length: int) -> str:
         segment, self._held = self._held[:length], self._held[length:]
         return segment
 
     def _find(self, text: str) -> int | None:
-        places = [place for stop in self._stop if (place := text.find(stop)) >= 0]
-        return min(places, default=None)
+        return min((i for stop in self._stop if (i := text.find(stop)) >= 0), default=None)
 
     def _possible_start(self) -> int:
         """The length of the longest end of the held text that begins a stop string."""

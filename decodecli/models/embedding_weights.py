@@ -1,7 +1,8 @@
 """The embedding matrices of a checkpoint, read straight from its safetensors files.
 
 No torch and no model: a matrix is found by its name, checked by its shape, and read in pieces, so that
-a checkpoint of any size takes a few megabytes.
+a checkpoint of any size takes a few megabytes. (`safetensors.safe_open` has no bfloat16 without torch,
+whose import takes longer than the reading, and maps the whole file.)
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,13 +83,11 @@ class StoredMatrix:
             LoadError: the file cannot be read.
             IndexError: an id is out of range.
         """
-        found = np.empty((len(ids), self.columns), dtype=np.float32)
-        with self._opened() as file:
-            for place, row in enumerate(ids):
-                if not 0 <= row < self.rows:
-                    raise IndexError(row)
-                found[place] = self._numbers(file, row, 1)[0]
-        return found
+        for row in ids:
+            if not 0 <= row < self.rows:
+                raise IndexError(row)
+        vectors = [self._read_rows(row, 1) for row in ids]
+        return np.concatenate([np.empty((0, self.columns), np.float32), *vectors])
 
     def chunks(self) -> Iterator[tuple[int, Floats32]]:
         """All rows in order, some megabytes at a time: the first row's number, `(some, columns)`.
@@ -97,27 +96,21 @@ class StoredMatrix:
             LoadError: the file cannot be read.
         """
         step = max(_CHUNK // self.columns, 1)
-        with self._opened() as file:
-            for start in range(0, self.rows, step):
-                yield start, self._numbers(file, start, min(step, self.rows - start))
+        for start in range(0, self.rows, step):
+            yield start, self._read_rows(start, min(step, self.rows - start))
 
-    def _opened(self) -> BinaryIO:
-        try:
-            return self.file.open("rb", buffering=0)
-        except OSError as error:
-            raise LoadError(
-                f"{self.file} cannot be read: {error.strerror}", "check its permissions"
-            ) from error
-
-    def _numbers(self, file: BinaryIO, start: int, count: int) -> Floats32:
+    def _read_rows(self, start: int, count: int) -> Floats32:
         kind = np.dtype(next(raw for raw, name in _TYPES.values() if name == self.dtype))
         try:
             # Reading leaves the pages to the system; mapped ones would count as our memory.
-            file.seek(self.offset + start * self.columns * kind.itemsize)
-            raw = np.fromfile(file, kind, count * self.columns)
+            raw = np.fromfile(
+                self.file, kind, count * self.columns,
+                offset=self.offset + start * self.columns * kind.itemsize,
+            )  # fmt: skip
         except OSError as error:
             raise LoadError(
-                f"{self.file} cannot be read: {error.strerror}", "is the disk in order?"
+                f"{self.file} cannot be read: {error.strerror}",
+                "check its permissions, and the disk",
             ) from error
         if raw.size < count * self.columns:
             raise LoadError(f"{self.file} is cut short", "download it again")
@@ -166,22 +159,22 @@ def find_embeddings(
     Raises:
         LoadError: there is no such matrix, several could be it, or it is stored quantized.
     """
-    stored = _Stored(checkpoint, vocabulary)
-    found = stored.pick(INPUT, "input")
-    says = setting(checkpoint.config, "tie_word_embeddings")
-    has_output = any(matches(name, suffix) for suffix in OUTPUT for name in stored.headers)
-    if says is True or (says is None and not has_output):
-        return EmbeddingMatrices(found, found, tied=True)
+    tensors = _Tensors(checkpoint, vocabulary)
+    matrix = tensors.pick(INPUT, "input")
+    tied = setting(checkpoint.config, "tie_word_embeddings")
+    has_output = any(matches(name, suffix) for suffix in OUTPUT for name in tensors.headers)
+    if tied is True or (tied is None and not has_output):
+        return EmbeddingMatrices(matrix, matrix, tied=True)
     if output or has_output:
         try:
-            return EmbeddingMatrices(found, stored.pick(OUTPUT, "output"), tied=False)
+            return EmbeddingMatrices(matrix, tensors.pick(OUTPUT, "output"), tied=False)
         except LoadError:
             if output:
                 raise
-    return EmbeddingMatrices(found, None, tied=False)
+    return EmbeddingMatrices(matrix, None, tied=False)
 
 
-class _Stored:
+class _Tensors:
     """The tensors of a folder by name, and what an embedding matrix must look like."""
 
     def __init__(self, checkpoint: Checkpoint, vocabulary: int) -> None:
@@ -197,16 +190,17 @@ class _Stored:
         misfit = ""
         for suffix in suffixes:
             named = [name for name in self.headers if matches(name, suffix)]
-            fit = [name for name in named if self._fits(name)]
-            shallow = min((name.count(".") for name in fit), default=0)
-            fit = [name for name in fit if name.count(".") == shallow]
-            if len(fit) > 1:
+            fitting = [name for name in named if self._fits(name)]
+            depth = min((name.count(".") for name in fitting), default=0)
+            fitting = [name for name in fitting if name.count(".") == depth]
+            if len(fitting) > 1:
                 raise LoadError(
-                    f"several tensors of {self.name} could be its {kind} embeddings: " + _some(fit),
+                    f"several tensors of {self.name} could be its {kind} embeddings: "
+                    + _some(fitting),
                     "a checkpoint with one language model is needed",
                 )
-            if fit:
-                return self._matrix(fit[0])
+            if fitting:
+                return self._matrix(fitting[0])
             misfit = misfit or (named[0] if named else "")
         raise self._misfit(misfit) if misfit else self._nothing(kind)
 
@@ -253,8 +247,8 @@ class _Stored:
 
 def matches(name: str, suffix: str) -> bool:
     """Whether a tensor's name ends in `suffix` and belongs to no layer."""
-    own = not any(part.isdigit() for part in name.split("."))
-    return own and (name == suffix or name.endswith("." + suffix))
+    in_layer = any(part.isdigit() for part in name.split("."))
+    return not in_layer and (name == suffix or name.endswith("." + suffix))
 
 
 def setting(config: dict[str, Any], key: str) -> Any:
@@ -273,5 +267,4 @@ def _parts(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown + (", …" if len(names) > 3 else "")
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

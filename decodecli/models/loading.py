@@ -373,11 +373,11 @@ def _generation_notices(model: Any, name: str) -> tuple[str, ...]:
     if settings is None:
         return ()
     suggested = settings.to_diff_dict()
-    found = {key: suggested[key] for key in ORDER if suggested.get(key) is not None}
-    if not found:
+    sampling = {key: suggested[key] for key in ORDER if suggested.get(key) is not None}
+    if not sampling:
         return ()
-    values = ", ".join(f"{key}={value}" for key, value in found.items())
-    flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in found.items())
+    values = ", ".join(f"{key}={value}" for key, value in sampling.items())
+    flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in sampling.items())
     return (f"{name} suggests {values} for sampling; not applied (use {flags})",)
 
 

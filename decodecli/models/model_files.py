@@ -57,8 +57,8 @@ def check_regular(folder: Path) -> None:
         LoadError: there is one, or the folder cannot be listed.
     """
     try:
-        with os.scandir(folder) as found:
-            for entry in found:
+        with os.scandir(folder) as entries:
+            for entry in entries:
                 mode = stat.S_IFREG  # a link to nothing is as good as not there
                 with contextlib.suppress(FileNotFoundError):
                     mode = entry.stat().st_mode
@@ -83,16 +83,16 @@ def read_json(path: Path, hint: str = "copy the original model's file") -> dict[
     try:
         if path.stat().st_size > LARGEST_JSON:
             raise LoadError(f"{path} is larger than {LARGEST_JSON:,} bytes", hint)
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise LoadError(f"{path} is nested too deep", hint) from error
     except OSError as error:
         raise LoadError(f"{path} cannot be read: {error.strerror}", hint) from error
     except ValueError as error:
         raise LoadError(f"{path} cannot be read: {first_line(error)}", hint) from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise LoadError(f"{path} is not a JSON object", hint)
-    return found
+    return content
 
 
 def safetensors_header(path: Path) -> dict[str, Any]:
@@ -195,15 +195,15 @@ def check_no_pickles(folder: Path, config: dict[str, Any]) -> None:
     Raises:
         LoadError: an index, config.json or an adapter names weights that are no safetensors.
     """
-    found = [
+    named = [
         (index.name, indexed_files(index)) for index in folder.glob("*.safetensors.index.json")
     ]
-    named = config.get("transformers_weights")
-    if named is not None and not str(named).endswith(".safetensors.index.json"):
-        found.append(("config.json", [str(named)]))
+    weights = config.get("transformers_weights")
+    if weights is not None and not str(weights).endswith(".safetensors.index.json"):
+        named.append(("config.json", [str(weights)]))
     if (folder / "adapter_config.json").is_file() and (folder / "adapter_model.bin").exists():
-        found.append(("adapter_config.json", ["adapter_model.bin"]))
-    for source, names in found:
+        named.append(("adapter_config.json", ["adapter_model.bin"]))
+    for source, names in named:
         for name in names:
             if not name.endswith(".safetensors"):
                 raise PickledWeightsError(

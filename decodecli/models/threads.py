@@ -68,11 +68,11 @@ def _core(cpu: int) -> str:
 
 def _quota() -> float:
     """CPUs' worth of time that the control group grants, infinite where it sets no limit."""
-    found = [math.inf]
+    quotas = [math.inf]
     for read in (_version_2, _version_1):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            found.append(read())
-    return min(quota for quota in found if quota > 0)
+            quotas.append(read())
+    return min(quota for quota in quotas if quota > 0)
 
 
 def _version_2() -> float:

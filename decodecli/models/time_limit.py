@@ -49,13 +49,13 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
     Raises:
         LoadError: `what` did not come to an end in so many seconds.
     """
-    found: list[Any] = []
+    outcomes: list[tuple[Any, BaseException | None]] = []  # one, when it has ended
 
     def run() -> None:
         try:
-            found.append((call(), None))
+            outcomes.append((call(), None))
         except BaseException as error:
-            found.append((None, error))
+            outcomes.append((None, error))
 
     worker = threading.Thread(target=run, name="time-limit", daemon=True)
     worker.start()
@@ -63,17 +63,17 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
         worker.join(seconds)
     finally:
         if (
-            not found and worker.ident is not None
+            not outcomes and worker.ident is not None
         ):  # ends Python code; Rust code ends with the process
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit)
             )
-    if not found:
+    if not outcomes:
         raise LoadError(
             f"{what} did not come to an end in {seconds:.0f} seconds",
             "copy the original model's files into the folder",
         )
-    value, error = found[0]
+    value, error = outcomes[0]
     if error is not None:
         raise error
     result: T = value
