@@ -28,7 +28,7 @@ def wanted_values(conditions: Sequence[str]) -> dict[str, set[Any]]:
     Raises:
         UsageError: an unknown axis, or no value of its kind.
     """
-    found: dict[str, set[Any]] = {}
+    wanted: dict[str, set[Any]] = {}
     for condition in conditions:
         name, sign, values = condition.partition("=")
         if not sign:
@@ -37,8 +37,8 @@ def wanted_values(conditions: Sequence[str]) -> dict[str, set[Any]]:
             )
         axis = name.strip().lstrip("-").replace("-", "_")
         axis = "seed" if axis == "seeds" else axis
-        found.setdefault(axis, set()).update(parse_axis(axis, values))
-    return found
+        wanted.setdefault(axis, set()).update(parse_axis(axis, values))
+    return wanted
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Selection:
         for setting in self.settings:
             for name, value in setting.items():
                 values.setdefault(name, set()).add(repr(value))
-        return [name for name, found in values.items() if len(found) > 1 and name != "greedy"]
+        return [name for name, several in values.items() if len(several) > 1 and name != "greedy"]
 
     def tell(self) -> None:
         """Say on stderr what is not shown."""
@@ -84,37 +84,37 @@ class Selection:
 
 
 def select_cells(
-    place: Path, prompts: Sequence[str], wanted: dict[str, set[Any]], most: int
+    path: Path, prompts: Sequence[str], wanted: dict[str, set[Any]], most: int
 ) -> Selection:
     """The cells of a folder, or of a file, that fit; at most `most` of them (0: all).
 
     Raises:
-        UsageError: `place` has no sweep's cells.
+        UsageError: `path` has no sweep's cells.
         DecodecliError: they are damaged.
     """
-    found = Selection(model=_model_of(place))
-    seen: set[str] = set()
-    for record in _cells(place):
+    selection = Selection(model=_model_of(path))
+    keys: set[str] = set()
+    for record in _cells(path):
         fits = not prompts or record.prompt_id in prompts
         fits = fits and all(_has(record, name, values) for name, values in wanted.items())
         if record.error is not None:
-            found.failed += [record] if fits else []
+            selection.failed += [record] if fits else []
             continue
         setting = {name: value for name, value in record.params.items() if name != "seed"}
         key = repr(setting)
-        if key not in seen:
-            seen.add(key)
-            found.settings.append(setting)
-        found.prompts[record.prompt_id] = None
-        found.seeds[record.params.get("seed")] = None
+        if key not in keys:
+            keys.add(key)
+            selection.settings.append(setting)
+        selection.prompts[record.prompt_id] = None
+        selection.seeds[record.params.get("seed")] = None
         if fits:
-            found.count += 1
-            found.records.append(record)
-        if most and len(found.records) >= 2 * most:
-            found.records = _first(found.records, most)
-    found.records = _first(found.records, most)
-    found.failed = _first(found.failed, 0)
-    return found
+            selection.count += 1
+            selection.records.append(record)
+        if most and len(selection.records) >= 2 * most:
+            selection.records = _first(selection.records, most)
+    selection.records = _first(selection.records, most)
+    selection.failed = _first(selection.failed, 0)
+    return selection
 
 
 def _first(records: list[CellRecord], most: int) -> list[CellRecord]:
@@ -126,24 +126,24 @@ def _has(record: CellRecord, name: str, values: set[Any]) -> bool:
     return (tuple(value) if isinstance(value, list) else value) in values
 
 
-def _model_of(place: Path) -> dict[str, Any] | None:
-    is_folder = os.path.isdir(place)  # unlike Path's, never raises
-    asked = read_manifest(place if is_folder else place.parent)
-    if asked is None or not (is_folder or place.name == "runs.jsonl"):
+def _model_of(path: Path) -> dict[str, Any] | None:
+    is_folder = os.path.isdir(path)  # unlike Path's, never raises
+    manifest = read_manifest(path if is_folder else path.parent)
+    if manifest is None or not (is_folder or path.name == "runs.jsonl"):
         return None
     options = {item.name for item in fields(LoadParams)}
-    return {name: value for name, value in asked.values.items() if name in options}
+    return {name: value for name, value in manifest.values.items() if name in options}
 
 
-def _cells(place: Path) -> Iterator[CellRecord]:
+def _cells(path: Path) -> Iterator[CellRecord]:
     """The cells of a sweep's folder, or of a file of cells."""
-    if os.path.isfile(place):
-        if place.name == RUNS and (place.parent / MANIFEST).is_file():
-            yield from _cells(place.parent)
+    if os.path.isfile(path):
+        if path.name == RUNS and (path.parent / MANIFEST).is_file():
+            yield from _cells(path.parent)
             return
         first = True
         try:
-            for record in read_lines(place):
+            for record in read_lines(path):
                 first = False
                 yield record
         except DecodecliError as error:
@@ -152,15 +152,15 @@ def _cells(place: Path) -> Iterator[CellRecord]:
             hint = "give a sweep's folder, or what --format jsonl wrote"
             raise UsageError(error.message, hint) from None
         return
-    if not os.path.isdir(place) or read_manifest(place) is None:
-        what = "is not the folder of a sweep" if os.path.lexists(place) else "is not there"
-        raise UsageError(f"{shortened(place)} {what}", "give what decodecli sweep --out made")
-    grid = manifest_grid(place)
-    yield from with_requested_bos(grid, read_records(place, grid))
+    if not os.path.isdir(path) or read_manifest(path) is None:
+        what = "is not the folder of a sweep" if os.path.lexists(path) else "is not there"
+        raise UsageError(f"{shortened(path)} {what}", "give what decodecli sweep --out made")
+    grid = manifest_grid(path)
+    yield from with_requested_bos(grid, read_records(path, grid))
 
 
 def nothing_fits(
-    place: Path, selection: Selection, prompts: Sequence[str], wanted: dict[str, set[Any]]
+    path: Path, selection: Selection, prompts: Sequence[str], wanted: dict[str, set[Any]]
 ) -> Exception:
     """What to say where no cell fits: why those that do failed, or the values that there are."""
     if selection.failed:
@@ -171,12 +171,12 @@ def nothing_fits(
             f"cell {first.index}: {first.error}"[:160],
         )
     if not selection.settings:
-        return DecodecliError(f"{place} has no finished cell yet", "decodecli sweep goes on there")
+        return DecodecliError(f"{path} has no finished cell yet", "decodecli sweep goes on there")
     said = [f"prompts are {', '.join(list(selection.prompts)[:8])}"] if prompts else []
     for name in wanted:
-        found = dict.fromkeys(repr(setting.get(name)) for setting in selection.settings)
-        shown = [repr(seed) for seed in selection.seeds] if name == "seed" else list(found)
-        said.append(f"{name} is {', '.join(sorted(shown, key=_by_number)[:8])}")
+        values = dict.fromkeys(repr(setting.get(name)) for setting in selection.settings)
+        values = dict.fromkeys(map(repr, selection.seeds)) if name == "seed" else values
+        said.append(f"{name} is {', '.join(sorted(values, key=_by_number)[:8])}")
     return UsageError("no finished cell fits", f"in this sweep {'; '.join(said)}"[:160])
 
 

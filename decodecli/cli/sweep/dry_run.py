@@ -47,20 +47,20 @@ def show_plan(plan: Plan, rate: float | None, rate_of: str = "") -> None:
     write_lines(lines, style)
 
 
-def plan_lines(found: Plan, done: int, rate: float | None, rate_of: str = "") -> list[str]:
+def plan_lines(plan: Plan, done: int, rate: float | None, rate_of: str = "") -> list[str]:
     """Axes, cells, tokens, and how long that takes.
 
     Args:
         done: cells that are finished already. rate, rate_of: as for `show_plan`.
     """
-    grid = found.grid
-    lines = [f"{found.load.model}: {_times(grid)} = {_many(len(grid), 'cell')}", ""]
-    lines += [*_asked_lines(grid), "", *_cell_lines(grid), ""]
+    grid = plan.grid
+    lines = [f"{plan.load.model}: {_times(grid)} = {_many(len(grid), 'cell')}", ""]
+    lines += [*_axis_lines(grid), "", *_cell_lines(grid), ""]
     lines.append(
         f"at most {grid.max_tokens:,} tokens, after {grid.prefills:,} "
         f"{'prompt that is' if grid.prefills == 1 else 'prompts that are'} read once"
     )
-    once = 0 if found.how.traces else grid.repeated
+    once = 0 if plan.how.traces else grid.repeated
     if grid.repeated:
         lines.append(
             f"{grid.repeated:,} cell{' is' if grid.repeated == 1 else 's are'} greedy and "
@@ -91,10 +91,10 @@ def _many(number: int, name: str) -> str:
     return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
-def _asked_lines(grid: Grid) -> list[str]:
+def _axis_lines(grid: Grid) -> list[str]:
     """Prompts, axes, and what is the same in all cells."""
     axes = {**grid.varying, "seed": grid.seeds}
-    rows = [("prompts" if not place else "", text) for place, text in enumerate(_prompts(grid))]
+    rows = [("prompts" if not index else "", text) for index, text in enumerate(_prompts(grid))]
     rows += [(name, _values(values)) for name, values in axes.items()]
     rows += [("paired", ", ".join(group)) for group in grid.zipped]
     same = {name: values[0] for name, values in grid.axes.items() if len(values) == 1}
@@ -120,10 +120,10 @@ def _values(values: Sequence[Any]) -> str:
     many = len(values) > _VALUES
     few = [*values[: _VALUES - 4], values[-1]] if many else list(values)
     short = shortened(few)
-    shown = [value_name(_in_few_digits(value, short)) for value in few]
+    names = [value_name(_in_few_digits(value, short)) for value in few]
     if many:
-        shown.insert(-1, "…")
-    return f"{', '.join(shown)}" + (f"  ({len(values):,})" if len(values) > 1 else "")
+        names.insert(-1, "…")
+    return f"{', '.join(names)}" + (f"  ({len(values):,})" if len(values) > 1 else "")
 
 
 def _in_few_digits(value: Any, short: Mapping[float, float]) -> Any:

@@ -21,8 +21,8 @@ from decodecli.sweeps.summary import summarise
 
 def summary_of(plan: Plan, folder: Path) -> SweepSummary:
     """The numbers of the cells that are in the folder."""
-    found = read_manifest(folder)
-    name = str(found.model.get("name", plan.load.model)) if found else plan.load.model
+    manifest = read_manifest(folder)
+    name = str(manifest.model.get("name", plan.load.model)) if manifest else plan.load.model
     grid = plan.grid
     records = with_requested_bos(grid, read_records(folder, grid))
     return summarise(name, grid.varying, grid.seeds, len(grid.prompts), len(grid), records)
@@ -60,10 +60,10 @@ def write_results(plan: Plan, folder: Path) -> None:
         made += ["plots/"] if pictures else []
     made.append(_write_page(plan, folder, summary, pictures))
     if not plan.output.quiet:
-        place = shlex.quote(str(folder))
+        path = shlex.quote(str(folder))
         streams.tell(
             f"Results in {folder}: {', '.join(made)}",
-            f"all on one page: {folder / 'report.html'}; texts side by side: decodecli compare {place}",
+            f"all on one page: {folder / 'report.html'}; texts side by side: decodecli compare {path}",
         )
 
 

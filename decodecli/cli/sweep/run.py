@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import streams
 from decodecli.cli.color import console
@@ -20,6 +21,7 @@ from decodecli.errors import DecodecliError, LoadError
 from decodecli.library_logging import quiet_libraries
 from decodecli.records.run import ModelInfo, to_json_line
 from decodecli.records.sweep import CellRecord
+from decodecli.render.terminal.sweep_progress import SweepProgress
 from decodecli.signals import postponed
 from decodecli.sweeps.cell_result import never_succeeds
 from decodecli.sweeps.manifest import Manifest, StoredManifest, weights_fingerprint
@@ -37,67 +39,69 @@ _TELLING = 500  # tokens from which on a rate says something
 def run_sweep(args: SweepArgs) -> None:
     """Everything that `sweep` does."""
     plan = build_plan(args)
-    shown = streams.Notices(plan.output.quiet)
+    notices = streams.Notices(plan.output.quiet)
     manifest = Manifest(
         plan.grid, plan.options, _facts_before(plan), plan.how.exact, plan.how.traces
     )
-    found = None if plan.folder is None else check_folder(plan.folder, manifest, args.extend)
-    shown.tell_all(plan.notices)
+    stored = None if plan.folder is None else check_folder(plan.folder, manifest, args.extend)
+    notices.tell_all(plan.notices)
     if args.dry_run:
-        show_plan(plan, *_rate(plan, manifest, found))
+        show_plan(plan, *_rate(plan, manifest, stored))
         return
     if plan.how.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise LoadError("--engine ray needs Ray", "pip install 'decodecli[ray]'")
     with quiet_libraries(plan.output.verbose):
         if plan.folder is None:
-            _run(plan, _MemoryStore(manifest), _loaded(plan, shown), shown)
-        elif found is not None:
-            _go_on(plan, manifest, shown, args.extend)
+            _run(plan, _MemoryStore(manifest), _loaded(plan, notices), notices)
+        elif stored is not None:
+            _go_on(plan, manifest, notices, args.extend)
         else:
-            _begin(plan, manifest, shown)
+            _begin(plan, manifest, notices)
 
 
-def _begin(plan: Plan, manifest: Manifest, shown: streams.Notices) -> None:
+def _begin(plan: Plan, manifest: Manifest, notices: streams.Notices) -> None:
     """Load first: a model that cannot be loaded leaves no folder."""
     assert plan.folder is not None
     check_writable(plan.folder)
     if plan.how.out is None:
-        shown.tell(f"results go to {plan.folder}")
-    lm = _loaded(plan, shown)
+        notices.tell(f"results go to {plan.folder}")
+    lm = _loaded(plan, notices)
     with open_store(plan.folder, manifest) as store:
-        shown.tell_all(store.notices)
-        _run(plan, store, lm, shown)
+        notices.tell_all(store.notices)
+        _run(plan, store, lm, notices)
 
 
-def _go_on(plan: Plan, manifest: Manifest, shown: streams.Notices, extend: bool) -> None:
+def _go_on(plan: Plan, manifest: Manifest, notices: streams.Notices, extend: bool) -> None:
     """Look first: where all cells are done no model is needed."""
     assert plan.folder is not None
     with open_store(plan.folder, manifest, extend) as store:
-        shown.tell_all(store.notices)
+        notices.tell_all(store.notices)
         cells = len(plan.grid)
         if store.done == cells:
-            shown.tell(f"all {cells:,} cells are done; their results are made again")
+            notices.tell(f"all {cells:,} cells are done; their results are made again")
             write_results(plan, store.folder)
             return
         if store.done:
-            shown.tell(f"{store.done:,} of {cells:,} cells are done; going on")
-        _run(plan, store, _loaded(plan, shown), shown)
+            notices.tell(f"{store.done:,} of {cells:,} cells are done; going on")
+        _run(plan, store, _loaded(plan, notices), notices)
 
 
 def _facts_before(plan: Plan) -> dict[str, Any]:
     """What can be known of the model without loading it; nothing is downloaded."""
     from decodecli.models.checkpoint import find_checkpoint
 
-    found: dict[str, Any] = {"name": plan.load.model, "revision": plan.load.revision}
+    facts: dict[str, Any] = {"name": plan.load.model, "revision": plan.load.revision}
     with contextlib.suppress(DecodecliError, OSError):
         checkpoint = find_checkpoint(plan.load, download=False)
-        found |= {"revision": checkpoint.revision, "weights": weights_fingerprint(checkpoint)}
-    return found
+        facts |= {"revision": checkpoint.revision, "weights": weights_fingerprint(checkpoint)}
+    return facts
 
 
-def _rate(plan: Plan, manifest: Manifest, found: StoredManifest | None) -> tuple[float | None, str]:
+def _rate(
+    plan: Plan, manifest: Manifest, stored: StoredManifest | None
+) -> tuple[float | None, str]:
     """Tokens a second of a sweep like this one, and what was different where it was not the same."""
-    same = (found.rate if found else None) or recall(_rate_key(plan, manifest))
+    same = (stored.rate if stored else None) or recall(_rate_key(plan, manifest))
     if same is not None:
         return same, ""
     return recall(_rate_key(plan, manifest), words=_MODEL_WORDS), "with other options"
@@ -111,7 +115,7 @@ def _rate_key(plan: Plan, manifest: Manifest) -> str:
     return " ".join(str(word).replace(" ", "_") for word in words)
 
 
-def _loaded(plan: Plan, shown: streams.Notices) -> LanguageModel | None:
+def _loaded(plan: Plan, notices: streams.Notices) -> LanguageModel | None:
     """The model; None where a cluster loads it."""
     if plan.how.engine == "ray":
         return None
@@ -120,27 +124,12 @@ def _loaded(plan: Plan, shown: streams.Notices) -> LanguageModel | None:
         from decodecli.decoding.prompt import encode
 
         encode(lm, "Hello", chat=plan.grid.chat)
-    shown.tell_all(lm.notices)
+    notices.tell_all(lm.notices)
     return lm
 
 
-class _Kept(Protocol):
-    """Where finished cells go: a `Store`, or nowhere."""
-
-    @property
-    def manifest(self) -> Manifest: ...
-    @property
-    def done(self) -> int: ...
-    @property
-    def todo(self) -> list[int]: ...
-    def add(self, record: CellRecord, trace: Sequence[str] | None = None) -> None: ...
-    def due(self) -> bool: ...
-    def sync(self) -> list[CellRecord]: ...
-    def check_model(self, facts: dict[str, Any]) -> None: ...
-
-
 class _MemoryStore:
-    """Cells that are shown and not kept."""
+    """Cells that are notices and not kept."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -158,29 +147,32 @@ class _MemoryStore:
         pass
 
     def sync(self) -> list[CellRecord]:
-        found, self._waiting = self._waiting, []
-        self.done += len(found)
-        return found
+        records, self._waiting = self._waiting, []
+        self.done += len(records)
+        return records
 
 
-def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, shown: streams.Notices) -> None:
+_Kept = Store | _MemoryStore
+
+
+def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, notices: streams.Notices) -> None:
     """Run the cells that are not done; what ends it early, if anything does, finds every finished cell
     kept, and says how to go on."""
     if lm is not None:
         kept.check_model(_facts(lm))
-    running = _Running(plan, kept, shown)
+    running = _Running(plan, kept, notices)
     try:
         running.run(lm)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             _clear_line()
         if not isinstance(error, BrokenPipeError):
-            _tell_end(plan, kept, len(running.failed), shown)
+            _tell_end(plan, kept, len(running.failed), notices)
         if isinstance(kept, Store) and isinstance(error, KeyboardInterrupt):
             with contextlib.suppress(DecodecliError, KeyboardInterrupt):
                 write_numbers(plan, kept.folder)
         raise
-    if not shown.quiet:
+    if not notices.quiet:
         streams.tell(running.pace)
     if running.drawn >= _TELLING:
         remember(_rate_key(plan, kept.manifest), running.rate)
@@ -202,13 +194,13 @@ def _clear_line() -> None:
             sys.stderr.flush()
 
 
-def _tell_end(plan: Plan, kept: _Kept, failed: int, shown: streams.Notices) -> None:
+def _tell_end(plan: Plan, kept: _Kept, failed: int, notices: streams.Notices) -> None:
     """What there is of a sweep that ends early, and how to go on."""
     of = f"{kept.done - failed:,} of {len(plan.grid):,} cells are"
     if isinstance(kept, Store):
-        shown.tell(f"{of} kept; to go on: {plan.again}")
+        notices.tell(f"{of} kept; to go on: {plan.again}")
     else:
-        shown.tell(f"{of} on standard output and nowhere else; a run with --out DIR can go on")
+        notices.tell(f"{of} on standard output and nowhere else; a run with --out DIR can go on")
 
 
 def _failure(plan: Plan, failed: Sequence[CellRecord], kept: bool) -> DecodecliError:
@@ -224,10 +216,10 @@ def _failure(plan: Plan, failed: Sequence[CellRecord], kept: bool) -> DecodecliE
 
 
 def _facts(lm: LanguageModel) -> dict[str, Any]:
-    found = asdict(lm.info)
+    facts = asdict(lm.info)
     if lm.checkpoint is not None:
-        found["weights"] = weights_fingerprint(lm.checkpoint)
-    return found
+        facts["weights"] = weights_fingerprint(lm.checkpoint)
+    return facts
 
 
 class _Running:
@@ -236,11 +228,12 @@ class _Running:
     failed: the cells that ended in an error. drawn: tokens; those of a copied cell are not counted.
     """
 
-    def __init__(self, plan: Plan, kept: _Kept, shown: streams.Notices) -> None:
-        self._plan, self._kept, self._shown = plan, kept, shown
+    def __init__(self, plan: Plan, kept: _Kept, notices: streams.Notices) -> None:
+        self._plan, self._kept, self._notices = plan, kept, notices
         self._lines = plan.output.format == "jsonl"
         self._over = streams.is_terminal(sys.stdout)  # lines would run into the progress
-        self._progress = _progress(plan, kept.done)
+        stream = io.StringIO() if plan.output.quiet else sys.stderr
+        self._progress = SweepProgress(console(stream), len(plan.grid), kept.done)
         self.drawn, self._start = 0, time.monotonic()
         self.failed: list[CellRecord] = []
         self.pace, self.rate = "", 0.0
@@ -248,50 +241,38 @@ class _Running:
     def run(self, lm: LanguageModel | None) -> None:
         """Run everything that is not done."""
         with contextlib.closing(self._progress):
-            outcomes = self._outcomes(lm)
+            results = self._results(lm)
             try:
-                for outcome in outcomes:
+                for result in results:
                     with postponed():
-                        self._kept.add(outcome.record, outcome.trace)
+                        self._kept.add(result.record, result.trace)
                     self._settle()
             finally:
                 self._settle(at_once=True)
-                close = getattr(outcomes, "close", None)  # what it holds, and whom it employs
+                close = getattr(results, "close", None)  # what it holds, and whom it employs
                 if close is not None:
                     close()
             self.rate = self.drawn / max(time.monotonic() - self._start, 1e-9)
             self.pace = self._progress.pace()
 
-    def _outcomes(self, lm: LanguageModel | None) -> Iterator[CellResult]:
-        plan, todo = self._plan, self._kept.todo
+    def _results(self, lm: LanguageModel | None) -> Iterator[CellResult]:
+        plan, how, todo = self._plan, self._plan.how, self._kept.todo
+        options: dict[str, Any] = {
+            "batch_size": how.batch_size,
+            "exact": how.exact,
+            "traces": how.traces,
+            "candidates": plan.output.candidates,
+            "on_tokens": self._on_tokens,
+        }
         if lm is None:
             from decodecli.sweeps.ray.engine import run_on_ray
 
-            return run_on_ray(
-                plan.load,
-                plan.grid,
-                todo,
-                address=plan.how.address,
-                actors=plan.how.actors,
-                batch_size=plan.how.batch_size,
-                exact=plan.how.exact,
-                traces=plan.how.traces,
-                candidates=plan.output.candidates,
-                on_tokens=self._on_tokens,
-                notice=self._tell,
-                on_model=self._on_model,
-            )
+            options |= {"address": how.address, "actors": how.actors}
+            options |= {"notice": self._tell, "on_model": self._on_model}
+            return run_on_ray(plan.load, plan.grid, todo, **options)
         from decodecli.sweeps.run import run_cells
 
-        return run_cells(
-            lm,
-            (plan.grid[index] for index in todo),
-            batch_size=plan.how.batch_size,
-            exact=plan.how.exact,
-            traces=plan.how.traces,
-            candidates=plan.output.candidates,
-            on_tokens=self._on_tokens,
-        )
+        return run_cells(lm, (plan.grid[index] for index in todo), **options)
 
     def _on_model(self, info: ModelInfo) -> None:
         """A cluster has loaded the model: as on this machine, time is counted from here."""
@@ -301,7 +282,7 @@ class _Running:
 
     def _tell(self, line: str) -> None:
         self._progress.close()
-        self._shown.tell(line)
+        self._notices.tell(line)
 
     def _on_tokens(self, more: int) -> None:
         self.drawn += more
@@ -321,33 +302,3 @@ class _Running:
                     if self._over:
                         self._progress.close()
                     streams.write_stdout(to_json_line(record.as_dict()) + "\n")
-
-
-class _Progress(Protocol):
-    def begin(self) -> None: ...
-    def tokens(self, more: int) -> None: ...
-    def cell(self, record: CellRecord) -> None: ...
-    def pace(self) -> str: ...
-    def close(self) -> None: ...
-
-
-def _progress(plan: Plan, done: int) -> _Progress:
-    from decodecli.render.terminal.sweep_progress import SweepProgress
-
-    stream = _Nowhere() if plan.output.quiet else sys.stderr
-    return SweepProgress(console(stream), len(plan.grid), done)
-
-
-class _Nowhere:
-    """A stream for what nobody wants to see."""
-
-    encoding = "utf-8"
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        pass
-
-    def isatty(self) -> bool:
-        return False
