@@ -60,24 +60,24 @@ def visible(piece: str, byte_level: bool = False) -> str:
 def _shown(text: str, stray_bytes: bool = False) -> str:
     if text.isascii() and text.isprintable():
         return text.replace(" ", SPACE)
-    shown: list[str] = []
+    parts: list[str] = []
     stands_alone = True  # whether a mark that came now would have no letter under it
     for character in text:
         picture = _picture(character)
         if stray_bytes and "\udc80" <= character <= "\udcff":
             picture = f"<0x{ord(character) - 0xDC00:02X}>"
         if picture is not None:
-            shown.append(picture)
+            parts.append(picture)
             stands_alone = True
             continue
         if stands_alone and "\U0001f3fb" <= character <= "\U0001f3ff":  # a skin tone is no mark
-            shown.append(f"<U+{ord(character):04X}>")
+            parts.append(f"<U+{ord(character):04X}>")
             continue
         if stands_alone and unicodedata.category(character)[0] == "M":
-            shown.append("◌")
-        shown.append(character)
+            parts.append("◌")
+        parts.append(character)
         stands_alone = False
-    return "".join(shown)
+    return "".join(parts)
 
 
 def _picture(character: str) -> str | None:

@@ -33,10 +33,10 @@ _WIDEST = 120
 def short_text(record: Displayed) -> str:
     """At most some thirty lines, as wide as the terminal, without colours."""
     width = min(shutil.get_terminal_size().columns, _WIDEST)
-    found = lines(record, Style(width=width))
-    if len(found) > _LINES:
-        found = [*found[: _LINES - 1], f"… {count(len(found) - _LINES + 1)} more lines"]
-    return "\n".join(found).rstrip("\n")
+    rows = lines(record, Style(width=width))
+    if len(rows) > _LINES:
+        rows = [*rows[: _LINES - 1], f"… {count(len(rows) - _LINES + 1)} more lines"]
+    return "\n".join(rows).rstrip("\n")
 
 
 @singledispatch
@@ -60,12 +60,12 @@ def _(record: Run, style: Style) -> list[str]:
     text.add(safe_text(record.header.prompt[-1000:] + record.text[:1000]))
     rows = text.rows(style.width, "")
     rows = rows if len(rows) <= _TEXT_ROWS else [*rows[: _TEXT_ROWS - 1], "…"]
-    found = [*header_lines(record.header, style), "", *rows, ""]
-    found.append(line_headings(style).rstrip("\n"))
-    found += [step_line(step, style).rstrip("\n") for step in record.steps[:_STEPS]]
+    result = [*header_lines(record.header, style), "", *rows, ""]
+    result.append(line_headings(style).rstrip("\n"))
+    result += [step_line(step, style).rstrip("\n") for step in record.steps[:_STEPS]]
     if len(record) > _STEPS:
-        found.append(f"  … {count(len(record) - _STEPS)} more steps")
-    return [*found, "", *summary_lines(record.header, record.summary, facts, style)]
+        result.append(f"  … {count(len(record) - _STEPS)} more steps")
+    return [*result, "", *summary_lines(record.header, record.summary, facts, style)]
 
 
 @lines.register

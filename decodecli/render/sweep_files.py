@@ -96,11 +96,11 @@ def _common(summary: SweepSummary) -> list[str]:
     return parts
 
 
-def _with_interval(metric: Metric, estimate: Estimate | None, told: bool) -> str:
+def _with_interval(metric: Metric, estimate: Estimate | None, with_interval: bool) -> str:
     if estimate is None:
         return ""
     value = metric.text(estimate.value)
-    if not told or estimate.low is None or estimate.high is None:
+    if not with_interval or estimate.low is None or estimate.high is None:
         return value
     low, high = metric.text(estimate.low), metric.text(estimate.high)
     return value if low == value == high else f"{value} [{low}, {high}]"

@@ -58,11 +58,11 @@ def css(selector: str = ".p") -> str:
     """The scale as CSS: rules for `.p0` and so on, the most surprising first."""
     rules = []
     for number, step in enumerate(SCALE):
-        found = [f"background:{hex_colour(step.fill)}"] if step.fill is not None else []
-        found += [f"color:{hex_colour(step.ink)}"] if step.ink is not None else []
-        found += ["font-weight:bold"] if step.bold else []
-        found += ["text-decoration:underline"] if step.underline else []
-        rules += [f"{selector}{number}{{{';'.join(found)}}}"] if found else []
+        declarations = [f"background:{hex_colour(step.fill)}"] if step.fill is not None else []
+        declarations += [f"color:{hex_colour(step.ink)}"] if step.ink is not None else []
+        declarations += ["font-weight:bold"] if step.bold else []
+        declarations += ["text-decoration:underline"] if step.underline else []
+        rules += [f"{selector}{number}{{{';'.join(declarations)}}}"] if declarations else []
     return "\n".join(rules)
 
 

@@ -319,8 +319,8 @@ def _(record: EmbedReport) -> Page:
     style = Style(byte_level=record.byte_level)
     near = [
         (name, str(n.rank), style.token(n.token), str(n.token_id), decimal(n.cosine))
-        for name, found in zip(names, record.nearest, strict=bool(record.nearest))
-        for n in found
+        for name, neighbours in zip(names, record.nearest, strict=bool(record.nearest))
+        for n in neighbours
     ]
     tables = [_plain(("", *names), rows, (0,), caption="cosine similarity")]
     if near:
@@ -335,14 +335,14 @@ def _(record: SweepSummary) -> Page:
     from decodecli.records.metrics import METRICS
     from decodecli.render.plots.sweep_data import facts
 
-    shown = [m for m in METRICS if any(m in setting.numbers for setting in record.settings)]
+    metrics = [m for m in METRICS if any(m in setting.numbers for setting in record.settings)]
     rows = []
     for setting in record.settings:
-        values = [setting.numbers.get(name) for name in shown]
+        values = [setting.numbers.get(name) for name in metrics]
         cells = [str(value) for value in setting.setting.values()]
         cells += ["" if value is None else f"{value.value:.4g}" for value in values]
         rows.append(tuple(cells))
-    heads = (*record.axes, *(name.replace("_", " ") for name in shown))
+    heads = (*record.axes, *(name.replace("_", " ") for name in metrics))
     return Page(header=(" · ".join(facts(record)),), tables=(_plain(heads, rows),))
 
 
@@ -359,7 +359,7 @@ def _plain(
     folded: str = "",
 ) -> Table:
     """A table without bars, cut at `_ROWS` with a row that says so."""
-    found = [Row(cells) for cells in rows[:_ROWS]]
+    cut = [Row(cells) for cells in rows[:_ROWS]]
     if len(rows) > _ROWS:
-        found.append(Row((f"… {count(len(rows) - _ROWS)} more",)))
-    return Table(tuple(heads), tuple(found), words, caption, folded)
+        cut.append(Row((f"… {count(len(rows) - _ROWS)} more",)))
+    return Table(tuple(heads), tuple(cut), words, caption, folded)

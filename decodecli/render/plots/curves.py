@@ -85,14 +85,14 @@ def _temperature_looks(view: DistributionView) -> list[dict[str, Any]]:
     """Colour, line style and marker of each temperature, the coldest darkest."""
     order = sorted(set(view.report.temperatures))
     colours = sequential(len(order))
-    places = [order.index(temperature) for temperature in view.report.temperatures]
+    ranks = [order.index(temperature) for temperature in view.report.temperatures]
     return [
         {
-            "color": colours[place],
-            "linestyle": DASHES[place % len(DASHES)],
-            "marker": MARKERS[place % len(MARKERS)],
+            "color": colours[rank],
+            "linestyle": DASHES[rank % len(DASHES)],
+            "marker": MARKERS[rank % len(MARKERS)],
         }
-        for place in places
+        for rank in ranks
     ]
 
 
@@ -118,14 +118,14 @@ def tokens(view: DistributionView, size: tuple[float, float] | None) -> Figure:
         line = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[turn % len(DASHES)]}
         marks: dict[str, Any] = {"marker": MARKERS[(k + turn) % len(MARKERS)], "markersize": 4.5}
         axes.plot(temperatures, curve, **line)
-        own = [row.probability[index] for _, index in view.points]
-        axes.plot([t for t, _ in view.points], own, **line | marks | {"linestyle": ""})
+        marked = [row.probability[index] for _, index in view.points]
+        axes.plot([t for t, _ in view.points], marked, **line | marks | {"linestyle": ""})
         handles.append(axes.plot([], [], **line, **marks)[0])
     layout.side_legend(axes, handles, names)
     axes.set_ylabel("probability")
     _temperature_axis(axes, view, temperatures)
-    own = [row.probability[index] for row in view.rows for _, index in view.points]
-    limit = max([0.0, *own, *curves.flat]) or 1.0
+    marked = [row.probability[index] for row in view.rows for _, index in view.points]
+    limit = max([0.0, *marked, *curves.flat]) or 1.0
     probability_axis(axes, limit, horizontal=False)
     return _with_margin(layout, axes, limit)
 

@@ -183,9 +183,9 @@ def _scatter(layout: _Layout, axes: Axes) -> None:
     letters = int(0.93 * len(sentence) * width / layout.text_width(sentence, 8))
     axes.set_title("\n".join(textwrap.wrap(sentence, letters)), loc="left", fontsize=8, color=QUIET)
     layout.settle()
-    places = list(plane.coordinates)
+    points = list(plane.coordinates)
     # The corner is for the line that says how many names are left out.
-    lost = label_points(axes, places, layout.labels, layout.colours, _SIZES, corner=110)
+    lost = label_points(axes, points, layout.labels, layout.colours, _SIZES, corner=110)
     if lost:
         axes.annotate(
             f"{numbers.count(lost)} names find no room",

@@ -57,10 +57,10 @@ def _choose(wanted: frozenset[str]) -> Fonts:
     left = {character for character in wanted if ord(character) not in _glyphs(BASE)}
     families = [BASE]
     for name in _candidates(_language(wanted))[:_MOST_OPENED] if left else ():
-        found = {character for character in left if ord(character) in _glyphs(name)}
-        if found:
+        covered = {character for character in left if ord(character) in _glyphs(name)}
+        if covered:
             families.append(name)
-            left -= found
+            left -= covered
         if not left:
             break
     return Fonts(tuple(families), frozenset(left))

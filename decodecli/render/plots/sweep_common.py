@@ -20,15 +20,15 @@ _FEWEST, _LONG = (
 _QUOTED = 48  # cells of a prompt in a row of facts
 
 
-def constants(params: Mapping[str, Any], told: Collection[str] = ()) -> list[str]:
+def constants(params: Mapping[str, Any], always_named: Collection[str] = ()) -> list[str]:
     """Values in a few words each: `T 1.4`, `top_p 0.9`, `up to 40 tokens`, `BOS auto`.
 
     Args:
         params: the common values by name. Of those that change nothing only the temperature is named.
-        told: options that are named whatever their value.
+        always_named: options that are named whatever their value.
     """
     neutral = SamplingParams().as_dict()
-    always = ("temperature", *_LAST, *told)
+    always = ("temperature", *_LAST, *always_named)
     kept = {
         name: value
         for name, value in params.items()
@@ -48,9 +48,11 @@ def _constant(name: str, value: Any) -> str:
     return f"{'BOS' if name == 'bos' else axis_name(name)} {value_name(value)}"
 
 
-def constant_lines(params: Mapping[str, Any], width: int, told: Collection[str] = ()) -> list[str]:
+def constant_lines(
+    params: Mapping[str, Any], width: int, always_named: Collection[str] = ()
+) -> list[str]:
     """`constant: T 1.4 · up to 40 tokens`, wrapped between values."""
-    return _headed("constant: ", constants(params, told), width)
+    return _headed("constant: ", constants(params, always_named), width)
 
 
 def _headed(heading: str, parts: list[str], width: int) -> list[str]:
@@ -79,12 +81,12 @@ def shortened(values: Iterable[Any]) -> dict[float, float]:
 
     The digits are as many as it takes that no two become one, three at the least.
     """
-    found = {value for value in values if isinstance(value, float) and math.isfinite(value)}
+    numbers = {value for value in values if isinstance(value, float) and math.isfinite(value)}
     for digits in range(_FEWEST, 18):
-        short = {v: float(f"{v:.{digits}g}") if _digits(v) > _LONG else v for v in found}
-        if len(set(short.values())) == len(found):
+        short = {v: float(f"{v:.{digits}g}") if _digits(v) > _LONG else v for v in numbers}
+        if len(set(short.values())) == len(numbers):
             return short
-    return {value: value for value in found}
+    return {value: value for value in numbers}
 
 
 def _digits(value: float) -> int:
@@ -95,14 +97,16 @@ def readable(summary: SweepSummary) -> SweepSummary:
     """The summary as it is shown: values of axes that have many digits are rounded."""
     short = {axis: shortened(values) for axis, values in summary.axes.items()}
 
-    def shown(axis: str, value: Any) -> Any:
+    def rounded(axis: str, value: Any) -> Any:
         return short[axis].get(value, value) if isinstance(value, float) else value
 
     return replace(
         summary,
-        axes={axis: tuple(shown(axis, v) for v in values) for axis, values in summary.axes.items()},
+        axes={
+            axis: tuple(rounded(axis, v) for v in values) for axis, values in summary.axes.items()
+        },
         settings=tuple(
-            replace(one, setting={axis: shown(axis, v) for axis, v in one.setting.items()})
+            replace(one, setting={axis: rounded(axis, v) for axis, v in one.setting.items()})
             for one in summary.settings
         ),
     )

@@ -56,17 +56,17 @@ def pages(view: SweepView) -> list[Page]:
     if len(view.panels) == 1:
         columns = next(n for n in (1, 2, 3, 4) if n == 4 or n * n >= len(metrics))
         return [Page("metrics", _rows([(m, view.panels[0]) for m in metrics], columns))]
-    found: list[Page] = []
+    result: list[Page] = []
     first = [metric for metric in metrics if metric.name in _FIRST]
     others = [metric for metric in metrics if metric.name not in _FIRST]
     for start in range(0, min(len(view.panels), MAX_PANELS), _COLUMNS):
         panels = view.panels[start : min(start + _COLUMNS, MAX_PANELS)]
         for part in (first, others):
             if part:
-                name = "metrics" + (f"-{len(found) + 1}" if found else "")
+                name = "metrics" + (f"-{len(result) + 1}" if result else "")
                 places = [(metric, panel) for metric in part for panel in panels]
-                found.append(Page(name, _rows(places, len(panels))))
-    return found
+                result.append(Page(name, _rows(places, len(panels))))
+    return result
 
 
 def _has_curve(view: SweepView, metric: Metric) -> bool:
@@ -109,15 +109,15 @@ def page_figure(view: SweepView, page: Page) -> Figure:
                 axes.set_visible(False)
                 continue
             metric, panel = place
-            own = view.estimates(metric, panel)
-            axes.set_visible(bool(own))
-            estimates = [*estimates, *own] if several else own
+            known = view.estimates(metric, panel)
+            axes.set_visible(bool(known))
+            estimates = [*estimates, *known] if several else known
             _draw_curves(layout, metric, panel, axes, x_axis, styles)
             _draw_y_axis(axes, metric, estimates)  # of a row's last panel: of all
             title = "" if page.title else metric.title
             if several:
                 title = panel.name if panel not in headed else ""
-            headed += [panel] if own else []
+            headed += [panel] if known else []
             axes.set_title(layout.spell(title), fontsize=9, loc="left", color=INK)
         if several and places[0] is not None and visible(row):
             visible(row)[0].set_ylabel(places[0][0].title.replace(" (", "\n("))

@@ -95,7 +95,7 @@ def told_intervals(summary: SweepSummary) -> frozenset[str]:
     for setting in summary.settings:
         for name, estimate in setting.numbers.items():
             values.setdefault(name, set()).add(estimate.value)
-    flat = {name for name, found in values.items() if len(found) == 1}
+    flat = {name for name, distinct in values.items() if len(distinct) == 1}
     if len(summary.settings) == 1:
         flat = {name for name in flat if values[name] == {0.0}}
     return frozenset(values) - (flat - {"accuracy"})
@@ -141,7 +141,7 @@ def seeds_name(seeds: Sequence[int]) -> str:
 def facts(summary: SweepSummary) -> list[str]:
     """What the sweep was, in a few words each."""
     many = len({frozen(setting.setting) for setting in summary.settings})
-    found = [
+    parts = [
         model_title(summary.name),
         f"{numbers.count(many)} setting{'' if many == 1 else 's'}",
         f"{numbers.count(summary.prompts)} prompt{'' if summary.prompts == 1 else 's'}",
@@ -149,12 +149,12 @@ def facts(summary: SweepSummary) -> list[str]:
     ]
     cells = numbers.count(summary.cells)
     done = summary.finished == summary.cells
-    found.append(
+    parts.append(
         f"{cells} cell{'' if summary.cells == 1 else 's'}"
         if done
         else f"{numbers.count(summary.finished)} of {cells} cells"
     )
-    return found + ([f"{numbers.count(summary.failed)} failed"] if summary.failed else [])
+    return parts + ([f"{numbers.count(summary.failed)} failed"] if summary.failed else [])
 
 
 def frozen(setting: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -170,8 +170,8 @@ def _hashable(value: Any) -> Any:
 
 def groups(summary: SweepSummary) -> list[str]:
     """The tasks or prompts that have rows of their own, in their order; none where all are one."""
-    found = dict.fromkeys(setting.group for setting in summary.settings)
-    return [group for group in found if group is not None]
+    names = dict.fromkeys(setting.group for setting in summary.settings)
+    return [group for group in names if group is not None]
 
 
 def group_heading(summary: SweepSummary) -> str:
@@ -196,20 +196,20 @@ def is_geometric(values: Iterable[float]) -> bool:
     return _unevenness(logs) < _unevenness(ordered) - 1e-9
 
 
-def _unevenness(places: Sequence[float]) -> float:
-    steps = [b - a for a, b in itertools.pairwise(places)]
+def _unevenness(positions: Sequence[float]) -> float:
+    steps = [b - a for a, b in itertools.pairwise(positions)]
     return statistics.pstdev(steps) / statistics.fmean(steps)
 
 
 def joined(parts: Sequence[str], width: int) -> list[str]:
     """Parts with dots between, wrapped between parts."""
-    found: list[str] = []
+    rows: list[str] = []
     for part in parts:
-        if found and cell_len(found[-1]) + 3 + cell_len(part) <= width:
-            found[-1] += f" · {part}"
+        if rows and cell_len(rows[-1]) + 3 + cell_len(part) <= width:
+            rows[-1] += f" · {part}"
         else:
-            found.append(clip(part, width))
-    return found
+            rows.append(clip(part, width))
+    return rows
 
 
 _ASCII = str.maketrans("·→–…−▸─│", "->-~->-|")  # the drawing's own signs, cell for cell
@@ -252,9 +252,10 @@ def layout(summary: SweepSummary) -> Layout:
 
 def _follows(settings: Sequence[Mapping[str, Any]], name: str, across: str) -> bool:
     """Whether `name` has one value for each of `across`."""
-    seen: dict[Any, Any] = {}
+    value_of: dict[Any, Any] = {}
     return all(
-        seen.setdefault(_hashable(s.get(across)), _hashable(s.get(name))) == _hashable(s.get(name))
+        value_of.setdefault(_hashable(s.get(across)), _hashable(s.get(name)))
+        == _hashable(s.get(name))
         for s in settings
     )
 
@@ -274,8 +275,8 @@ class Line:
 
     def points(self, metric: str, across: str) -> list[tuple[Any, Estimate]]:
         """The axis' values where the metric is known, with its estimates."""
-        found = [(s.setting.get(across), s.numbers.get(metric)) for s in self.settings]
-        return [(x, estimate) for x, estimate in found if estimate is not None]
+        points = [(s.setting.get(across), s.numbers.get(metric)) for s in self.settings]
+        return [(x, estimate) for x, estimate in points if estimate is not None]
 
 
 def lines(summary: SweepSummary, placed: Layout) -> list[Line]:
@@ -285,13 +286,13 @@ def lines(summary: SweepSummary, placed: Layout) -> list[Line]:
         values = setting.setting
         apart = frozen({name: values.get(name) for name in (*placed.panels, placed.line) if name})
         together.setdefault((apart, setting.group), []).append(setting)
-    found = []
+    result = []
     for (_, group), members in together.items():
         first = members[0].setting
         if placed.across is not None and numeric(m.setting.get(placed.across) for m in members):
             members.sort(key=lambda m: m.setting[placed.across])  # type: ignore[index]
         panel = {name: first.get(name) for name in placed.panels}
-        found.append(
+        result.append(
             Line(panel, group, first.get(placed.line) if placed.line else None, tuple(members))
         )
-    return found
+    return result

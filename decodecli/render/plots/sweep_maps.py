@@ -126,8 +126,8 @@ def _colour_bar(layout: FigureLayout, axes: Axes, image: AxesImage, metric: Metr
     if isinstance(image.norm, LogNorm):
         ticks = log_ticks(low, high, 4) or [low, high]
     else:
-        found = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-        ticks = [tick for tick in found if low <= tick <= high]
+        round_values = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        ticks = [tick for tick in round_values if low <= tick <= high]
     names = [f"{100 * v:.6g}%" if metric.share else tick_name(v) for v in ticks]
     bar.set_ticks(ticks, labels=[name.replace("-", "−") for name in names])
     bar.ax.minorticks_off()

@@ -70,35 +70,35 @@ def plane_figure(view: SweepView) -> Figure:
         for panel in view.panels
         if any(_points(line, m, diversity) for line in view.of_panel(panel) for m in metrics)
     ]
-    shown = panels[:_MAX_PANELS]
-    width, height = (4.8, 3.6) if len(shown) == 1 else (3.6, 2.9)
+    drawn = panels[:_MAX_PANELS]
+    width, height = (4.8, 3.6) if len(drawn) == 1 else (3.6, 2.9)
     legend = 1.3 if len(view.values) > 1 else 0.0
     faint = (
         f"faint: 95 % intervals, from {_MIN_COUNT} observations on" if view.has_intervals else ""
     )
     layout = FigureLayout(
-        (0.4 + legend + width * len(shown), 0.9 + height * len(metrics)),
+        (0.4 + legend + width * len(drawn), 0.9 + height * len(metrics)),
         "Quality and diversity",
-        view.subtitle(f"labelled by {view.across_name}", panels=len(panels), most=len(shown)),
+        view.subtitle(f"labelled by {view.across_name}", panels=len(panels), most=len(drawn)),
         view.texts,
         " · ".join(note for note in (view.note, faint) if note),
     )
-    shape = len(metrics), len(shown)
+    shape = len(metrics), len(drawn)
     grid = layout.figure.subplots(*shape, sharex=True, sharey="row", squeeze=False)
     for metric, row in zip(metrics, grid, strict=True):
-        for panel, axes in zip(shown, row, strict=True):
+        for panel, axes in zip(drawn, row, strict=True):
             _draw(axes, styles, panel, metric, diversity)
         for axes in visible(row)[:1]:
             axes.set_ylabel(metric.title)
             axes.tick_params(labelleft=True)
-    for panel, column in zip(shown, map(visible, grid.T), strict=True):
+    for panel, column in zip(drawn, map(visible, grid.T), strict=True):
         column[0].set_title(layout.spell(panel.name), fontsize=9, loc="left", color=INK)
         column[-1].set_xlabel(_DIVERSITY[diversity])
         column[-1].tick_params(labelbottom=True)
     styles.draw_legend(layout, visible(grid[:, -1])[0])
     layout.freeze()
     for metric, row in zip(metrics, grid, strict=True):
-        for panel, axes in zip(shown, row, strict=True):
+        for panel, axes in zip(drawn, row, strict=True):
             _label(layout, axes, styles, panel, metric, diversity)
     return layout.figure
 

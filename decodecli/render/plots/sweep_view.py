@@ -235,8 +235,8 @@ class XAxis:
         from matplotlib.ticker import MaxNLocator
 
         low, high = float(self.values[0]), float(self.values[-1])
-        found = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-        inside = [float(value) for value in found if low - 1e-9 <= value <= high + 1e-9]
+        round_values = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        inside = [float(value) for value in round_values if low - 1e-9 <= value <= high + 1e-9]
         return [(value, tick_name(round(value, 12))) for value in inside]
 
 
@@ -289,9 +289,9 @@ class LineStyle:
             self._draw_scale(layout, title)
             return
         one_each = {view.number(line.value): line for line in view.lines}
-        shown = [one_each[number] for number in sorted(one_each)][:MAX_LINES]
-        handles = [axes.plot([], [], **self.of_line(line))[0] for line in shown]
-        names = [layout.spell(clip(value_name(line.value), _NAME)) for line in shown]
+        lines = [one_each[number] for number in sorted(one_each)][:MAX_LINES]
+        handles = [axes.plot([], [], **self.of_line(line))[0] for line in lines]
+        names = [layout.spell(clip(value_name(line.value), _NAME)) for line in lines]
         layout.side_legend(axes, handles, names, title)
 
     def _draw_scale(self, layout: FigureLayout, title: str) -> None:
