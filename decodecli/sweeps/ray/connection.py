@@ -62,8 +62,9 @@ def _connect(ray: Any, address: str | None, cpus: int | None, folder: str | None
             with _no_stderr(), postponed():
                 ray.init(address=address, **quiet)
             return
-        settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-        with _environment(**settings), _no_stderr(), postponed():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        with _no_stderr(), postponed():
             ray.init(
                 address="local",
                 num_cpus=cpus,
@@ -135,18 +136,6 @@ def _no_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Have these in the environment for a while."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _one_line(error: BaseException) -> str:
