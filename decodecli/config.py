@@ -104,7 +104,7 @@ def resolve(
     Args:
         grid: a sweep's grid file, a layer below the environment; its source is called "grid".
         expressions: whether decoding values may be lists and expressions such as "0.2,0.7": flags and
-            variables are then left as they were written, for `sweep.grid.plan`, and `seeds` counts as
+            variables are then left as they were written, for `sweeps.grid.plan`, and `seeds` counts as
             `seed`.
 
     Raises:

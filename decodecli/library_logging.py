@@ -1,4 +1,4 @@
-"""What the libraries say to themselves, kept off both streams."""
+"""Log lines and warnings of other libraries, kept off both streams."""
 
 from __future__ import annotations
 

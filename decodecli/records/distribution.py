@@ -18,7 +18,7 @@ _INFINITE = (math.inf, -math.inf)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One token of a distribution: its place and score, and a number for each temperature.
+    """One token of a distribution: its rank and score, and a probability for each temperature.
 
     `final` and `removed_by` are empty when no filter is on; else `final` is None exactly where
     `removed_by` names the stage that removed the token. `score` is the logit, or what was given.
@@ -143,7 +143,7 @@ class DistributionReport(Displayed):
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """Where a text or token stands as what comes next, token by token.
+    """The rank and logprob of a text or token as what comes next, token by token.
 
     `logprobs[i]` is that of the i-th token given the prompt and the tokens before it, at temperature 1;
     `ranks` and `logits` likewise. Their sum is the logprob of the whole.
@@ -167,7 +167,7 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One token of a text under the model that has read what stands before it.
+    """One token of a text, scored by the model given the tokens before it.
 
     Everything but the token is None for the first one, which nothing predicts. Logprobs and entropy
     in nats at temperature 1; `favourite` is the token the model would rather have had.

@@ -56,7 +56,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class RunHeader:
-    """What a run was asked: enough to repeat it."""
+    """A run's model, prompt and settings: enough to repeat it."""
 
     decodecli: str
     versions: dict[str, str]

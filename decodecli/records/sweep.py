@@ -17,7 +17,7 @@ from decodecli.records.display import Displayed, field_values
 class CellRecord:
     """One finished cell: a line of `runs.jsonl`.
 
-    index: the cell's place in the grid.
+    index: the cell's index in the grid.
     prompt_id, task, prompt: of the prompt; `task` is None where none was given.
     params: every effective decoding value, `seed` and `bos` among them.
     finish_reason: "stop", "length", or "error", and then `error` says what.

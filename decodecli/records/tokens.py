@@ -1,8 +1,8 @@
-"""What `tokenize` returns: a text's tokens with their bytes and places, and a vocabulary.
+"""What `tokenize` returns: a text's tokens with their bytes and spans, and a vocabulary.
 
 Plain values. A token's `data` are the bytes of the normalised input that it stands for: joined they
 are the whole of it (a SentencePiece model's leading space included, white space that the tokenizer
-drops not). Places count characters of the input as it was given.
+drops not). Spans count characters of the input as it was typed.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def common(records: Sequence[CellRecord]) -> dict[str, Any]:
 
 
 def blocks(records: Sequence[CellRecord], columns: str = "") -> list[Block]:
-    """What stands together, in the order of the records; the arguments are those of `compare_lines`."""
+    """Group records for comparison, in their order; the arguments are those of `compare_lines`."""
     varying = _varying(records)
     short = {name: shortened(record.params.get(name) for record in records) for name in varying}
     if not columns:
@@ -148,7 +148,7 @@ def parting(first: CellRecord, other: CellRecord) -> int | None:
 
 
 def text_facts(first: CellRecord, record: CellRecord) -> list[str]:
-    """How long it is like the first one, whether it is right, how likely it was."""
+    """The tokens shared with the first text, whether the answer is right, and the mean logprob."""
     if record.error is not None:
         return ["failed"]
     facts = []

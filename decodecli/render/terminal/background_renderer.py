@@ -78,7 +78,7 @@ class BackgroundRenderer:
             self._view.close()
 
     def _caught_up(self) -> bool:
-        """Wait until the queue is drawn and the thread has ended; whether there may be more."""
+        """Wait until the queue is drawn and the thread has ended. Returns whether drawing goes on."""
         if self._thread is not None and not self._given_up:
             self._flush.set()
             self._arrived.set()
@@ -112,7 +112,7 @@ class BackgroundRenderer:
             self._ended.set()
 
     def _draw(self) -> None:
-        """What the thread does, until `_flush` is set and nothing waits."""
+        """Draw what is queued until `_flush` is set and nothing waits: the thread's work."""
         while True:
             self._arrived.wait()
             self._arrived.clear()

@@ -155,7 +155,7 @@ def _text_rows(block: Block, record: CellRecord, width: int, style: Style) -> li
 
 
 def _legend(style: Style, marked: bool) -> list[str]:
-    """What the colours and the mark mean, where there is room."""
+    """The key to the colours and the mark, where there is room."""
     lines = [style.accent(MARK) + " the first token unlike the first text's"] if marked else []
     lines += legend_lines(style)
     return [line for line in lines if cell_len(_ESCAPE.sub("", line)) <= style.width]

@@ -1,4 +1,4 @@
-"""What else `inspect-logits` shows: a text under the model, variants side by side, continuations."""
+"""The other tables of `inspect-logits`: a scored text, variants side by side, continuations."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _colour(position: Position, theme: Theme) -> str:
 
 
 def whole_text_facts(report: TextReport, width: int = 10_000) -> list[str]:
-    """How probable the text is as a whole."""
+    """Mean logprob, perplexity and bits per character of the whole text."""
     if report.mean_logprob is None:
         return ["one token alone has no probability: nothing stands before it"]
     parts = [

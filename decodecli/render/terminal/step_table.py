@@ -42,7 +42,7 @@ _LOGIT = 8
 
 @dataclass(frozen=True)
 class Style:
-    """How a run's steps are drawn: what the terminal can do, and what the run is."""
+    """The look of a run's steps: what the terminal can do, and what kind of run it is."""
 
     width: int = 80
     theme: Theme = PLAIN
@@ -146,7 +146,7 @@ def step_table(step: Step, style: Style) -> str:
 
 @lru_cache(maxsize=64)
 def _plan(style: Style, rank: int) -> tuple[Layout, str]:
-    """What the tables of a run have in common: the columns, and their headings."""
+    """The columns and the line of headings that all tables of a run share."""
     columns = layout(style.width, rank, style.vocab_size, bool(style.tempered))
     line = f"{'#'.rjust(rank)}  {'token'.ljust(columns.token)}"
     line += "id".rjust(columns.id) if columns.id else ""
@@ -222,7 +222,7 @@ def stage_name(name: str, width: int) -> str:
 
 
 def _rest(step: Step, columns: Layout, style: Style) -> str:
-    """What stands for the tokens that are not listed: how many, their mass, how many were cut."""
+    """The row for the tokens that are not listed: how many, their mass, how many were cut."""
     listed = step.candidates
     more = style.vocab_size - len(listed)
     if more <= 0:
@@ -259,7 +259,7 @@ class LineLayout:
 
 
 def line_layout(style: Style) -> LineLayout:
-    """What fits: how many tokens were kept gives way before the third runner-up does."""
+    """Lay out a line: how many tokens were kept gives way before the third runner-up does."""
     index, entropy, kept = 4, 9, 7 + len(count(style.vocab_size))
     free = style.width - index - 1 - 1 - numbers.CELL - entropy
     final = not style.greedy and (style.filtered or bool(style.tempered)) and free >= 17

@@ -1,4 +1,4 @@
-"""What stands above and below the steps of a run: the header, and the summary."""
+"""A run's header and summary, above and below its steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DOT, _ARROW = " · ", " → "
 def header_lines(
     header: RunHeader, style: Style, sample: tuple[int, int] | None = None
 ) -> list[str]:
-    """What the run was asked, wrapped between its parts: model, precision, seed, stages in order."""
+    """Model, precision, seed and stages in order, wrapped between parts."""
     model, params = header.model, header.params
     revision = f"@{one_line(model.revision)[:10]}" if model.revision else ""
     parts = [f"{one_line(model.name)}{revision} {numbers.size(model.parameters)}"]
@@ -48,7 +48,7 @@ def _stage(name: str, value: Any) -> str:
 
 
 def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: Style) -> list[str]:
-    """How the run went, where the model was least sure, and how to repeat it."""
+    """Speed, reason to stop, perplexity, the least sure steps, and the command to repeat the run."""
     facts = [_pace(summary), _why(summary, header)]
     if summary.mean_logprob is not None:
         facts.append(f"mean logprob {decimal(summary.mean_logprob)}")
@@ -92,7 +92,7 @@ def _perplexity(value: float) -> str:
 
 
 class Facts:
-    """What the summary wants to know of the steps gone by."""
+    """Counts over a run's steps for its summary."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""How far a sweep is: one live line on a terminal, now and then a plain one in a log."""
+"""A sweep's progress: one live line on a terminal, now and then a plain one in a log."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def sweep_lines(summary: SweepSummary, style: Style, rows: int = ROWS) -> list[s
 
 
 def _notes(summary: SweepSummary, columns: Sequence[_Column]) -> list[str]:
-    """What an interval is, and which numbers had no room."""
+    """Footnotes: what an interval is, and which numbers had no room."""
     notes = []
     if any(column.interval for column in columns):
         notes.append("behind accuracy: its 95 % interval, in per cent")

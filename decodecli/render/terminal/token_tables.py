@@ -1,4 +1,4 @@
-"""What `tokenize` shows: a text cut into tokens, their table, variants side by side, vocabularies."""
+"""The tables of `tokenize`: a text cut into tokens, variants side by side, vocabularies."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _number_column(name: str, numbers: Iterable[int]) -> _Column:
 
 
 def _token_columns(rows: Sequence[TokenRow | VocabularyRow], style: Style) -> list[_Column]:
-    """What every table of tokens has."""
+    """The columns that every table of tokens has."""
     codes = [_code(row.kind, style.theme) for row in rows]
     return [
         _Column("token", [piece_shown(row.token, style) for row in rows], 8, codes=codes),

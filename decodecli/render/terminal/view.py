@@ -126,7 +126,7 @@ class TerminalView:
         self._write(out)
 
     def _step_text(self, step: Step, style: Style) -> str:
-        """What is printed of a step for good."""
+        """The part of a step that stays on the screen."""
         self._facts.add(step)
         is_chosen = self._chosen(step.index)
         surprise = level(math.exp(step.logprob))
