@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def main() -> None:
@@ -10,9 +11,13 @@ def main() -> None:
     # Spinning barriers cost a small model most of its speed beside another busy process; this must
     # be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from decodecli.cli.app import app
+    try:
+        from decodecli.cli.app import app
 
-    app(prog_name="decodecli")
+        app(prog_name="decodecli")
+    except KeyboardInterrupt:  # before the app's own boundary stands
+        sys.stderr.write("Interrupted.\n")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

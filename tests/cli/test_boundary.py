@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,3 +146,33 @@ def test_the_handlers_of_before_are_put_back(cli):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     cli("presets").succeeded()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_ctrl_c_while_the_program_is_imported_is_a_line_and_no_traceback():
+    code = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "decodecli.cli.app":
+            raise KeyboardInterrupt
+
+from decodecli import __main__ as program
+sys.meta_path.insert(0, Interrupt())
+program.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
+
+
+def test_models_fit_lets_no_line_of_a_library_through(tiny_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["bos_token_id"] = 10**6
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "decodecli", "models", "fit", folder],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "[transformers]" not in done.stderr

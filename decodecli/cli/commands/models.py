@@ -12,6 +12,7 @@ from decodecli.cli import streams
 from decodecli.cli.command import MODEL, OUTPUT, Argument, Option, command
 from decodecli.cli.output import write_indented
 from decodecli.cli.usage import Command, Group
+from decodecli.library_logging import quiet_libraries
 from decodecli.memory_size import memory_size
 from decodecli.settings import check_choice, check_positive
 
@@ -114,8 +115,9 @@ def fit(name: str, effective: Effective, context: int | None = None, format: str
     from decodecli.models.device_memory import device_memory
     from decodecli.models.memory_estimate import estimate, find_headers
 
-    headers = find_headers(params)
-    found = estimate(headers, device_memory(_device(params.device)), context)
+    with quiet_libraries(allowed=False):
+        headers = find_headers(params)
+        found = estimate(headers, device_memory(_device(params.device)), context)
     if format == "json":
         write_indented(_fit_as_dict(found))
     else:

@@ -279,7 +279,8 @@ def line_headings(style: Style) -> str:
     if columns.others:
         others = "others, final %" if columns.final else "others, T=1 %"
         text += f" │ {others.ljust(columns.others)}"
-    text += " │ entropy, kept" if columns.kept else " │ nats"
+    changed = not style.greedy and (style.filtered or bool(style.tempered))
+    text += f" │ {'final H' if changed else 'entropy'}{', kept' if columns.kept else ''}"
     return style.dim(clip(text, style.width)) + "\n"
 
 
