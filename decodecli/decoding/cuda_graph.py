@@ -21,6 +21,7 @@ from torch import Tensor
 
 from decodecli.models.forward import build_forward
 from decodecli.models.kv_cache import StaticKVCache, prompt_tensors
+from decodecli.models.model_files import first_line
 from decodecli.models.supported import UnsupportedModel
 from decodecli.sampling.chain import Chain, draw
 from decodecli.sampling.statistics import compute
@@ -144,7 +145,7 @@ class CudaGraphDecoder:
         except RuntimeError as error:  # an operation that cannot be captured
             self._recover(stream, noise_state)
             self._capture = False
-            self.backend = f"a step at a time: {str(error).strip().splitlines()[0][:120]}"
+            self.backend = f"a step at a time: {first_line(error)}"
         self._token.copy_(token)
         self._cache.position.copy_(position)
 

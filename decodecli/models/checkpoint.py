@@ -23,6 +23,7 @@ from decodecli.models.model_config import check_ids, check_sizes
 from decodecli.models.model_files import (
     check_no_pickles,
     check_regular,
+    first_line,
     indexed_files,
     read_json,
     safetensors_header,
@@ -326,8 +327,9 @@ def _download_explained(name: str, revision: str | None) -> Iterator[None]:
             "check the spelling (owner/name); a private model needs `hf auth login`",
         ) from error
     except (OSError, ValueError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise LoadError(f"{name} could not be downloaded: {line}", "run again to resume") from error
+        raise LoadError(
+            f"{name} could not be downloaded: {first_line(error)}", "run again to resume"
+        ) from error
 
 
 def _is_complete(folder: Path, params: LoadParams) -> bool:

@@ -22,7 +22,7 @@ from decodecli.models.cache_files import read_ahead
 from decodecli.models.checkpoint import Checkpoint, Progress, find_checkpoint
 from decodecli.models.detokenize import piece_of
 from decodecli.models.load_errors import advice, explained
-from decodecli.models.memory_estimate import Headers, weight_bytes
+from decodecli.models.memory_estimate import Headers, context_length, weight_bytes
 from decodecli.models.model_files import blamed_on, first_line
 from decodecli.models.resolve import (
     DTYPES,
@@ -86,7 +86,7 @@ class LanguageModel:
             model=model.eval(),
             tokenizer=tokenizer,
             info=info,
-            context=_context_length(model.config),
+            context=context_length(model.config.get_text_config()),
             eos_ids=_eos_ids(model, tokenizer),
             bos_id=tokenizer.bos_token_id,
             notices=_generation_notices(model, name),
@@ -346,15 +346,6 @@ def _vocab_size(model: Any) -> int:
     head = model.get_output_embeddings()
     features = getattr(head, "out_features", None)
     return int(features or model.config.get_text_config().vocab_size)
-
-
-def _context_length(config: Any) -> int | None:
-    text = config.get_text_config()
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx"):
-        value = getattr(text, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return None
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:

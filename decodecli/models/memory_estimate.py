@@ -134,7 +134,7 @@ def estimate(headers: Headers, memory: DeviceMemory, context: int | None = None)
 
 def _estimate(headers: Headers, memory: DeviceMemory, context: int | None) -> Fit:
     config = _text_config(headers)
-    longest = _longest(config)
+    longest = context_length(config)
     if context is not None and longest is not None and context > longest:
         raise UsageError(
             f"--context {context}: {headers.name} has {longest} positions", "choose fewer"
@@ -337,7 +337,8 @@ def _text_config(headers: Headers) -> Any:
         ) from error
 
 
-def _longest(config: Any) -> int | None:
+def context_length(config: Any) -> int | None:
+    """How many positions a text model's configuration has; None where it sets no limit."""
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx"):
         value = getattr(config, name, None)
         if isinstance(value, int) and value > 0:

@@ -17,6 +17,7 @@ from decodecli.memory_size import memory_size
 from decodecli.models import quantized_cache
 from decodecli.models.checkpoint import Checkpoint
 from decodecli.models.load_errors import out_of_memory
+from decodecli.models.model_files import first_line
 
 SCHEMES = ("nf4", "fp4", "int8")
 
@@ -132,10 +133,9 @@ def check_quantized(network: Any, checkpoint: Checkpoint, scheme: str, device: s
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # some architectures reach past their layers for raw weights
-        line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise LoadError(
             f"--quantize {scheme} does not work for {checkpoint.name} "
-            f"({checkpoint.config.get('model_type')}): {line}",
+            f"({checkpoint.config.get('model_type')}): {first_line(error)}",
             "use --quantize none",
         ) from error
 
