@@ -162,7 +162,7 @@ def read_manifest(folder: Path) -> StoredManifest | None:
     """The `sweep.toml` of a folder, None where it has none.
 
     Raises:
-        UsageError: the file is there but was not written by a sweep, or asks for trust in the model.
+        UsageError: the file is there but was not written by a sweep, or sets what only the user can.
         DecodecliError: it cannot be read, or a value in it is of another kind.
     """
     path = current(folder, MANIFEST)

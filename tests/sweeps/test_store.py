@@ -19,7 +19,7 @@ import pytest
 
 from decodecli.errors import DecodecliError, UsageError, WriteError
 from decodecli.records.sweep import CellRecord
-from decodecli.sweeps import manifest as asked_module
+from decodecli.sweeps import manifest as manifest_module
 from decodecli.sweeps import store as store_module
 from decodecli.sweeps.manifest import Manifest, read_manifest, weights_fingerprint
 from decodecli.sweeps.store import check_writable, open_store, read_records, trace_path
@@ -577,7 +577,7 @@ def test_the_module_imports_nothing_heavy():
     script = f"import sys, decodecli.sweeps.store; print({heavy} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"
-    assert asked_module.versions()["decodecli"]
+    assert manifest_module.versions()["decodecli"]
 
 
 def test_who_comes_second_to_a_new_folder_leaves_the_firsts_files_alone(tmp_path, monkeypatch):
