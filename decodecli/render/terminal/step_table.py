@@ -280,7 +280,10 @@ def line_headings(style: Style) -> str:
         others = "others, final %" if columns.final else "others, T=1 %"
         text += f" │ {others.ljust(columns.others)}"
     changed = not style.greedy and (style.filtered or bool(style.tempered))
-    text += f" │ {'final H' if changed else 'entropy'}{', kept' if columns.kept else ''}"
+    if columns.kept:
+        text += " │ final H, kept" if changed else " │ entropy, kept"
+    else:
+        text += " │ final" if changed else " │ nats"
     return style.dim(clip(text, style.width)) + "\n"
 
 

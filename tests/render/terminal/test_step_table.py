@@ -157,7 +157,7 @@ def test_a_line_at_60_columns_keeps_the_runners_up() -> None:
     step = made_up.step(made_up.TOKYO)
     style = Style(width=60).of_run(made_up.header())
     assert lines(line_headings(style) + step_line(step, style)) == [
-        "step token       T=1   final  │ others, final %     │ final H",
+        "step token       T=1   final  │ others, final %     │ final",
         "  #1 ␣Tokyo    95.7%   74.4%  │ ␣a 3.2  ␣the 2.8    │ H 2.01",
     ]
 
