@@ -212,7 +212,7 @@ def joined(parts: Sequence[str], width: int) -> list[str]:
     return rows
 
 
-_ASCII = str.maketrans("·→–…−▸─│", "->-~->-|")  # the drawing's own signs, cell for cell
+_ASCII = str.maketrans("·→–…−▸─│×", "->-~->-|x")  # the drawing's own signs, cell for cell
 
 
 def spelt(lines: Sequence[str], style: Style) -> list[str]:

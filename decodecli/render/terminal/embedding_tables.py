@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from decodecli.records.embedding import EmbedReport, Neighbour, Plane, Separation, WordVector
 from decodecli.render.escaping import clip, one_line, pad
 from decodecli.render.number_format import NOTHING, bar, count, decimal, percent
+from decodecli.render.plots.sweep_data import spelt
 from decodecli.render.terminal.step_table import Style
 from decodecli.render.terminal.wrap import wrap_parts
 
@@ -28,7 +29,7 @@ def embed_lines(report: EmbedReport, style: Style) -> list[str]:
         lines += ["", *_separation(report.separation, style)]
     if report.nearest:
         lines += ["", *_nearest(report, style)]
-    return [style.encodable(line) for line in lines]
+    return spelt(lines, style)
 
 
 def label(word: WordVector, style: Style) -> str:
@@ -238,7 +239,7 @@ def scatter(report: EmbedReport, style: Style, rows: int = 20) -> list[str]:
     legend = [f"{signs[k % len(signs)]} {one_line(name)}" for k, name in enumerate(groups)]
     head = style.dim(clip(f"  across {axes[0]}, up {axes[1]} of the variance", style.width))
     below = wrap_parts((clip(name, width) for name in legend), width, "  ")
-    return [style.encodable(line) for line in (head, *lines, *(f"  {line}" for line in below))]
+    return spelt([head, *lines, *(f"  {line}" for line in below)], style)
 
 
 def _spots(plane: Plane, width: int, rows: int) -> list[tuple[int, int]]:

@@ -52,6 +52,14 @@ def test_other_encodings_get_characters_that_they_have():
         line.encode("latin-1")
 
 
+def test_the_tables_own_signs_are_written_in_ascii_and_not_as_code_points():
+    style = Style(width=80, encoding="ascii")
+    (first, *_) = embed_lines(report(["king", "queen"]), style)
+    assert "<U+" not in first
+    assert " - " in first
+    assert " x " in first
+
+
 def test_a_wide_terminal_has_decimals_and_a_narrow_one_hundredths():
     shown = report([f"w{k}" for k in range(20)])
     value = shown.cosine[0][1]
