@@ -20,10 +20,8 @@ _END = "line-end"
 _POINTS, _PITCH, _ASIDE = 8.0, 9.6, 11.0  # of type; from one name to the next; from a line's end
 _DARKER = 0.7  # of a colour's light: thin strokes need more contrast than a line
 _MARK = 3.2  # points from a point's middle that its mark covers
-_GAP, _RING = (
-    3.5,
-    7.0,
-)  # points from a point to its name, and from one ring of positions to the next
+# Points from a point to its name, at 45° beyond its mark, and from one ring to the next.
+_GAP, _RING = 4.7, 7.0
 
 Offset = tuple[float, float]  # of a name's lower left corner from its point, in points
 
