@@ -60,21 +60,21 @@ OPTIONS = (
 
 @command(*OPTIONS)
 def bench(
-    shape: tuple[str, ...],
-    model: str | None,
-    revision: str | None,
-    device: str | None,
-    dtype: tuple[str, ...],
-    quantize: tuple[str, ...],
-    threads: int | None,
-    tokens: int | None,
-    repeat: int | None,
-    only: tuple[str, ...],
-    quick: bool | None,
-    check: bool | None,
-    format: str | None,
-    report: str | None,
-    quiet: bool | None,
+    shape: tuple[str, ...] = (),
+    model: str | None = None,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: tuple[str, ...] = (),
+    quantize: tuple[str, ...] = (),
+    threads: int | None = None,
+    tokens: int | None = None,
+    repeat: int = 5,
+    only: tuple[str, ...] = (),
+    quick: bool = False,
+    check: bool = False,
+    format: str = "text",
+    report: str | None = None,
+    quiet: bool = False,
 ) -> None:
     """Measure speed as ratios against named peers, in one run: the sides take turns; medians and spread.
 
@@ -94,23 +94,22 @@ def bench(
     from benchmarks.plan import Plan
     from decodecli.settings import check_choice
 
-    chosen = format or "text"
-    check_choice("format", chosen, FORMATS)
+    check_choice("format", format, FORMATS)
     plan = Plan(
         shapes=shape,
         model=model,
         revision=revision,
         dtypes=dtype,
         quantize=quantize,
-        device=device or "auto",
+        device=device,
         threads=threads,
         tokens=tokens,
-        repeat=5 if repeat is None else repeat,
+        repeat=repeat,
         only=only,
-        quick=bool(quick),
+        quick=quick,
     )
     path = None if report is None else _writable(report)
-    found = _measure(plan, chosen, path, bool(quiet))
+    found = _measure(plan, format, path, quiet)
     if check and found.missed:
         from decodecli.errors import DecodecliError
 

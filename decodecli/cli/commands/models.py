@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,7 +24,7 @@ FORMATS = ("text", "json")
 _PARTS = ("weights", "KV cache", "working", "total", "headroom")
 
 NAME = Argument(
-    "name",
+    "model",
     "NAME_OR_PATH",
     "Hub name or local folder of a causal language model, or builtin.",
     required=True,
@@ -73,8 +72,8 @@ def _facts(facts: dict[str, Any]) -> list[str]:
     lines = []
     for name, value in facts.items():
         if isinstance(value, str | int | float) and name != "name":
-            shown = f"{value:,}" if isinstance(value, int) else str(value)
-            lines.append(f"  {name.replace('_', ' '):<18}{shown}")
+            text = f"{value:,}" if isinstance(value, int) else str(value)
+            lines.append(f"  {name.replace('_', ' '):<18}{text}")
     return lines
 
 
@@ -84,15 +83,15 @@ def _cached() -> list[dict[str, Any]]:
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        found = scan_cache_dir().repos
+        repos = scan_cache_dir().repos
     except (CacheNotFound, OSError, ValueError):
         return []
-    rows = [{"name": r.repo_id, "bytes": r.size_on_disk} for r in found if r.repo_type == "model"]
+    rows = [{"name": r.repo_id, "bytes": r.size_on_disk} for r in repos if r.repo_type == "model"]
     return sorted(rows, key=lambda row: str(row["name"]))
 
 
 @command(NAME, CONTEXT, o.REVISION, o.DEVICE, o.format_of(*FORMATS), o.COLOR, o.DEBUG)
-def fit(name: str, effective: Effective, context: int | None = None, format: str = "text") -> None:
+def fit(effective: Effective, context: int | None = None, format: str = "text") -> None:
     """Say whether a model fits this GPU or this machine's memory, before it is downloaded or loaded.
 
     Told from config.json and the headers of the weight files alone, in each number type and scheme:
@@ -106,22 +105,21 @@ def fit(name: str, effective: Effective, context: int | None = None, format: str
 
       decodecli models fit builtin --format json
     """
-
     check_choice("format", format, FORMATS)
     if context is not None:
         check_positive("context", context, "it is how many positions to keep")
-    params = replace(effective.load(), model=name)
+    params = effective.load()
     # Imported now that every value is known to make sense.
     from decodecli.models.device_memory import device_memory
     from decodecli.models.memory_estimate import estimate, find_headers
 
     with quiet_libraries(allowed=False):
         headers = find_headers(params)
-        found = estimate(headers, device_memory(_device(params.device)), context)
+        memory_fit = estimate(headers, device_memory(_device(params.device)), context)
     if format == "json":
-        write_indented(_fit_as_dict(found))
+        write_indented(_fit_as_dict(memory_fit))
     else:
-        streams.write_stdout(streams.printable("\n".join(_fit_lines(found))) + "\n")
+        streams.write_stdout(streams.printable("\n".join(_fit_lines(memory_fit))) + "\n")
 
 
 def _device(wanted: str) -> str:
@@ -132,13 +130,13 @@ def _device(wanted: str) -> str:
     return choose_device(wanted)
 
 
-def _fit_as_dict(found: Fit) -> dict[str, Any]:
-    memory = found.memory
+def _fit_as_dict(fit: Fit) -> dict[str, Any]:
+    memory = fit.memory
     return {
-        "model": found.name,
-        "parameters": found.parameters,
-        "context": found.context,
-        "model_context": found.longest,
+        "model": fit.name,
+        "parameters": fit.parameters,
+        "context": fit.context,
+        "model_context": fit.longest,
         "device": memory.device,
         "device_name": memory.name,
         "free_bytes": memory.free,
@@ -153,23 +151,23 @@ def _fit_as_dict(found: Fit) -> dict[str, Any]:
                 "headroom_bytes": scheme.headroom,
                 "fits": scheme.fits,
             }
-            for scheme in found.schemes
+            for scheme in fit.schemes
         ],
-        "assumed": list(found.assumed),
+        "assumed": list(fit.assumed),
     }
 
 
-def _fit_lines(found: Fit) -> list[str]:
-    memory = found.memory
+def _fit_lines(fit: Fit) -> list[str]:
+    memory = fit.memory
     free = f"{memory_size(memory.free)} of {memory_size(memory.total)} free"
-    longest = f" of {found.longest:,}" if found.longest else ""
+    longest = f" of {fit.longest:,}" if fit.longest else ""
     lines = [
-        f"{found.name} · {found.parameters:,} parameters · {found.context:,}{longest} positions",
+        f"{fit.name} · {fit.parameters:,} parameters · {fit.context:,}{longest} positions",
         f"{memory.device} · {memory.name} · {free}",
         "",
         f"{'':<10}" + "".join(f"{name:>12}" for name in _PARTS),
     ]
-    return [*lines, *map(_scheme_line, found.schemes), "", "assumed: " + "; ".join(found.assumed)]
+    return [*lines, *map(_scheme_line, fit.schemes), "", "assumed: " + "; ".join(fit.assumed)]
 
 
 def _scheme_line(scheme: SchemeFit) -> str:
@@ -194,12 +192,12 @@ def cache(clear: bool = False, format: str = "text") -> None:
 
     check_choice("format", format, FORMATS)
     folder = cache_files.cache_folder()
-    found = cache_files.clear() if clear else cache_files.entries()
-    total = sum(entry.bytes for entry in found)
+    entries = cache_files.clear() if clear else cache_files.entries()
+    total = sum(entry.bytes for entry in entries)
     if format == "json":
         report = {
             "folder": str(folder) if folder else None,
-            "removed" if clear else "entries": [_entry_as_dict(entry) for entry in found],
+            "removed" if clear else "entries": [_entry_as_dict(entry) for entry in entries],
             "bytes": total,
         }
         write_indented(report)
@@ -207,9 +205,12 @@ def cache(clear: bool = False, format: str = "text") -> None:
     if folder is None:
         lines = ["the cache is turned off by DECODECLI_CACHE"]
     elif clear:
-        lines = [f"{len(found)} removed, {memory_size(total)}, from {folder}"]
+        lines = [f"{len(entries)} removed, {memory_size(total)}, from {folder}"]
     else:
-        lines = [f"{len(found)} kept, {memory_size(total)}, in {folder}", *map(_entry_line, found)]
+        lines = [
+            f"{len(entries)} kept, {memory_size(total)}, in {folder}",
+            *map(_entry_line, entries),
+        ]
     streams.write_stdout(streams.printable("\n".join(lines)) + "\n")
 
 

@@ -100,7 +100,7 @@ class TokenizeRequest:
         for first, others in _APART.items():
             for other in others:
                 if given[first] and given[other]:
-                    raise UsageError(f"{first} goes with no {other}", "leave one out")
+                    raise UsageError(f"{first} and {other} do not go together", "leave one out")
         for name in ("grep", "longest", "script"):
             if getattr(self, name) is not None and not self.vocab:
                 raise UsageError(f"--{name} goes with --vocab", f"--vocab --{name} …")
