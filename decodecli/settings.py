@@ -71,12 +71,15 @@ class LoadParams:
 class SamplingParams:
     """How the next token is picked. The defaults sample from the model's own distribution.
 
-    `temperature=0` is greedy decoding. Stages, in the order in which they apply (transformers'):
+    `temperature=0` is greedy decoding. Stages, in the order in which they apply:
 
     - repetition_penalty: divides positive and multiplies negative logits of tokens already in the
       sequence, prompt included (Keskar et al. 2019, arXiv 1909.05858). 1 is off.
     - no_repeat_ngram_size: bans the token that would complete an n-gram already there
       (Paulus et al. 2017, arXiv 1705.04304). 0 is off.
+    - top_nsigma: logits at most this many standard deviations below the highest, deviation over those
+      not banned (Tang et al. 2024, arXiv 2411.07641). 0 is off. It runs before the temperature, which
+      therefore does not change what it keeps.
     - temperature: divides the logits (Ackley et al. 1985).
     - top_k: the k most probable, and ties with the last (Fan et al. 2018, arXiv 1805.04833). 0 is off.
     - top_p: the smallest set with at least this mass (Holtzman et al. 2019, arXiv 1904.09751). 1 is off.
@@ -100,6 +103,7 @@ class SamplingParams:
     typical_p: float = 1.0
     epsilon_cutoff: float = 0.0
     eta_cutoff: float = 0.0
+    top_nsigma: float = 0.0
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     stop: tuple[str, ...] = ()
@@ -132,10 +136,12 @@ class SamplingParams:
         return {**vars(self), "stop": list(self.stop), "greedy": self.greedy}
 
 
-# The stages in the order in which they apply, transformers'.
+# The stages in the order in which they apply: transformers', and top_nsigma where a processor of one's
+# own runs there.
 ORDER = (
     "repetition_penalty",
     "no_repeat_ngram_size",
+    "top_nsigma",
     "temperature",
     "top_k",
     "top_p",
@@ -280,6 +286,7 @@ _NUMBERS: dict[str, tuple[float, bool, float, bool, str]] = {
     "typical_p": (0, False, 1, True, "1.0 keeps everything; 0.95 is a usual choice"),
     "epsilon_cutoff": (0, True, 1, False, "0 keeps everything; 3e-4 is a usual choice"),
     "eta_cutoff": (0, True, 1, False, "0 keeps everything; 3e-4 is a usual choice"),
+    "top_nsigma": (0, True, math.inf, False, "0 keeps everything; 1.0 is a usual choice"),
     "repetition_penalty": (0, False, math.inf, False, "1.0 is off; 1.1 to 1.3 are usual choices"),
 }
 # name → (lowest, the hint)

@@ -23,6 +23,7 @@ RANGES = {
     "typical_p": lambda x: 0 < x <= 1,
     "epsilon_cutoff": lambda x: 0 <= x < 1,
     "eta_cutoff": lambda x: 0 <= x < 1,
+    "top_nsigma": lambda x: 0 <= x < math.inf,
     "repetition_penalty": lambda x: 0 < x < math.inf,
     "max_new_tokens": lambda x: x >= 1,
     "top_k": lambda x: x >= 0,
@@ -32,8 +33,8 @@ RANGES = {
 INTEGERS = ("max_new_tokens", "top_k", "no_repeat_ngram_size", "seed")
 DEFAULTS = {
     "max_new_tokens": 40, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0,
-    "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0, "stop": (), "seed": None,
+    "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "top_nsigma": 0.0,
+    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "stop": (), "seed": None,
 }  # fmt: skip
 
 ANYTHING = st.one_of(
@@ -104,6 +105,7 @@ def test_whatever_is_given_the_settings_are_valid_or_a_usage_error(name, value):
             "typical_p": st.floats(0, 1, exclude_min=True),
             "epsilon_cutoff": st.floats(0, 1, exclude_max=True),
             "eta_cutoff": st.floats(0, 1, exclude_max=True),
+            "top_nsigma": st.floats(0, 1e300),
             "repetition_penalty": st.floats(0, 1e300, exclude_min=True),
             "max_new_tokens": st.integers(1),
             "top_k": st.integers(0),
@@ -129,6 +131,7 @@ def test_every_value_within_its_range_is_accepted_and_kept(values):
         ("typical_p", [(0, False), (1, True), (1.01, False)]),
         ("epsilon_cutoff", [(0, True), (1, False), (0.999, True)]),
         ("eta_cutoff", [(0, True), (1, False), (-1, False)]),
+        ("top_nsigma", [(0, True), (1e-9, True), (-1, False), (math.inf, False)]),
         ("repetition_penalty", [(0, False), (1e-9, True), (math.inf, False)]),
         ("max_new_tokens", [(0, False), (1, True), (1.0, False)]),
         ("top_k", [(-1, False), (0, True), (10**9, True), (2.0, False)]),

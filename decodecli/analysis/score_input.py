@@ -16,7 +16,7 @@ from decodecli.analysis.distribution import Filter, describe
 from decodecli.csv_text import without_apostrophe
 from decodecli.errors import UsageError
 from decodecli.records.distribution import DistributionReport
-from decodecli.settings import WITH_HISTORY, SamplingParams, stage_order
+from decodecli.settings import ORDER, WITH_HISTORY, SamplingParams, stage_order
 from decodecli.text_files import parse_json
 
 KINDS = ("logit", "probability", "energy")
@@ -72,9 +72,9 @@ def softmax(
         extra=range(len(names)),
         sort=sort,
         target=None if target is None else names.index(target),
-        apply=_apply(filters) if filters else None,
+        apply=_apply(scores, filters) if filters else None,
         score_name=kind,
-        order=("temperature", *filters),
+        order=tuple(name for name in ORDER if name == "temperature" or name in filters),
         params=filters,
         notes=(_ONE_TOKEN,) if len(names) == 1 else (),
     )
@@ -85,10 +85,10 @@ def softmax(
     return replace(report, rows=rows)
 
 
-def _apply(filters: dict[str, Any]) -> Filter:
+def _apply(scores: list[float], filters: dict[str, Any]) -> Filter:
     from decodecli.sampling import reference
 
-    return lambda _, tempered: reference.filter_in_order(tempered, filters)
+    return lambda temperature, _: reference.filter_in_order(scores, temperature, filters)
 
 
 def check_pairs(pairs: Pairs, kind: str) -> tuple[list[str], list[float]]:

@@ -75,6 +75,8 @@ FILTERS = (
     Option("epsilon_cutoff", float, DECODING, "Keep tokens with probability at least E.",
            "E", "0, off"),
     Option("eta_cutoff", float, DECODING, "As epsilon, scaled down by the entropy.", "E", "0, off"),
+    Option("top_nsigma", float, DECODING, "Keep logits within N standard deviations of the top.",
+           "N", "0, off"),
 )  # fmt: skip
 PENALTIES = (
     Option("repetition_penalty", float, DECODING, "Penalise tokens already in the text.",

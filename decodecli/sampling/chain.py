@@ -1,12 +1,13 @@
 """The sampler chain: which processors run, in which order, and which one removed which token.
 
-The order is transformers':
+The order is transformers', which knows no top_nsigma:
 
 1. repetition_penalty   divides or multiplies the logits of tokens already in the text
 2. no_repeat_ngram_size bans the token that would repeat an n-gram
-3. temperature          divides the logits
-4. top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff   filters, in this order
-5. the draw             argmax(softmax(scores) / exponential noise); under greedy, argmax
+3. top_nsigma           removes logits far below the highest; the temperature does not change which
+4. temperature          divides the logits
+5. top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff   filters, in this order
+6. the draw             argmax(softmax(scores) / exponential noise); under greedy, argmax
 
 A stage at its neutral value is left out; greedy decoding runs 1 and 2 alone. To add a method, write it
 in `processors` and in `reference`, and add its field to `settings.SamplingParams` and its name to

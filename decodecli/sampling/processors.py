@@ -56,6 +56,20 @@ def no_repeat_ngram_size(scores: Tensor, ids: Tensor, size: int) -> Tensor:
     return removed[:, :-1]
 
 
+def top_nsigma(scores: Tensor, n: float) -> Tensor:
+    """Scores more than `n` standard deviations below the highest; deviation over those not −inf.
+
+    Tang et al. 2024, "Top-nσ", arXiv 2411.07641. transformers has none; the deviation is
+    llama.cpp's, divided by the number of scores. Applied twice it removes more.
+    """
+    below = scores - scores.amax(-1, keepdim=True)
+    possible = below.isfinite()
+    count = possible.sum(-1, keepdim=True)
+    mean = torch.where(possible, below, 0.0).sum(-1, keepdim=True) / count
+    squares = torch.where(possible, (below - mean).square(), 0.0)
+    return below < -n * (squares.sum(-1, keepdim=True) / count).sqrt()
+
+
 def temperature(scores: Tensor, value: float) -> Tensor:
     """Scores divided by the temperature, > 0 (Ackley, Hinton & Sejnowski 1985)."""
     if value < _TINY_TEMPERATURE:

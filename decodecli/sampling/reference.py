@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from decodecli.settings import ORDER
+
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -103,6 +105,12 @@ def repeated_ngram(vocab: int, ids: Any, size: int) -> Mask:
     return removed
 
 
+def below_top_nsigma(scores: Any, n: float) -> Mask:
+    """True for scores more than n standard deviations, of those that are finite, below the highest."""
+    values = np.asarray(scores, dtype=np.float64)
+    return values < values.max() - n * values[np.isfinite(values)].std()
+
+
 def beyond_top_k(logprobs: Any, k: int) -> Mask:
     """True for all but the k most probable tokens and their ties."""
     values = np.asarray(logprobs, dtype=np.float64)
@@ -155,6 +163,7 @@ def below_eta_cutoff(logprobs: Any, epsilon: float) -> Mask:
 
 
 FILTERS: dict[str, Callable[[Any, Any], Mask]] = {
+    "top_nsigma": below_top_nsigma,
     "top_k": beyond_top_k,
     "top_p": beyond_top_p,
     "min_p": below_min_p,
@@ -164,21 +173,26 @@ FILTERS: dict[str, Callable[[Any, Any], Mask]] = {
 }
 
 
-def filter_in_order(logprobs: Any, values: Mapping[str, float]) -> tuple[Floats, dict[str, Mask]]:
-    """Run the named filters in transformers' order, each on what the one before left, renormalised.
+def filter_in_order(
+    scores: Any, temperature: float, values: Mapping[str, float]
+) -> tuple[Floats, dict[str, Mask]]:
+    """Run the temperature and the named filters in their order, each on what the one before left,
+    renormalised.
 
     Args:
-        logprobs: the tempered distribution.
+        scores: what is divided by the temperature.
         values: filter name → its value, only those that are on.
 
     Returns:
         the final log probabilities, and for each filter the mask of what it removed first.
     """
-    left = np.array(logprobs, dtype=np.float64)
+    left = np.array(scores, dtype=np.float64)
     removed: dict[str, Mask] = {}
-    for name, method in FILTERS.items():
-        if name in values:
-            mask = method(left, values[name]) & ~np.isneginf(left)
+    for name in ORDER:
+        if name == "temperature":
+            left = log_softmax(left, temperature)
+        elif name in values:
+            mask = FILTERS[name](left, values[name]) & ~np.isneginf(left)
             removed[name] = mask
             left = log_softmax(np.where(mask, -np.inf, left))
     return left, removed

@@ -40,6 +40,7 @@ PROMPT = "The capital of Japan is"
         {"temperature": 1.3, "typical_p": 0.6, "repetition_penalty": 1.5},
         {"temperature": 0.0},
         {"temperature": 1.0, "no_repeat_ngram_size": 1, "eta_cutoff": 0.01},
+        {"temperature": 2.0, "repetition_penalty": 1.5, "top_nsigma": 1.0},
     ],
 )
 def test_it_agrees_with_the_first_step_of_generate(tiny_lm, values):
@@ -67,7 +68,7 @@ def test_it_agrees_with_the_first_step_of_generate(tiny_lm, values):
 
 
 def test_softmax_and_inspect_logits_agree_on_the_same_numbers(lm):
-    filters = SamplingParams(top_p=0.8, top_k=50)
+    filters = SamplingParams(top_nsigma=2, top_p=0.8, top_k=50)
     report, logits = next_token(lm, PROMPT, [0.5, 1.0, 2.0], params=filters, rows=30)
     by_hand = softmax([float(value) for value in logits], [0.5, 1.0, 2.0], params=filters)
     for row in report.rows:

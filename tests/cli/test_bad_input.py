@@ -26,6 +26,8 @@ OUT_OF_RANGE = [
     ("--epsilon-cutoff", "-0.1", "[0, 1)"),
     ("--eta-cutoff", "-1", "[0, 1)"),
     ("--eta-cutoff", "1", "[0, 1)"),
+    ("--top-nsigma", "-1", "at least 0"),
+    ("--top-nsigma", "nan", "finite"),
     ("--repetition-penalty", "0", "above 0"),
     ("--repetition-penalty", "-1", "above 0"),
     ("--repetition-penalty", "inf", "finite"),

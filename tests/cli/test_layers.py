@@ -49,6 +49,7 @@ def test_a_preset_stands_between_config_and_user_file(header, toml, user_file):
     [
         ("top_k", "40", "0"),
         ("min_p", "0.1", "0"),
+        ("top_nsigma", "1.5", "0"),
         ("no_repeat_ngram_size", "3", "0"),
         ("seed", "5", "0"),
     ],
@@ -130,7 +131,7 @@ def test_every_option_may_stand_in_a_file(cli, scripted, toml, tmp_path, read_tr
     config = toml(
         f'model = "{folder}"\ndevice = "cpu"\ndtype = "float32"\nquantize = "none"\n'
         'max_new_tokens = 3\ntemperature = 0.9\ntop_k = 5\ntop_p = 0.95\nmin_p = 0.01\n'
-        'typical_p = 0.99\nepsilon_cutoff = 0.0001\neta_cutoff = 0.0001\n'
+        'typical_p = 0.99\nepsilon_cutoff = 0.0001\neta_cutoff = 0.0001\ntop_nsigma = 9\n'
         'repetition_penalty = 1.1\nno_repeat_ngram_size = 9\nstop = ["x", "y"]\nseed = 4\n'
         f'num_samples = 2\nbos = false\ncandidates = 3\nformat = "jsonl"\ntrace = "{trace}"\n'
         'tables = "none"\nquiet = true\nverbose = false\n'

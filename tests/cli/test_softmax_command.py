@@ -58,6 +58,15 @@ def test_a_table_shows_temperatures_limits_and_what_filters_removed(cli):
     assert "entropy" in out
 
 
+def test_top_nsigma_removes_the_same_at_every_temperature(cli):
+    several = ("-t", "0,0.1,1,1e20", "--top-nsigma", "1", "--top-p", "0.5")
+    report = json.loads(cli("softmax", *ESSAY, *several, "--format", "json").succeeded().out)
+    assert report["order"] == ["top_nsigma", "temperature", "top_p"]
+    for column in report["temperatures"]:
+        removed = {t["token"] for t in column["tokens"] if t["removed_by"] == "top_nsigma"}
+        assert removed == {"space", "furniture", "moon", "wood"}
+
+
 def test_temperatures_may_be_repeated_or_separated_by_commas(cli):
     one = cli("softmax", "a=1", "b=2", "-t", "0.5,1", "-t", "2", "--format", "csv").succeeded().out
     rows = list(csv.DictReader(io.StringIO(one)))

@@ -15,7 +15,8 @@ HEADER = {
 MODEL = ("name", "revision", "parameters", "vocab_size", "dtype", "device", "quantize")
 DECODING = (
     "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff",
-    "eta_cutoff", "repetition_penalty", "no_repeat_ngram_size", "stop", "seed", "num_samples", "bos",
+    "eta_cutoff", "top_nsigma", "repetition_penalty", "no_repeat_ngram_size", "stop", "seed",
+    "num_samples", "bos",
 )  # fmt: skip
 OTHERS = (
     "model", "revision", "device", "dtype", "quantize", "candidates", "format", "trace", "tables",
@@ -42,6 +43,7 @@ SETTINGS = [
     ("-t", "100", "--typical-p", "0.9", "--candidates", "3"),
     ("--repetition-penalty", "1.3", "--no-repeat-ngram-size", "2", "--epsilon-cutoff", "0.001"),
     ("--eta-cutoff", "0.01", "--top-p", "1e-6"),
+    ("--top-nsigma", "1", "-t", "3", "--no-repeat-ngram-size", "1"),
 ]
 TIMINGS = ("seconds", "tokens_per_second")
 
@@ -132,11 +134,11 @@ def test_the_order_names_the_active_stages_as_applied(run):
     every = (
         "--eta-cutoff", "0.01", "--epsilon-cutoff", "0.001", "--typical-p", "0.9", "--min-p", "0.01",
         "--top-p", "0.9", "--top-k", "40", "-t", "0.8", "--no-repeat-ngram-size", "3",
-        "--repetition-penalty", "1.1",
+        "--repetition-penalty", "1.1", "--top-nsigma", "1",
     )  # fmt: skip
     assert run(*every).header["order"] == [
-        "repetition_penalty", "no_repeat_ngram_size", "temperature", "top_k", "top_p", "min_p",
-        "typical_p", "epsilon_cutoff", "eta_cutoff",
+        "repetition_penalty", "no_repeat_ngram_size", "top_nsigma", "temperature", "top_k", "top_p",
+        "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
     ]  # fmt: skip
     assert run("--top-p", "0.9").header["order"] == ["top_p"]
     assert run("--greedy", "--repetition-penalty", "1.1").header["order"][-1] == "greedy"

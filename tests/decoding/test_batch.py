@@ -36,6 +36,7 @@ def some_requests(lm, count: int, seed: int) -> list[Request]:
             ("min_p", 0.2, (0.02, 0.2)),
             ("typical_p", 0.1, (0.5, 0.95)),
             ("eta_cutoff", 0.1, (3e-4,)),
+            ("top_nsigma", 0.1, (0.5, 1.5)),
             ("repetition_penalty", 0.15, (1.2,)),
             ("no_repeat_ngram_size", 0.15, (2, 3)),
             ("stop", 0.1, ((".",),)),

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decodecli.decoding.decode import generate
+from decodecli.sampling import reference
 from decodecli.settings import SamplingParams
 
 PROMPTS = ("Once upon a time,", "The capital of Japan is", "日本の首都は", "a a a a", "")
@@ -22,6 +23,7 @@ SETTINGS = st.fixed_dictionaries(
         "typical_p": st.sampled_from([1.0, 1.0, 0.1, 0.5, 0.95]),
         "epsilon_cutoff": st.sampled_from([0.0, 0.0, 3e-4, 0.05, 0.9]),
         "eta_cutoff": st.sampled_from([0.0, 0.0, 3e-4, 0.05, 0.9]),
+        "top_nsigma": st.sampled_from([0.0, 0.0, 0.5, 1.0, 3.0]),
         "repetition_penalty": st.sampled_from([1.0, 1.0, 1.3, 0.8, 5.0]),
         "no_repeat_ngram_size": st.sampled_from([0, 0, 1, 2, 3]),
         "seed": st.integers(0, 2**32 - 1),
@@ -35,10 +37,22 @@ EXAMPLES = settings(
 )
 
 
+class TopNSigma(transformers.LogitsProcessor):
+    """What transformers lacks, from the float64 definition; it is run directly before the temperature."""
+
+    def __init__(self, n: float) -> None:
+        self.n = n
+
+    def __call__(self, input_ids, scores):
+        removed = reference.below_top_nsigma(scores[0].double().cpu(), self.n)
+        return scores.masked_fill(torch.from_numpy(removed).to(scores.device), -torch.inf)
+
+
 def oracle(lm, ids: list[int], values: dict) -> list[int]:
     """`generate`'s new token ids, every value passed explicitly."""
     values = dict(values)
     seed, temperature = values.pop("seed"), values.pop("temperature")
+    top_nsigma = values.pop("top_nsigma")
     if temperature == 0:
         arguments = {
             "do_sample": False,
@@ -50,6 +64,8 @@ def oracle(lm, ids: list[int], values: dict) -> list[int]:
         arguments = {"do_sample": True, "temperature": float(temperature), **values}
         if not values["min_p"]:
             del arguments["min_p"]
+        if top_nsigma:
+            arguments["logits_processor"] = [TopNSigma(top_nsigma)]
     transformers.set_seed(seed)
     device = lm.model.get_input_embeddings().weight.device
     inputs = torch.tensor([ids], device=device)

@@ -36,7 +36,7 @@ def report(
     scores[: len(PIECES)] = np.linspace(6, 1.5, len(PIECES))
     more: dict[str, Any] = {}
     if top_p is not None:
-        more["apply"] = lambda _, logprobs: d.filter_in_order(logprobs, {"top_p": top_p})
+        more["apply"] = lambda t, _: d.filter_in_order(scores, t, {"top_p": top_p})
         more["order"] = ("temperature", "top_p")
         more["params"] = {"temperature": 1.0, "top_p": top_p}
     made = describe(

@@ -42,6 +42,7 @@ def test_every_option_comes_back() -> None:
         typical_p=0.9,
         epsilon_cutoff=3e-4,
         eta_cutoff=0.001,
+        top_nsigma=1.5,
         repetition_penalty=1.1,
         no_repeat_ngram_size=3,
         stop=("\n\n", "the end"),
@@ -55,8 +56,19 @@ def test_every_option_comes_back() -> None:
         *("decodecli", "generate", "The capital of Japan is", "--model", "org/model"),
         *("--revision", "abc", "--device", "cpu", "--dtype", "float32", "--no-bos", "-n", "60"),
         *("-t", "2", "--top-k", "40", "--top-p", "0.95", "--min-p", "0.05", "--typical-p", "0.9"),
-        *("--epsilon-cutoff", "0.0003", "--eta-cutoff", "0.001", "--repetition-penalty", "1.1"),
-        *("--no-repeat-ngram-size", "3", "--stop", "NN", "--stop", "the end", "--seed", "42"),
+        *("--epsilon-cutoff", "0.0003", "--eta-cutoff", "0.001", "--top-nsigma", "1.5"),
+        *(
+            "--repetition-penalty",
+            "1.1",
+            "--no-repeat-ngram-size",
+            "3",
+            "--stop",
+            "NN",
+            "--stop",
+            "the end",
+            "--seed",
+            "42",
+        ),
     ]
 
 

@@ -178,9 +178,9 @@ def test_a_row_that_is_not_finite_is_left_to_the_sampler_and_the_others_are_draw
     assert second is not None
 
 
-@pytest.mark.parametrize("name", ["typical_p", "epsilon_cutoff", "eta_cutoff"])
+@pytest.mark.parametrize("name", ["typical_p", "epsilon_cutoff", "eta_cutoff", "top_nsigma"])
 def test_the_stages_notice_a_doubtful_draw_too(name) -> None:
-    value = {"typical_p": 0.95, "epsilon_cutoff": 1e-4, "eta_cutoff": 1e-4}[name]
+    value = {"typical_p": 0.95, "epsilon_cutoff": 1e-4, "eta_cutoff": 1e-4, "top_nsigma": 3}[name]
     own = sampler(SamplingParams(**{name: value}, seed=3))
     logits = some_logits(1, 1.0, 0)
     chosen, _ = own(logits)

@@ -83,6 +83,56 @@ def test_filters_agree_with_their_definitions_in_float64(seed, p, k, share):
     )
 
 
+def far_from_the_edge(values, n):
+    """Which scores no rounding in float32 moves across the edge of top-nσ."""
+    exact = values.double().numpy()
+    edges = [[row.max() - n * row[np.isfinite(row)].std()] for row in exact]
+    return torch.from_numpy(~(np.abs(exact - np.array(edges)) <= 1e-5 * (1 + np.abs(exact))))
+
+
+@settings(max_examples=200, deadline=None)
+@given(values=scores(), n=st.floats(1e-3, 6), seed=st.integers(0, 2**31))
+def test_top_nsigma_is_its_definition_whatever_the_temperature_and_the_order_of_tokens(
+    values, n, seed
+):
+    clear = far_from_the_edge(values, n)
+    removed = processors.top_nsigma(values, n)
+    exact = torch.tensor(np.array([d.below_top_nsigma(row, n) for row in values.double()]))
+    assert torch.equal(removed[clear], exact[clear])
+    for temperature in (0.01, 0.7, 30.0):
+        tempered = processors.top_nsigma(values / temperature, n)
+        assert torch.equal(tempered[clear], removed[clear])
+    order = torch.randperm(values.shape[1], generator=torch.Generator().manual_seed(seed))
+    permuted = processors.top_nsigma(values[:, order], n)
+    assert torch.equal(permuted[clear[:, order]], removed[:, order][clear[:, order]])
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=scores(), n=st.floats(1e-9, 6))
+def test_top_nsigma_keeps_the_highest_and_more_with_a_larger_n_and_less_when_repeated(values, n):
+    removed = processors.top_nsigma(values, n)
+    assert not removed[values == values.amax(-1, keepdim=True)].any()
+    assert not (processors.top_nsigma(values, n * 1.5) & ~removed).any()
+    again = processors.top_nsigma(values.masked_fill(removed, -torch.inf), n)
+    assert not (removed & ~again).any()
+
+
+def test_top_nsigma_is_not_idempotent_and_leaves_a_row_of_equals_alone():
+    values = torch.tensor([[3.0, 2.0, 1.0, 0.0]])  # deviates by 1.118, the two left by 0.5
+    assert processors.top_nsigma(values, 1).tolist() == [[False, False, True, True]]
+    values[0, 2:] = -torch.inf
+    assert processors.top_nsigma(values, 1).tolist() == [[False, True, True, True]]
+    assert not processors.top_nsigma(torch.full((2, 9), 0.1), 1e-9).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(values=scores(), temperature=st.sampled_from([1e-30, 0.3, 1.7, 1e30]))
+def test_what_top_nsigma_removes_in_the_chain_is_the_same_at_every_temperature(values, temperature):
+    removed = Chain(SamplingParams(top_nsigma=1, temperature=temperature))(values, None).removed_by
+    alone = Chain(SamplingParams(top_nsigma=1))(values, None).removed_by
+    assert torch.equal(removed, alone)
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
@@ -101,12 +151,12 @@ def test_penalties_agree_with_their_definitions_in_float64(seed, ids, penalty, s
 
 def test_stages_apply_in_transformers_order_and_neutral_ones_are_left_out():
     every = SamplingParams(
-        eta_cutoff=0.1, epsilon_cutoff=0.1, typical_p=0.9, min_p=0.1, top_p=0.9, top_k=5,
+        top_nsigma=1, eta_cutoff=0.1, epsilon_cutoff=0.1, typical_p=0.9, min_p=0.1, top_p=0.9, top_k=5,
         temperature=0.7, no_repeat_ngram_size=2, repetition_penalty=1.1,
     )  # fmt: skip
     assert stage_order(every) == (
-        "repetition_penalty", "no_repeat_ngram_size", "temperature", "top_k", "top_p", "min_p",
-        "typical_p", "epsilon_cutoff", "eta_cutoff",
+        "repetition_penalty", "no_repeat_ngram_size", "top_nsigma", "temperature", "top_k", "top_p",
+        "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
     )  # fmt: skip
     assert stage_order(SamplingParams()) == ()
 

@@ -99,11 +99,12 @@ def test_the_quick_way_is_taken_where_it_should_be(monkeypatch):
     assert asked == []
     for slow in (
         {"typical_p": 0.9},
+        {"top_nsigma": 1.0},
         {"repetition_penalty": 1.2},
         {"top_p": 0.9, "eta_cutoff": 0.1},
     ):
         Sampler(Chain(SamplingParams(**slow)), 10, str, 0)(logits)
-    assert len(asked) == 3
+    assert len(asked) == 4
 
 
 def test_of_equal_16_bit_logits_at_the_edge_of_top_p_the_lower_ids_are_kept():

@@ -33,6 +33,7 @@ _SHORT_NAMES = {
     "repetition_penalty": "penalty",
     "epsilon_cutoff": "epsilon",
     "eta_cutoff": "eta",
+    "top_nsigma": "nsigma",
     "typical_p": "typical",
 }
 _OPTIONAL = ("id", "logit", "cumulative", "at_one", "tempered")  # the first gives way first
