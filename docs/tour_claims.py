@@ -232,7 +232,7 @@ def extremes(session: Session) -> Numbers:
         for cell in session.cells("extremes", prompt_id="once", temperature=temperature):
             same = greedy["token_ids"][: cell["new_tokens"]] == cell["token_ids"]
             claim(same, f"T = {temperature} is greedy")
-    likely = [setting["mean_logprob"] for setting in session.settings("extremes")]
+    likely = [setting["mean_logprob"] for setting in session.settings("extremes", prompt="once")]
     claim(_falls(likely[1:]) and likely[3] < -4 and likely[4] < -10, "words fall apart at T = 1.8")
     report = session.json(f'decodecli inspect-logits "{ONCE}" -t 0.001,0.01,1,1.8,20 -c 6')
     _, cold, one, _, dice = report["temperatures"]

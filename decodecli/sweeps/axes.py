@@ -74,7 +74,11 @@ def parse_axis(name: str, value: Any, *, repeats: bool = False) -> tuple[Any, ..
 def unknown_axis(name: str) -> UsageError:
     """The error for an option that is no axis, with the nearest that is one."""
     near = nearest(name.replace("-", "_"), AXES)
-    hint = f"did you mean {near}?" if near else f"axes are: {', '.join(AXES)}"
+    hint = (
+        f"did you mean {near}?"
+        if near
+        else f"axes are {', '.join(AXES[:4])}, …: see decodecli sweep --help"
+    )
     return UsageError(f"there is no decoding option {shortened(name)} to sweep over", hint)
 
 

@@ -31,6 +31,10 @@ from decodecli.sweeps.toml import to_toml, toml_lines
 MOST_CELLS = 10_000_000
 _MISSING = object()
 
+# The axes that the first release did not have, and their neutral values: where one is neutral, a grid's
+# fingerprint leaves it out, so that a folder from before goes on.
+LATER_AXES: dict[str, Any] = {"top_nsigma": 0.0}
+
 
 @dataclass(frozen=True)
 class Dimension:
@@ -141,7 +145,7 @@ class Grid:
         if (record.prompt_id, record.prompt, record.task) != (prompt.id, prompt.text, prompt.task):
             return "prompt"
         for name, expected in values.items():
-            value = record.params.get(name, _MISSING)
+            value = record.params.get(name, LATER_AXES.get(name, _MISSING))
             value = tuple(value) if isinstance(value, list) else value
             by_tokenizer = name == "bos" and expected is None and value is not _MISSING
             if value != expected and not by_tokenizer:
@@ -180,6 +184,10 @@ class Grid:
         """SHA-256 in hex of everything that decides the cells; not the model, not the description."""
         digest = hashlib.sha256(b"decodecli grid 1")
         for dimension in self.dimensions:
+            later = [name for name in dimension.names if name in LATER_AXES]
+            neutral = tuple(LATER_AXES[name] for name in later)
+            if later == list(dimension.names) and dimension.rows == (neutral,):
+                continue
             digest.update(json.dumps([dimension.names, dimension.rows]).encode())
         for prompt in self.prompts:
             digest.update(json.dumps(prompt.as_dict()).encode())

@@ -17,6 +17,7 @@ from decodecli.analysis import text_metrics
 from decodecli.analysis.confidence_intervals import Interval, jackknife, mean, student, wilson
 from decodecli.records.metrics import METRICS
 from decodecli.records.sweep import CellRecord, Estimate, SettingSummary, SweepSummary
+from decodecli.sweeps.grid import LATER_AXES
 
 _OF_A_CELL = (
     *("mean_logprob", "mean_entropy", "distinct_1", "distinct_2", "distinct_3"),
@@ -64,7 +65,7 @@ def summarise(
     first: CellRecord | None = None
     for record in records:
         first = first or record
-        values = tuple(_plain(record.params[axis]) for axis in axes)
+        values = tuple(_plain((LATER_AXES | record.params)[axis]) for axis in axes)
         apart = record.task is None and prompts <= FEW
         group = record.task, record.prompt_id if apart else None
         gathered[values, group].add(record, len(seeds))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
@@ -581,3 +582,27 @@ def test_cells_are_made_when_asked_for_and_not_kept():
     assert grid[-1].index == 9_999_999
     assert sys.getsizeof(pickle.dumps(grid)) < 300_000
     assert isinstance(grid, Grid)
+
+
+def test_an_axis_that_came_later_counts_where_it_is_not_neutral():
+    grid, same = (
+        plan({"temperature": 1.0, "seeds": 0, **more}, ONE) for more in ({}, {"top_nsigma": 0})
+    )
+    assert grid.fingerprint == same.fingerprint
+    assert (
+        plan({"temperature": 1.0, "seeds": 0, "top_nsigma": 1.5}, ONE).fingerprint
+        != grid.fingerprint
+    )
+
+
+def test_a_cell_from_before_an_axis_was_there_is_the_cell_where_it_is_neutral():
+    grid = plan({"temperature": 1.0, "seeds": 0}, ONE)
+    values = grid[0].params.as_dict() | {"bos": None, "stop": ()}
+    values.pop("top_nsigma")
+    record = SimpleNamespace(
+        index=0, prompt_id=ONE[0].id, prompt=ONE[0].text, task=None, params=values
+    )
+    assert grid.differs(record) is None
+    assert (
+        plan({"temperature": 1.0, "seeds": 0, "top_nsigma": 1}, ONE).differs(record) == "top_nsigma"
+    )

@@ -71,7 +71,7 @@ def sweep_lines(summary: SweepSummary, style: Style, rows: int = ROWS) -> list[s
         cells = [_curve_cell(column, curve, curves, summary, style) for column in columns]
         table.append(style.theme.paint(style.theme.bar, _line(columns, cells, style.width)))
     for note in _notes(summary, columns):
-        table += map(style.dim, textwrap.wrap(note, style.width))
+        table += map(style.dim, textwrap.wrap(note, max(style.width, 1)))
     return spelt(table, style)
 
 
