@@ -3,7 +3,8 @@
 A filter returns a boolean mask of the same shape, True where the token is removed, and keeps at least
 one token a row; a penalty and the temperature return new scores. The arithmetic is that of
 transformers' logits processors, operation for operation, so that the same tokens survive and the same
-token is drawn from one seed. A score of −inf is a token that an earlier processor removed.
+token is drawn from one seed; `top_nsigma`, which transformers lacks, follows its paper. A score of −inf
+is a token that an earlier processor removed.
 """
 
 from __future__ import annotations
