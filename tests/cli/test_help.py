@@ -201,26 +201,6 @@ def test_nothing_heavy_is_imported(command):
     assert not imported(*command).intersection(HEAVY)
 
 
-EMPTY = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None:\n    pass\napp()\n"
-
-
-@pytest.mark.skipif(not hasattr(os, "wait4"), reason="the time of a child is not told here")
-def test_help_takes_at_most_one_and_a_half_times_that_of_an_empty_app(tmp_path):
-    (tmp_path / "empty.py").write_text(EMPTY)
-    ours = [sys.executable, "-m", "decodecli", "--help"]
-    empty = [sys.executable, str(tmp_path / "empty.py"), "--help"]
-
-    def seconds(command: list[str]) -> float:
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
-        assert child.returncode == 0
-        return usage.ru_utime + usage.ru_stime  # of the processor: others may be busy too
-
-    times = [(seconds(ours), seconds(empty)) for _ in range(4)]
-    assert min(a for a, _ in times) <= 1.5 * min(b for _, b in times)
-
-
 BAD_VALUES = [
     ("generate", "--threads", "0"),
     ("generate", "--max-memory", "lots"),

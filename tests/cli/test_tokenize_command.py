@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 from tokenizer_families import make
@@ -257,8 +256,7 @@ def test_settings_of_files_and_the_environment_count(cli, folder, user_file, str
     assert (found["model"], found["bos"]) == ("builtin", True)
 
 
-def test_it_starts_at_once_and_loads_no_torch(environment):
-    """Measured against Python with Typer and Rich, which every command needs, on the same machine."""
+def test_it_loads_neither_torch_nor_anything_else_that_is_heavy(environment):
     code = (
         "import sys\nfrom decodecli.cli.app import app\n"
         "try:\n    app(['tokenize', 'Hello'])\nexcept SystemExit:\n    pass\n"
@@ -269,14 +267,3 @@ def test_it_starts_at_once_and_loads_no_torch(environment):
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
     )
     assert done.stderr.strip() == "[]"
-
-    def fastest(code):
-        taken = []
-        for _ in range(3):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
-            taken.append(time.perf_counter() - start)
-        return min(taken)
-
-    bare = fastest("import typer, typer.main, rich.console, rich.text")
-    assert fastest(code) < bare + 0.4

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
 from decodecli.cli.command import OUTPUT, Argument, Option, command
 from decodecli.errors import UsageError
 from decodecli.records.metrics import METRICS
-from decodecli.records.sweep import CellRecord, SweepSummary
 from decodecli.settings import check_choice, check_positive
+
+if TYPE_CHECKING:
+    from decodecli.records.sweep import CellRecord, SweepSummary
 
 FORMATS = ("text", "json")
 COLUMNS = ("auto", "settings", "seeds", "prompts")

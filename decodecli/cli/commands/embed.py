@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -191,6 +190,8 @@ def _save(path: str, report: EmbedReport, vectors: Any) -> None:
     Raises:
         WriteError: the file cannot be written.
     """
+    import json
+
     import numpy as np
 
     values = report.as_dict()
