@@ -150,7 +150,8 @@ def tokenize(
     Raises:
         LoadError: there is no such tokenizer. PromptError: the text cannot be encoded.
     """
-    from decodecli.analysis import tokenization, tokenizer
+    from decodecli.analysis import tokenization
+    from decodecli.models import tokenizer
 
     if isinstance(model, str | Path):
         return tokenization.tokenize(text, str(model), bos)

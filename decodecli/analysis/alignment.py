@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from decodecli.analysis.tokenizer import BYTE_TOKEN, Tokenizer
+from decodecli.models.tokenizer import BYTE_TOKEN, Tokenizer
 
 Span = tuple[int, int]
 _PREFIXES = ("▁", " ", "Ġ")  # what normalisers and pre-tokenizers put before a word

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from decodecli.analysis.tokenizer import Tokenizer, find_tokenizer, from_file
 from decodecli.analysis.word_vectors import Item, items_from, word_ids
 from decodecli.errors import LoadError, UsageError
 from decodecli.models.checkpoint import Checkpoint, find_checkpoint
 from decodecli.models.embedding_weights import EmbeddingMatrices, StoredMatrix, find_embeddings
 from decodecli.models.model_files import blamed_on
+from decodecli.models.tokenizer import Tokenizer, find_tokenizer, from_file
 from decodecli.records.embedding import (
     EmbedReport,
     MatrixInfo,

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from decodecli.analysis.alignment import AlignedToken, encode_aligned
-from decodecli.analysis.tokenizer import Tokenizer, find_tokenizer
 from decodecli.errors import PromptError, UsageError
 from decodecli.models.time_limit import tokenized
+from decodecli.models.tokenizer import Tokenizer, find_tokenizer
 from decodecli.records.tokens import Difference, TokenReport, TokenRow
 
 _EXCERPT = 24  # characters of a difference

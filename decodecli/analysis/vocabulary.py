@@ -8,8 +8,8 @@ import unicodedata
 from collections import Counter
 from functools import lru_cache
 
-from decodecli.analysis.tokenizer import Tokenizer
 from decodecli.errors import UsageError
+from decodecli.models.tokenizer import Tokenizer
 from decodecli.records.tokens import VocabularyReport, VocabularyRow
 from decodecli.regex_limit import compile_pattern, matches
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from decodecli.analysis.tokenizer import Tokenizer
 from decodecli.analysis.vocabulary import script_of
 from decodecli.errors import PromptError, UsageError
 from decodecli.models.time_limit import tokenized
+from decodecli.models.tokenizer import Tokenizer
 from decodecli.text_files import parse_toml
 
 _SIGNS = {"+": 1, "-": -1, "−": -1}

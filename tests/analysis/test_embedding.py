@@ -22,7 +22,6 @@ from decodecli.analysis.embedding import (
     scan,
     silhouettes,
 )
-from decodecli.analysis.tokenizer import Tokenizer
 from decodecli.analysis.word_vectors import (
     items_from,
     join_signs,
@@ -34,6 +33,7 @@ from decodecli.analysis.word_vectors import (
 from decodecli.errors import LoadError, UsageError
 from decodecli.models.checkpoint import Checkpoint, find_checkpoint
 from decodecli.models.embedding_weights import find_embeddings
+from decodecli.models.tokenizer import Tokenizer
 from decodecli.settings import LoadParams
 
 WORDS = {"animals": ["cat", "dog"], "countries": ["Japan", "France"]}

@@ -28,9 +28,9 @@ from tokenizers import trainers as tr
 from transformers import PreTrainedTokenizerFast
 
 from decodecli.analysis.tokenization import decode_ids, parse_ids, tokenize, tokenize_chat
-from decodecli.analysis.tokenizer import find_tokenizer, wrap
 from decodecli.analysis.vocabulary import script_of, vocabulary
 from decodecli.errors import LoadError, PromptError, UsageError
+from decodecli.models.tokenizer import find_tokenizer, wrap
 
 MORE = ("nfkc_unigram", "byte_level_prefixed", "bert", "bpe_unknown", "bpe_suffix")
 FAMILIES = ("builtin", *KINDS, *MORE)

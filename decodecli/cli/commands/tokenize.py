@@ -18,8 +18,8 @@ from decodecli.settings import check_choice
 from decodecli.text_files import parse_json
 
 if TYPE_CHECKING:
-    from decodecli.analysis.tokenizer import Tokenizer
     from decodecli.config import Effective
+    from decodecli.models.tokenizer import Tokenizer
     from decodecli.records.tokens import TokenReport, TokenReports
     from decodecli.render.terminal.step_table import Style
     from decodecli.settings import OutputParams
@@ -239,7 +239,7 @@ def _list_vocabulary(request: TokenizeRequest) -> None:
 
 
 def _tokenizers(request: TokenizeRequest) -> list[Tokenizer]:
-    from decodecli.analysis.tokenizer import find_tokenizer
+    from decodecli.models.tokenizer import find_tokenizer
 
     tokenizers = []
     for name in request.models:

@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from tokenizer_families import TEXTS, make
 
 from decodecli.analysis.tokenization import decode_ids, tokenize
-from decodecli.analysis.tokenizer import find_tokenizer, wrap
 from decodecli.analysis.vocabulary import vocabulary
+from decodecli.models.tokenizer import find_tokenizer, wrap
 from decodecli.records.tokens import TokenReports
 from decodecli.render.terminal.step_table import Style
 from decodecli.render.terminal.token_tables import (
