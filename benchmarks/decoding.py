@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from benchmarks.report import Row, Target, at_least, at_most, compared
@@ -108,7 +109,7 @@ def _try(subject: Subject, peer: Callable[[int], None]) -> str:
 
 def _generate(subject: Subject, params: SamplingParams, **more: Any) -> Callable[[int], None]:
     """transformers' `generate` of n tokens, every value passed."""
-    return transformers_generate(subject.lm, subject.prompt, params, **more)
+    return partial(transformers_generate, subject.lm, subject.prompt, params, **more)
 
 
 def overhead(speed: Speed, run: Callable[[int], object]) -> float:

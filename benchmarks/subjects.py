@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks import shapes
@@ -163,9 +164,9 @@ def is_quantized(precision: str) -> bool:
 
 def traced(subject: Subject, params: SamplingParams, candidates: int = 10) -> Callable[[int], None]:
     """Our decoding of n tokens with every record kept."""
-    return speed.traced(subject.lm, subject.prompt, params, candidates)
+    return partial(speed.traced, subject.lm, subject.prompt, params, candidates=candidates)
 
 
 def untraced(subject: Subject, params: SamplingParams) -> Callable[[int], None]:
     """Our decoding of n tokens without candidates, each record dropped at once."""
-    return speed.untraced(subject.lm, subject.prompt, params)
+    return partial(speed.untraced, subject.lm, subject.prompt, params)

@@ -134,12 +134,12 @@ def softmax(
     Raises:
         UsageError: nothing to work on, a number that is none, an unknown keyword.
     """
-    from decodecli.analysis import score_input
+    from decodecli.analysis import distribution
 
     params = _sampling_params(None, settings, without=(*_NO_FILTERS, *WITH_HISTORY))
     scores = dict(numbers) if isinstance(numbers, Mapping) else numbers
     temperatures = _several(temperature)
-    return score_input.softmax(scores, temperatures, kind=kind, target=target, params=params)
+    return distribution.softmax(scores, temperatures, kind=kind, target=target, params=params)
 
 
 def tokenize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,6 @@ from decodecli.settings import LoadParams
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
-Terms = tuple[tuple[int, tuple[int, ...]], ...]  # sign and token ids of each word of an item
 Progress = Callable[[str], None]
 
 
@@ -47,33 +47,29 @@ def embed(
 
     >>> report, vectors = embed(["king", "queen", "king - man + woman"], nearest=5)
 
-    Args:
-        words: words and expressions, or groups of them by name, or `Item`s.
-        model: "builtin", a folder or a hub name; of its weights only the one matrix is read.
-        output: the unembedding (the output layer's rows) in place of the input embeddings.
-        space: whether a space before each word is meant; None: where its script has spaces.
-        nearest: how many of the nearest tokens to list for each vector, by cosine, the vector's own
-            tokens left out; 0 lists none.
+    The arguments are those of `decodecli.embed`; `words` may be `Item`s too. Of the weights only the
+    one matrix is read.
 
     Raises:
         LoadError: the model, its tokenizer or its matrix is missing or cannot be read.
         UsageError: a word that is empty, given twice or unknown, a row that is not there.
     """
-    items = _items(words)
+    if isinstance(words, Mapping):
+        items = items_from(groups=words)
+    else:
+        words = [words] if isinstance(words, str) else words
+        items = tuple(word for word in words if isinstance(word, Item))
+        items = items or items_from([word for word in words if isinstance(word, str)])
+    if not items:
+        raise UsageError("there are no words", "give one word or more")
     params = model if isinstance(model, LoadParams) else LoadParams(str(model))
     checkpoint = find_checkpoint(params, progress)
     tokenizer = checkpoint_tokenizer(checkpoint, trust_remote_code=params.trust_remote_code)
     size = tokenizer.backend.get_vocab_size(with_added_tokens=True)
     matrices = find_embeddings(checkpoint, size, output=output)
     matrix = matrices.output if output and matrices.output is not None else matrices.input
-    terms = [_terms(item, tokenizer, matrix.rows, space) for item in items]
-    vectors = _vectors(terms, matrix)
+    word_vectors, vectors = _word_vectors(items, tokenizer, matrix, space)
     norms, dots = scan(matrix, vectors if nearest else vectors[:0])
-    vector_norms = np.linalg.norm(vectors, axis=1)
-    word_vectors = tuple(
-        _word_vector(item, signed, norm, tokenizer)
-        for item, signed, norm in zip(items, terms, vector_norms.tolist(), strict=True)
-    )
     report = EmbedReport(
         model=params.model,
         revision=checkpoint.revision,
@@ -112,55 +108,52 @@ def checkpoint_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = Fa
     return tokenizer
 
 
-def _items(words: Sequence[str] | Mapping[str, Sequence[str]] | Sequence[Item]) -> tuple[Item, ...]:
-    if isinstance(words, Mapping):
-        items = items_from(groups=words)
-    else:
-        words = [words] if isinstance(words, str) else words
-        items = tuple(word for word in words if isinstance(word, Item))
-        items = items or items_from([word for word in words if isinstance(word, str)])
-    if not items:
-        raise UsageError("there are no words", "give one word or more")
-    return items
-
-
-def _terms(item: Item, tokenizer: Tokenizer, rows: int, space: bool | None) -> Terms:
-    if item.row is None:
-        return tuple((sign, word_ids(tokenizer, word, space)) for sign, word in item.terms)
-    if not 0 <= item.row < rows:
-        raise UsageError(
-            f"--row {item.row} is out of range: the matrix has {rows:,} rows",
-            f"rows are token ids, 0 to {rows - 1}",
-        )
-    return ((1, (item.row,)),)
-
-
-def _vectors(items: Sequence[Terms], matrix: StoredMatrix) -> Floats:
-    """One vector an item: the signed sum of its words' means, `(items, columns)`."""
-    token_ids = sorted({token_id for terms in items for _, ids in terms for token_id in ids})
-    if token_ids[-1] >= matrix.rows:
+def _word_vectors(
+    items: Sequence[Item], tokenizer: Tokenizer, matrix: StoredMatrix, space: bool | None
+) -> tuple[tuple[WordVector, ...], Floats]:
+    """The items' tokens, and a vector each: the signed sum of its words' means, `(items, columns)`."""
+    terms: list[list[tuple[int, tuple[int, ...]]]] = []  # of each item: its words' signs and ids
+    for item in items:
+        if item.row is None:
+            terms.append([(sign, word_ids(tokenizer, word, space)) for sign, word in item.terms])
+        elif 0 <= item.row < matrix.rows:
+            terms.append([(1, (item.row,))])
+        else:
+            raise UsageError(
+                f"--row {item.row} is out of range: the matrix has {matrix.rows:,} rows",
+                f"rows are token ids, 0 to {matrix.rows - 1}",
+            )
+    token_ids = [tuple(i for _, ids in words for i in ids) for words in terms]
+    needed = sorted({token_id for ids in token_ids for token_id in ids})
+    if needed[-1] >= matrix.rows:
         raise LoadError(
-            f"the tokenizer has the id {token_ids[-1]}, and {matrix.name} only {matrix.rows:,} rows",
+            f"the tokenizer has the id {needed[-1]}, and {matrix.name} only {matrix.rows:,} rows",
             "do the tokenizer and the weights belong together?",
         )
-    rows = matrix.read(token_ids).astype(np.float64)
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
-        raise _not_finite(token_ids[int(finite.argmin())], matrix)
-    row_of = dict(zip(token_ids, rows, strict=True))
-    return np.array(
+    rows = matrix.read(needed).astype(np.float64)
+    _check_finite(rows, needed, matrix)
+    row_of = dict(zip(needed, rows, strict=True))
+    vectors = np.array(
         [
-            sum(
-                sign * np.mean([row_of[token_id] for token_id in ids], axis=0)
-                for sign, ids in terms
-            )
-            for terms in items
+            sum(sign * np.mean([row_of[i] for i in ids], axis=0) for sign, ids in words)
+            for words in terms
         ]
     )
+    norms = np.linalg.norm(vectors, axis=1).tolist()
+    word_vectors = tuple(
+        WordVector(
+            item.name, item.kind, item.group, ids, tuple(_piece(tokenizer, i) for i in ids), norm
+        )
+        for item, ids, norm in zip(items, token_ids, norms, strict=True)
+    )
+    return word_vectors, vectors
 
 
-def _not_finite(row: int, matrix: StoredMatrix) -> LoadError:
-    return LoadError(f"row {row} of {matrix.name} is not finite", "the weights are damaged")
+def _check_finite(values: NDArray[Any], token_ids: Sequence[int], matrix: StoredMatrix) -> None:
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not finite.all():
+        row = token_ids[int(finite.argmin())]
+        raise LoadError(f"row {row} of {matrix.name} is not finite", "the weights are damaged")
 
 
 def scan(matrix: StoredMatrix, vectors: Floats) -> tuple[Floats32, Floats32]:
@@ -215,13 +208,16 @@ def plane(vectors: Floats) -> Plane:
     for axis in axes.T:
         if axis[np.argmax(np.abs(axis))] < 0:
             axis *= -1
-    x, y = (float(value) for value in variances[:2])
+    x, y = variances[:2].tolist()
+    pairs = np.triu_indices(len(vectors), k=1)
+    flat, full = _distances(axes)[pairs], _distances(vectors)[pairs]
+    all_equal = any(np.ptp(side) <= 1e-12 * side.max() for side in (flat, full))
     return Plane(
         coordinates=tuple((float(a), float(b)) for a, b in axes),
         variance=(x, y),
         ratio=(x / total, y / total) if total > 0 else (0.0, 0.0),
         dimensions=vectors.shape[1],
-        distances=_correlation(_distances(axes), _distances(vectors)),
+        distances=None if all_equal else float(np.corrcoef(flat, full)[0, 1]),
     )
 
 
@@ -233,15 +229,7 @@ def _distances(vectors: Floats) -> Floats:
     return np.sqrt(np.maximum(squared, 0.0))
 
 
-def _correlation(one: Floats, other: Floats) -> float | None:
-    upper = np.triu_indices(len(one), k=1)
-    a, b = one[upper], other[upper]
-    if a.size < 2 or np.ptp(a) <= 1e-12 * a.max() or np.ptp(b) <= 1e-12 * b.max():
-        return None
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def silhouettes(distances: Floats, labels: Sequence[object]) -> Floats:
+def silhouettes(distances: Floats, labels: Sequence[Any]) -> Floats:
     """The silhouette of each item, `(n,)` in [−1, 1]: how much nearer its own group is than the next
     (Rousseeuw 1987). 0 for the only member of a group.
 
@@ -251,13 +239,11 @@ def silhouettes(distances: Floats, labels: Sequence[object]) -> Floats:
     Raises:
         UsageError: fewer than two groups, or as many as items.
     """
-    names = list(dict.fromkeys(labels))
-    if not 2 <= len(names) < len(labels):
+    _, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if not 2 <= len(sizes) < len(labels):
         raise UsageError("silhouettes need two groups or more, and one of two words", "see --file")
-    member = np.array([[label == name for label in labels] for name in names], dtype=np.float64)
-    sizes, group = member.sum(axis=1), np.array([names.index(label) for label in labels])
     everyone = np.arange(len(labels))
-    sums = distances @ member.T  # item, group
+    sums = distances @ np.eye(len(sizes))[group]  # item, group
     within = sums[everyone, group] / np.maximum(sizes[group] - 1, 1)
     means = sums / sizes
     means[everyone, group] = np.inf
@@ -307,12 +293,6 @@ def _nearest(
     return tuple(neighbours)
 
 
-def _word_vector(item: Item, terms: Terms, norm: float, tokenizer: Tokenizer) -> WordVector:
-    token_ids = tuple(token_id for _, ids in terms for token_id in ids)
-    tokens = tuple(_piece(tokenizer, token_id) for token_id in token_ids)
-    return WordVector(item.name, item.kind, item.group, token_ids, tokens, norm)
-
-
 def _piece(tokenizer: Tokenizer, token_id: int) -> str:
     return tokenizer.piece(token_id) or f"<id {token_id}>"
 
@@ -324,9 +304,7 @@ def _matrix_info(
     norms: Floats32,
     tokenizer: Tokenizer,
 ) -> MatrixInfo:
-    finite = np.isfinite(norms)
-    if not finite.all():
-        raise _not_finite(int(finite.argmin()), matrix)
+    _check_finite(norms, range(matrix.rows), matrix)
     wide = norms.astype(np.float64)
     shortest, longest = int(wide.argmin()), int(wide.argmax())
     statistics = {"mean": wide.mean(), "sd": wide.std(), "min": wide.min(), "max": wide.max()}

@@ -1,17 +1,21 @@
-"""The next-token distribution of a model, and of every token of a text, laid open."""
+"""The next-token distribution of a model, and of every token of a text, laid open and saved."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from decodecli.analysis.distribution import describe
-from decodecli.decoding.prompt import prefill
-from decodecli.errors import DecodeError, PromptError, UsageError
+from decodecli.csv_text import csv_text
+from decodecli.decoding.prompt import encode, prefill
+from decodecli.errors import DecodeError, PromptError, UsageError, WriteError
 from decodecli.models.detokenize import Detokenizer
 from decodecli.models.loading import LanguageModel
 from decodecli.models.time_limit import token_ids
@@ -45,12 +49,10 @@ def next_token(
 ) -> tuple[DistributionReport, Floats]:
     """The distribution after `prompt`, from one forward pass, and the logits, `(vocab,)` float64.
 
+    The arguments are those of `decodecli.next_token`, and:
+
     Args:
-        temperatures: one column each; 0 is the limit.
         params: penalties and filters (their own temperature is not used).
-        rows: how many of the highest logits to list.
-        tokens: token ids or texts to list in any case, by their first token.
-        target: the token whose cross-entropy is wanted.
         sort: "rank", or "given": `tokens` (and the target) alone, in their order.
 
     Raises:
@@ -73,17 +75,25 @@ def next_token(
                 f"{str(target)!r} is {len(target_ids)} tokens; the cross-entropy is of the first, "
                 f"{lm.piece(target_id)} (--token scores them all)",
             )
-    ids = torch.tensor([prefix.ids])
-    penalties = replace(params, temperature=0.0)
-    penalised = Chain(penalties)(logits, ids).penalised[0].double().numpy()
+    ids, exact = torch.tensor([prefix.ids]), logits[0].double().numpy()
+    penalties = Chain(replace(params, temperature=0.0))
     order = stage_order(replace(params, temperature=1.0))
 
     def apply(temperature: float, tempered: Floats) -> tuple[Floats, Mapping[str, Mask]]:
-        return _filtered(Chain(replace(params, temperature=temperature)), logits, ids, tempered)
+        """What the chain of `generate` removes, so that the two agree to the last token."""
+        chain = Chain(replace(params, temperature=temperature))
+        processed = chain(logits, ids)
+        codes = np.zeros(tempered.shape, dtype=np.uint8)
+        if processed.removed_by is not None:
+            codes = processed.removed_by[0].numpy().copy()
+        if chain.greedy:
+            others = np.arange(codes.size) != int(processed.scores.argmax())
+            codes[others & (codes == 0)] = chain.order.index("greedy") + 1
+        removed = {stage: codes == code for code, stage in enumerate(chain.order, start=1)}
+        return log_softmax(np.where(codes > 0, -np.inf, tempered)), removed
 
-    exact = logits[0].double().numpy()
     report = describe(
-        penalised,
+        penalties(logits, ids).penalised[0].double().numpy(),
         lm.piece,
         temperatures,
         source="inspect-logits",
@@ -101,21 +111,6 @@ def next_token(
         notes=notes,
     )
     return report, exact
-
-
-def _filtered(
-    chain: Chain, logits: Tensor, ids: Tensor, tempered: Floats
-) -> tuple[Floats, Mapping[str, Mask]]:
-    """What the chain of `generate` removes, so that the two agree to the last token."""
-    processed = chain(logits, ids)
-    codes = np.zeros(tempered.shape, dtype=np.uint8)
-    if processed.removed_by is not None:
-        codes = processed.removed_by[0].numpy().copy()
-    if chain.greedy:
-        others = np.arange(codes.size) != int(processed.scores.argmax())
-        codes[others & (codes == 0)] = chain.order.index("greedy") + 1
-    removed = {stage: codes == code for code, stage in enumerate(chain.order, start=1)}
-    return log_softmax(np.where(codes > 0, -np.inf, tempered)), removed
 
 
 def continuation_ids(
@@ -136,20 +131,17 @@ def continuation_ids(
             )
         return [token]
     text = token.removeprefix("text:")
-    ids = _added(lm, prompt, text, special=bos is not False)
-    if ids is None:  # the prompt's last token would swallow the text's beginning
-        ids = _added(lm, "\n", text, special=False)
-    if ids is None:
+    # After a line break where the prompt's last token would swallow the text's beginning.
+    for before, special in ((prompt, bos is not False), ("\n", False)):
+        first, both = (token_ids(lm, part, special) for part in (before, before + text))
+        if both[: len(first)] == first:
+            ids = both[len(first) :]
+            break
+    else:
         ids = token_ids(lm, text, special=False)
     if not ids:
         raise UsageError("--token is empty", "give a text or a token id")
     return ids
-
-
-def _added(lm: LanguageModel, before: str, text: str, special: bool) -> list[int] | None:
-    """What `text` adds to the tokens of `before`; None when it changes them."""
-    first, both = token_ids(lm, before, special), token_ids(lm, before + text, special)
-    return both[len(first) :] if both[: len(first)] == first else None
 
 
 @torch.inference_mode()
@@ -196,8 +188,6 @@ def all_positions(
         PromptError: the text has no tokens.
         UsageError: a window longer than the context, or a stride longer than the window.
     """
-    from decodecli.decoding.prompt import encode
-
     ids = encode(lm, text, bos) if isinstance(text, str) else [int(token) for token in text]
     if not ids:
         raise PromptError("the text has no tokens", "give some text")
@@ -211,8 +201,21 @@ def all_positions(
         part = torch.tensor([ids[start : start + window]], device=lm.model.device)
         logits = lm.model(input_ids=part, use_cache=False).logits[0]
         for position in range(len(positions), start + part.shape[1]):
-            row = logits[position - start - 1].float()
-            positions.append(_position(lm, row, position, ids[position], texts[position]))
+            row, token_id = logits[position - start - 1].float(), ids[position]
+            raw, score, best = distribution(row), float(row[token_id]), int(highest_ids(row, 1))
+            positions.append(
+                Position(
+                    position=position,
+                    token_id=token_id,
+                    token=lm.piece(token_id),
+                    text=texts[position],
+                    rank=1 + int((row > score).sum()),
+                    logprob=raw.logprob(score),
+                    entropy=raw.entropy,
+                    favourite=lm.piece(best),
+                    favourite_probability=float(np.exp(raw.logprob(float(row[best])))),
+                )
+            )
         windows, start = windows + 1, start + stride
     characters = len(text) if isinstance(text, str) else len("".join(texts))
     return TextReport(lm.info, tuple(positions), characters, window, stride, max(windows, 1))
@@ -235,25 +238,6 @@ def _window(lm: LanguageModel, window: int | None, stride: int | None) -> tuple[
             "half the window is the default",
         )
     return window, stride
-
-
-def _position(
-    lm: LanguageModel, logits: Tensor, position: int, token_id: int, text: str
-) -> Position:
-    raw = distribution(logits)
-    score = float(logits[token_id])
-    best = int(highest_ids(logits, 1))
-    return Position(
-        position=position,
-        token_id=token_id,
-        token=lm.piece(token_id),
-        text=text,
-        rank=1 + int((logits > score).sum()),
-        logprob=raw.logprob(score),
-        entropy=raw.entropy,
-        favourite=lm.piece(best),
-        favourite_probability=float(np.exp(raw.logprob(float(logits[best])))),
-    )
 
 
 def compare(
@@ -279,24 +263,24 @@ def compare(
         )
     first, logits = next(iter(variants.values()))
     listed = [row.token_id for row in first.rows]
-    union = list(
-        dict.fromkeys(row.token_id for report, _ in variants.values() for row in report.rows)
-    )
+    every_row = (row for report, _ in variants.values() for row in report.rows)
+    union = list(dict.fromkeys(row.token_id for row in every_row))
+    p, differences = log_softmax(logits), []
+    for _, other in variants.values():
+        q = log_softmax(other)
+        differences.append(
+            Difference(
+                kl=max(0.0, float((np.exp(p) * (p - q)).sum())),
+                total_variation=float(np.abs(np.exp(p) - np.exp(q)).sum() / 2),
+                ranks_changed=sum(rank_of(logits, i) != rank_of(other, i) for i in listed),
+            )
+        )
     return ComparisonReport(
         by=by,
         variants=tuple(variants),
         reports=tuple(describe_again(name, union) for name in variants),
-        differences=tuple(_difference(logits, other, listed) for _, other in variants.values()),
+        differences=tuple(differences),
         listed=len(listed),
-    )
-
-
-def _difference(logits: Floats, other: Floats, listed: Sequence[int]) -> Difference:
-    p, q = log_softmax(logits), log_softmax(other)
-    return Difference(
-        kl=max(0.0, float((np.exp(p) * (p - q)).sum())),
-        total_variation=float(np.abs(np.exp(p) - np.exp(q)).sum() / 2),
-        ranks_changed=sum(rank_of(logits, i) != rank_of(other, i) for i in listed),
     )
 
 
@@ -307,3 +291,48 @@ def check_same_vocabulary(first: LanguageModel, other: LanguageModel) -> None:
             f"{first.info.name} and {other.info.name} have different vocabularies",
             "compare models with the same tokenizer",
         )
+
+
+def save_logits(path: str, lm: LanguageModel, logits: Floats, report: DistributionReport) -> None:
+    """Write `logits` (vocab,) and each token's piece, in the format that the suffix names.
+
+    `.safetensors` and `.npz` hold the array `logits` as float32, the tokens as JSON in the metadata or
+    as an array of strings; `.csv` has the columns token_id, token, logit, logprob; `.json` an object
+    with the prompt, the model and a list of those.
+
+    Raises:
+        UsageError: an unknown suffix, or a folder that is not there.
+        WriteError: the file cannot be written.
+    """
+    target, suffixes = Path(path).expanduser(), (".safetensors", ".npz", ".csv", ".json")
+    if target.suffix not in suffixes:
+        raise UsageError(f"--save {path}: unknown suffix", f"one of {', '.join(suffixes)}")
+    if not target.parent.is_dir():
+        raise UsageError(f"--save {path}: there is no folder {target.parent}", "make it first")
+    to_json = partial(json.dumps, ensure_ascii=False, allow_nan=False)
+    tokens = [lm.piece(token_id) for token_id in range(logits.size)]
+    origin: dict[str, Any] = {
+        "model": None if report.model is None else asdict(report.model),
+        "prompt": report.prompt,
+        "prompt_ids": list(report.prompt_ids),
+    }
+    narrow = logits.astype(np.float32)
+    columns = ("token_id", "token", "logit", "logprob")
+    numbers = (logits.tolist(), log_softmax(logits).tolist())
+    rows = zip(range(logits.size), tokens, *numbers, strict=True)
+    try:
+        if target.suffix == ".npz":
+            ids, about = np.array(report.prompt_ids), np.array(to_json(origin))
+            np.savez(target, logits=narrow, tokens=np.array(tokens), prompt_ids=ids, about=about)
+        elif target.suffix == ".safetensors":
+            from safetensors.numpy import save_file
+
+            metadata = {key: to_json(value) for key, value in {**origin, "tokens": tokens}.items()}
+            save_file({"logits": narrow}, target, metadata=metadata)
+        elif target.suffix == ".csv":
+            target.write_text(csv_text([columns, *rows]), encoding="utf-8", newline="")
+        else:
+            records = [dict(zip(columns, row, strict=True)) for row in rows]
+            target.write_text(to_json({**origin, "tokens": records}), encoding="utf-8")
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror}", "choose another file") from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,12 +68,15 @@ def measure_speed(lm: LanguageModel, tokens: int | None = None, repeat: int = 5)
     """
     lm = endless(lm)
     speed = run_lengths(lm, tokens)
-    sides: dict[str, Callable[[int], object]] = {
-        TRACED: traced(lm, _PROMPT, SAMPLING),
-        UNTRACED: untraced(lm, _PROMPT, SAMPLING),
-        GENERATE: transformers_generate(lm, _PROMPT, SAMPLING),
+    sides: dict[str, Callable[..., None]] = {
+        TRACED: traced,
+        UNTRACED: untraced,
+        GENERATE: transformers_generate,
     }
-    rates = {name: lambda run=run: speed.tokens_per_second(run) for name, run in sides.items()}
+    rates = {
+        name: partial(speed.tokens_per_second, partial(run, lm, _PROMPT, SAMPLING))
+        for name, run in sides.items()
+    }
     samples = alternate(rates, repeat)
     read, _ = memory_reader(str(lm.info.device), speed.watch, _READ)
     return SpeedReport(
@@ -107,56 +111,45 @@ def stopwatch(device: str) -> Stopwatch:
     """A stopwatch that waits for the device."""
     if not device.startswith("cuda"):
         return Stopwatch()
-    return Stopwatch(settle=lambda: torch.cuda.synchronize(device))
+    return Stopwatch(settle=partial(torch.cuda.synchronize, device))
 
 
 def traced(
-    lm: LanguageModel, prompt: tuple[int, ...], params: SamplingParams, candidates: int = 10
-) -> Callable[[int], None]:
-    """Our decoding of n tokens with every record kept."""
+    lm: LanguageModel,
+    prompt: Sequence[int],
+    params: SamplingParams,
+    count: int,
+    candidates: int = 10,
+) -> None:
+    """Our decoding of `count` tokens with every record kept."""
+    kept = generate(lm, prompt, replace(params, max_new_tokens=count), candidates=candidates)
+    assert kept.summary.new_tokens == count, "stopped early"
 
-    def run(count: int) -> None:
-        kept = generate(lm, prompt, replace(params, max_new_tokens=count), candidates=candidates)
-        assert kept.summary.new_tokens == count, "stopped early"
 
-    return run
-
-
-def untraced(
-    lm: LanguageModel, prompt: tuple[int, ...], params: SamplingParams
-) -> Callable[[int], None]:
-    """Our decoding of n tokens without candidates, each record dropped at once."""
-
-    def run(count: int) -> None:
-        steps = decode(lm, prompt, replace(params, max_new_tokens=count), candidates=0)
-        assert sum(1 for _ in steps) == count, "stopped early"
-
-    return run
+def untraced(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, count: int) -> None:
+    """Our decoding of `count` tokens without candidates, each record dropped at once."""
+    steps = decode(lm, prompt, replace(params, max_new_tokens=count), candidates=0)
+    assert sum(1 for _ in steps) == count, "stopped early"
 
 
 def transformers_generate(
-    lm: LanguageModel, prompt: tuple[int, ...], params: SamplingParams, **more: Any
-) -> Callable[[int], None]:
-    """transformers' `generate` of n tokens, every value passed."""
+    lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, count: int, **more: Any
+) -> None:
+    """transformers' `generate` of `count` tokens, every value passed."""
     ids = torch.tensor([prompt], device=str(lm.info.device))
-    mask = torch.ones_like(ids)
-
-    def run(count: int) -> None:
-        torch.manual_seed(0)
-        output = lm.model.generate(
-            ids,
-            attention_mask=mask,
-            do_sample=True,
-            temperature=params.temperature,
-            top_k=params.top_k,
-            top_p=params.top_p,
-            max_new_tokens=count,
-            **more,
-        )
-        tokens = (output if isinstance(output, Tensor) else output.sequences).tolist()
-        assert len(tokens[0]) == len(prompt) + count, "generate stopped early"
-
-    return run
+    torch.manual_seed(0)
+    output = lm.model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=True,
+        temperature=params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        max_new_tokens=count,
+        **more,
+    )
+    tokens = (output if isinstance(output, Tensor) else output.sequences).tolist()
+    assert len(tokens[0]) == len(prompt) + count, "generate stopped early"
 
 
 def memory_reader(device: str, watch: Stopwatch, size: int) -> tuple[Callable[[], float], str]:
@@ -177,9 +170,9 @@ def memory_reader(device: str, watch: Stopwatch, size: int) -> tuple[Callable[[]
         with torch.inference_mode():
             return matrix.nbytes / watch.per_call(run, calls) / 1e9
 
-    rates = {name: (rate(run), max(rate(run) for _ in range(2)))[1] for name, run in ways.items()}
-    best = max(rates, key=lambda name: rates[name])
-    return (lambda: rate(ways[best])), best
+    rates = alternate({name: partial(rate, run) for name, run in ways.items()}, repeat=2)
+    best = max(rates, key=lambda name: max(rates[name].values))
+    return partial(rate, ways[best]), best
 
 
 def bytes_per_token(model: Any, length: float) -> int:

@@ -146,9 +146,19 @@ def self_bleu_scores(texts: Sequence[str]) -> list[float]:
         array("i", (vocabulary.setdefault(word, len(vocabulary)) for word in words(text)))
         for text in texts
     ]
-    lengths = list(map(len, spelled))
+    lengths = Counter(map(len, spelled))
+    nearest = {
+        length: min(
+            (other for other, count in lengths.items() if other != length or count > 1),
+            key=lambda other: (abs(other - length), other),
+        )
+        for length in lengths
+    }
     matches = _matches(spelled, len(vocabulary))
-    return list(map(_bleu, matches, lengths, _nearest_lengths(lengths)))
+    return [
+        _bleu(matched, len(text), nearest[len(text)])
+        for matched, text in zip(matches, spelled, strict=True)
+    ]
 
 
 def zipf(sequences: Iterable[Sequence[int]]) -> float | None:
@@ -181,7 +191,7 @@ def identical_share(sequences: Sequence[Sequence[int]]) -> float | None:
     if count < 2:
         return None
     copies = Counter(tuple(sequence) for sequence in sequences).values()
-    return sum(map(_pairs, copies)) / _pairs(count)
+    return sum(math.comb(n, 2) for n in copies) / math.comb(count, 2)
 
 
 def divergence_step(sequences: Sequence[Sequence[int]]) -> float | None:
@@ -199,67 +209,44 @@ def divergence_step(sequences: Sequence[Sequence[int]]) -> float | None:
             for sequence, copies in group.items():
                 token = sequence[step] if step < len(sequence) else None
                 parts.setdefault(token, Counter())[sequence] = copies
-            parting = _pairs(group.total()) - sum(_pairs(part.total()) for part in parts.values())
+            together = sum(math.comb(part.total(), 2) for part in parts.values())
+            parting = math.comb(group.total(), 2) - together
             steps, pairs = steps + parting * step, pairs + parting
             following += [part for part in parts.values() if len(part) > 1]
         groups, step = following, step + 1
     return steps / pairs if pairs else None
 
 
-def _pairs(count: int) -> int:
-    return count * (count - 1) // 2
-
-
 def _matches(texts: Sequence[Sequence[int]], vocabulary: int) -> list[list[int]]:
-    """For each list of word numbers, how many of its 1- to 4-grams the others have: (texts, 4).
+    """For each list of word numbers, how many of its 1- to 4-grams the others have: (texts, 4). An
+    n-gram counts at most as often as the other text that has most of it.
 
     In numpy, which takes a tenth of the time of Counters: 0.14 s for 1,000 texts of 200 words.
     """
     ids = _joined(texts)
     lengths = np.array([len(text) for text in texts])
-    owner = np.repeat(np.arange(len(texts)), lengths)
+    owners = np.repeat(np.arange(len(texts)), lengths)
     left = np.repeat(np.cumsum(lengths), lengths) - np.arange(ids.size)  # words to the text's end
-    gram, columns = ids, []
-    start = np.arange(ids.size)
+    grams, starts, columns = ids, np.arange(ids.size), []
     for order in range(1, _ORDERS + 1):
         if order > 1:
             # An n-gram's number: that of the (n − 1)-gram and its next word, made small again.
-            longer = left[start] >= order
-            start = start[longer]
-            pairs = gram[longer] * vocabulary + ids[start + order - 1]
-            gram = np.unique(pairs, return_inverse=True)[1]
-        columns.append(_clipped(gram, owner[start], len(texts)))
-    return np.stack(columns, axis=1).tolist()
-
-
-def _clipped(gram: Ints, owner: Ints, texts: int) -> Ints:
-    """Of each text's n-grams, how many the other text that has most of each also has: (texts,)."""
-    if not gram.size:
-        return np.zeros(texts, dtype=np.int64)
-    key, count = np.unique(gram * texts + owner, return_counts=True)
-    gram, owner = np.divmod(key, texts)
-    order = np.lexsort((-count, gram))
-    gram, owner, count = gram[order], owner[order], count[order]
-    # Rows of one n-gram stand together, the highest count first.
-    first = np.flatnonzero(np.diff(gram, prepend=-1))
-    rows = np.diff(first, append=gram.size)
-    second = np.where(rows > 1, count[np.minimum(first + 1, gram.size - 1)], 0)
-    others = np.repeat(count[first], rows)
-    others[first] = second  # the one with most meets the next
-    return np.bincount(owner, np.minimum(count, others), minlength=texts).astype(np.int64)
-
-
-def _nearest_lengths(lengths: Sequence[int]) -> list[int]:
-    """For each length the nearest among the others, of two as near the shorter."""
-    counts = Counter(lengths)
-    nearest = {
-        length: min(
-            (other for other, count in counts.items() if other != length or count > 1),
-            key=lambda other: (abs(other - length), other),
-        )
-        for length in counts
-    }
-    return [nearest[length] for length in lengths]
+            longer = left[starts] >= order
+            starts = starts[longer]
+            pairs = grams[longer] * vocabulary + ids[starts + order - 1]
+            grams = np.unique(pairs, return_inverse=True)[1]
+        keys, count = np.unique(grams * len(texts) + owners[starts], return_counts=True)
+        gram, owner = np.divmod(keys, len(texts))
+        # Rows of one n-gram stand together, the highest count first.
+        falling = np.lexsort((-count, gram))
+        gram, owner, count = gram[falling], owner[falling], count[falling]
+        first = np.flatnonzero(np.diff(gram, prepend=-1))
+        rows = np.diff(first, append=gram.size)
+        others = np.repeat(count[first], rows)
+        second = count[np.minimum(first + 1, gram.size - 1)]
+        others[first] = np.where(rows > 1, second, 0)  # the one with most meets the next
+        columns.append(np.bincount(owner, np.minimum(count, others), minlength=len(texts)))
+    return np.stack(columns, axis=1).astype(np.int64).tolist()
 
 
 def _bleu(matched: Sequence[int], length: int, reference: int) -> float:
@@ -275,8 +262,8 @@ def _bleu(matched: Sequence[int], length: int, reference: int) -> float:
 
 
 def _joined(sequences: Iterable[Sequence[int]]) -> Ints:
-    parts = [np.asarray(sequence, dtype=np.int64) for sequence in sequences]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+    parts = (np.asarray(sequence, dtype=np.int64) for sequence in sequences)
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
 
 def _zipf_slope(counts: Ints) -> float | None:

@@ -1,21 +1,43 @@
-"""A text, a conversation or ids → a `TokenReport`."""
+"""A text, a conversation or ids → a `TokenReport`: each token with its bytes and its characters.
+
+The offsets of the tokenizers library are not enough for that: a prefix space shares its characters with
+the token after it, white space may be trimmed off, and an unknown token hides what it swallowed. So the
+normalised text is recorded on its way into the model, word by word and character by character, and the
+model's tokens are laid over it. Their ids must be those of encoding in one go; where they are not, the
+library's offsets are used after all.
+"""
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
-from decodecli.analysis.alignment import AlignedToken, encode_aligned
 from decodecli.errors import PromptError, UsageError
+from decodecli.models.chat_template import ChatTemplate
 from decodecli.models.time_limit import tokenized
-from decodecli.models.tokenizer import Tokenizer, find_tokenizer
+from decodecli.models.tokenizer import BYTE_TOKEN, Tokenizer, find_tokenizer
 from decodecli.records.tokens import Difference, TokenReport, TokenRow
 
-_EXCERPT = 24  # characters of a difference
-_EXCERPT_IDS = 6
+_EXCERPT, _EXCERPT_IDS = 24, 6  # characters and ids of a difference
+_PREFIXES = ("▁", " ", "Ġ")  # what normalisers and pre-tokenizers put before a word
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedToken:
+    """A token of a text; `data` empty and no span when the tokenizer inserted it.
+
+    kind: as in `TokenRow`; None where the vocabulary decides it.
+    """
+
+    token_id: int
+    data: bytes = b""
+    span: tuple[int, int] | None = None
+    kind: str | None = None
 
 
 def tokenize(
@@ -43,30 +65,25 @@ def tokenize(
             f"the text is not Unicode text (a lone surrogate at {error.start})", "leave it out"
         ) from None
     tokens, exact = tokenized(
-        tokenizer.name, text, lambda: encode_aligned(tokenizer, text, special=bos is not False)
+        tokenizer.name, text, lambda: _encode(tokenizer, text, special=bos is not False)
     )
-    tokens = _with_bos(tokenizer, text, tokens, bos)
+    bos_id = tokenizer.bos_id
+    if bos_id is not None:
+        ids = [token.token_id for token in tokens[:2]]
+        typed = text.startswith(tokenizer.roles["bos_token"])
+        if (bos and ids[:1] != [bos_id]) or (bos is not False and not tokens):
+            tokens = [AlignedToken(bos_id, kind="special"), *tokens]
+        elif typed and ids == [bos_id, bos_id] and not tokens[0].data:
+            tokens = tokens[1:]
     if not tokens and not text:
-        reason = "--no-bos was given" if tokenizer.bos_id is not None else "it has no BOS token"
+        reason = "--no-bos was given" if bos_id is not None else "it has no BOS token"
         raise PromptError(
             f"the text is empty, and {tokenizer.name} makes no token of it: {reason}",
             "give a text of at least one character",
         )
     decoded = tokenizer.decode([t.token_id for t in tokens if t.data or t.kind != "special"])
-    difference = None
-    if decoded != text:
-        at = _first_difference(text, decoded)
-        difference = Difference(at, text[at : at + _EXCERPT], decoded[at : at + _EXCERPT])
-    return TokenReport(
-        model=tokenizer.name,
-        text=text,
-        rows=_rows(tokenizer, tokens),
-        decoded=decoded,
-        difference=difference,
-        bos=bos,
-        byte_level=tokenizer.kind == "byte_level",
-        exact=exact,
-    )
+    difference = _difference(text, decoded, _EXCERPT)
+    return _report(tokenizer, text, tokens, decoded, difference, bos=bos, exact=exact)
 
 
 def tokenize_chat(messages: list[dict[str, Any]], tokenizer: Tokenizer) -> TokenReport:
@@ -75,7 +92,8 @@ def tokenize_chat(messages: list[dict[str, Any]], tokenizer: Tokenizer) -> Token
     Raises:
         LoadError: there is no template, or it does not work with these messages.
     """
-    report = tokenize(tokenizer.chat_template.render(messages), tokenizer, bos=False)
+    template = ChatTemplate(tokenizer.name, tokenizer.template, tokenizer.roles)
+    report = tokenize(template.render(messages), tokenizer, bos=False)
     return replace(report, source="chat", bos=None)
 
 
@@ -98,21 +116,11 @@ def decode_ids(ids: Sequence[int], tokenizer: Tokenizer) -> TokenReport:
     tokens = [AlignedToken(ids[0], kind="special")] if has_bos else []
     tokens += [AlignedToken(token_id, tokenizer.token_bytes(token_id)) for token_id in body]
     text = tokenizer.decode(body)
-    encoded = [token.token_id for token in encode_aligned(tokenizer, text, special=False)[0]]
-    difference = None
-    if encoded != body:
-        at = _first_difference(body, encoded)
-        excerpts = [",".join(map(str, some[at : at + _EXCERPT_IDS])) for some in (body, encoded)]
-        difference = Difference(at + has_bos, *excerpts)
-    return TokenReport(
-        model=tokenizer.name,
-        text=text,
-        rows=_rows(tokenizer, tokens),
-        decoded=text,
-        difference=difference,
-        source="ids",
-        byte_level=tokenizer.kind == "byte_level",
-    )
+    encoded = [token.token_id for token in _encode(tokenizer, text, special=False)[0]]
+    difference = _difference(body, encoded, _EXCERPT_IDS, separator=",")
+    if difference is not None:
+        difference = replace(difference, at=difference.at + has_bos)
+    return _report(tokenizer, text, tokens, text, difference, source="ids")
 
 
 def parse_ids(typed: str) -> list[int]:
@@ -132,26 +140,17 @@ def parse_ids(typed: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _with_bos(
-    tokenizer: Tokenizer, text: str, tokens: list[AlignedToken], bos: bool | None
-) -> list[AlignedToken]:
-    """Add a BOS that was asked for and the tokenizer does not add, take away one that would stand
-    twice; an empty text is BOS alone."""
-    bos_id, piece = tokenizer.bos_id, tokenizer.roles.get("bos_token")
-    if bos_id is None:
-        return tokens
-    ids = [token.token_id for token in tokens[:2]]
-    if (bos and ids[:1] != [bos_id]) or (bos is not False and not tokens):
-        return [AlignedToken(bos_id, kind="special"), *tokens]
-    if piece and text.startswith(piece) and ids == [bos_id, bos_id] and not tokens[0].data:
-        return tokens[1:]
-    return tokens
-
-
-def _rows(tokenizer: Tokenizer, tokens: list[AlignedToken]) -> tuple[TokenRow, ...]:
-    """Rows with the text of each: of a character in several tokens, the last has all of it."""
+def _report(
+    tokenizer: Tokenizer,
+    text: str,
+    tokens: list[AlignedToken],
+    decoded: str,
+    difference: Difference | None,
+    **fields: Any,
+) -> TokenReport:
+    # Of a character in several tokens, the last has all of it.
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    return tuple(
+    rows = tuple(
         TokenRow(
             position=position,
             token_id=token.token_id,
@@ -163,9 +162,144 @@ def _rows(tokenizer: Tokenizer, tokens: list[AlignedToken]) -> tuple[TokenRow, .
         )
         for position, token in enumerate(tokens)
     )
+    byte_level = tokenizer.kind == "byte_level"
+    return TokenReport(
+        tokenizer.name, text, rows, decoded, difference, byte_level=byte_level, **fields
+    )
 
 
-def _first_difference(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """The first position at which two sequences differ."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+def _difference(
+    given: Sequence[Any], returned: Sequence[Any], length: int, separator: str = ""
+) -> Difference | None:
+    """Where two texts or lists of ids first differ; None when they are equal."""
+    if given == returned:
+        return None
+    pairs = enumerate(zip(given, returned, strict=False))
+    at = next((at for at, (a, b) in pairs if a != b), min(len(given), len(returned)))
+    excerpts = [separator.join(map(str, side[at : at + length])) for side in (given, returned)]
+    return Difference(at, *excerpts)
+
+
+def _encode(tokenizer: Tokenizer, text: str, special: bool) -> tuple[list[AlignedToken], bool]:
+    """The tokens of a text, with those that the tokenizer inserts if `special`; and whether their
+    bytes and spans are exact."""
+    if tokenizer.backend is None:
+        return _encode_slow(tokenizer, text, special), False
+    if tokenizer.hf_tokenizer is not None:
+        encoding = tokenizer.hf_tokenizer(text, add_special_tokens=special).encodings[0]
+    else:
+        # In a batch: alone, the library would not let other threads run meanwhile.
+        encoding = tokenizer.backend.encode_batch([text], add_special_tokens=special)[0]
+    rows = list(zip(encoding.ids, encoding.offsets, encoding.special_tokens_mask, strict=True))
+    body = [(token_id, span) for token_id, span, inserted in rows if not inserted]
+    try:
+        aligned = list(_align(tokenizer, text))
+    except Exception:  # whatever the library refuses to do step by step
+        aligned = []
+    exact = [token.token_id for token in aligned] == [token_id for token_id, _ in body]
+    if not exact:  # an estimate by the library's offsets
+        aligned = [
+            AlignedToken(token_id, text[slice(*span)].encode(), span, "unknown")
+            if token_id == tokenizer.unknown_id
+            else AlignedToken(token_id, tokenizer.token_bytes(token_id), span)
+            for token_id, span in body
+        ]
+    rest = iter(aligned)
+    tokens = [
+        AlignedToken(token_id, kind="special") if inserted else next(rest)
+        for token_id, _, inserted in rows
+    ]
+    return tokens, exact
+
+
+class _Recorder:
+    """A last pre-tokenizer that notes the words with their spans, and the span of each character."""
+
+    words: Any = ()  # (word, span, tokens): there are tokens for an added token alone
+    characters: Any = ()
+
+    def pre_tokenize(self, pretokenized: Any) -> None:
+        from tokenizers import Regex
+
+        self.words = pretokenized.get_splits("original", "char")
+        each = Regex(r"[\s\S]")
+        pretokenized.split(lambda _, word: word.split(each, "isolated"))
+        self.characters = pretokenized.get_splits("original", "char")
+
+
+def _align(tokenizer: Tokenizer, text: str) -> Iterator[AlignedToken]:
+    """The tokens of a text, without those that the tokenizer inserts."""
+    import tokenizers
+    from tokenizers.pre_tokenizers import PreTokenizer, Sequence
+
+    # A tokenizer of the same parts around an empty model: it finds the added tokens and the words.
+    backend, recorder = tokenizer.backend, _Recorder()
+    shell = tokenizers.Tokenizer(tokenizers.models.BPE())
+    if backend.normalizer is not None:
+        shell.normalizer = backend.normalizer
+    parts = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
+    shell.pre_tokenizer = Sequence([*parts, PreTokenizer.custom(recorder)])
+    shell.encode_special_tokens = backend.encode_special_tokens
+    shell.add_tokens(list(backend.get_added_tokens_decoder().values()))
+    added = shell.get_added_tokens_decoder()
+    shell.encode_batch([text], add_special_tokens=False)
+
+    spans = [span for _, span, tokens in recorder.characters if not tokens]
+    start = 0
+    for word, span, tokens in recorder.words:
+        if tokens:
+            token = added[tokens[0].id]
+            plain = not token.normalized or tokenizer.kind == "byte_level"
+            data = word.encode() if plain else tokenizer.spelled_bytes(word)
+            kind = "special" if token.special else "added"
+            yield AlignedToken(backend.token_to_id(token.content), data, span, kind)
+        else:
+            end = start + len(word)
+            if word[:1] in _PREFIXES and spans[start : start + 1] == spans[start + 1 : start + 2]:
+                spans[start] = (spans[start][0], spans[start][0])  # a prefix comes from nothing
+            yield from _align_word(tokenizer, word, spans[start:end])
+            start = end
+
+
+def _align_word(
+    tokenizer: Tokenizer, word: str, spans: list[tuple[int, int]]
+) -> Iterator[AlignedToken]:
+    """The model's tokens of a word: the slice of it under each, and where that comes from."""
+    encoded = word.encode()
+    ends = [0, *accumulate(len(character.encode()) for character in word)]
+    for token in tokenizer.backend.model.tokenize(word):
+        start, end = token.offsets  # in bytes
+        first, last = bisect_right(ends, start) - 1, bisect_right(ends, end - 1) - 1
+        span = (spans[first][0], max(spans[last][1], spans[first][0]))
+        byte = BYTE_TOKEN.fullmatch(tokenizer.piece(token.id) or "")
+        if tokenizer.kind == "byte_fallback" and byte:
+            yield AlignedToken(token.id, bytes([int(byte[1], 16)]), span, "byte")
+        else:
+            data = tokenizer.spelled_bytes(encoded[start:end].decode("utf-8", "replace"))
+            kind = "unknown" if token.id == tokenizer.unknown_id else None
+            yield AlignedToken(token.id, data, span, kind)
+
+
+def _encode_slow(tokenizer: Tokenizer, text: str, special: bool) -> list[AlignedToken]:
+    """Tokens of a tokenizer written in Python, which gives ids alone: their spans are searched for."""
+    encode = tokenizer.hf_tokenizer.encode
+    ids: list[int] = encode(text, add_special_tokens=special)
+    body: list[int] = encode(text, add_special_tokens=False)
+    starts = range(len(ids) - len(body) + 1)
+    before = next((n for n in starts if ids[n : n + len(body)] == body), 0)
+    tokens, cursor = [], 0
+    for position, token_id in enumerate(ids):
+        if not before <= position < before + len(body):
+            tokens.append(AlignedToken(token_id, kind="special"))
+            continue
+        data = tokenizer.token_bytes(token_id)
+        visible = data.decode("utf-8", "ignore").strip()
+        start = text.find(visible, cursor) if visible else cursor
+        if start >= 0:
+            cursor = start + len(visible)
+            tokens.append(AlignedToken(token_id, data, (start, cursor)))
+        elif token_id == tokenizer.unknown_id:
+            tokens.append(AlignedToken(token_id, kind="unknown"))
+        else:
+            tokens.append(AlignedToken(token_id, data))
+    return tokens

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import unicodedata
 from collections import Counter
 from functools import lru_cache
@@ -46,18 +45,31 @@ def vocabulary(
         UsageError: a malformed regular expression, a script that no token is of.
         DecodecliError: a regular expression that takes too long.
     """
-    pattern = None if grep is None else _pattern(grep)
+    pattern = None
+    if grep is not None:
+        try:
+            pattern = compile_pattern(grep)
+        except ValueError as error:
+            raise UsageError(
+                f"--grep {grep[:40]!r} is not a regular expression: {error}",
+                "put a \\ before . * + ? ( [ { to mean the character itself",
+            ) from None
     if longest is not None and longest < 1:
         raise UsageError(f"--longest must be at least 1, got {longest}", "20 is a usual choice")
-    every = [_row(tokenizer, token_id) for token_id in sorted({*tokenizer.vocabulary().values()})]
+    every = []
+    for token_id in sorted({*tokenizer.vocabulary().values()}):
+        piece, data = tokenizer.piece(token_id) or "", tokenizer.token_bytes(token_id)
+        kind = tokenizer.token_kind(token_id, data)
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            text = None
+        category = {"special": "Special", "byte": "Bytes"}.get(kind) or script_of(text or "")
+        every.append(VocabularyRow(token_id, piece, text, data, kind, category))
     scripts = Counter(row.script for row in every)
-    name = None if script is None else _script_name(script, scripts)
-    rows = [
-        row
-        for row in every
-        if name in (None, row.script)
-        and (pattern is None or any(matches(pattern, t) for t in (row.token, row.text or "")))
-    ]
+    rows = every if script is None else _of_script(script, every, scripts)
+    if pattern is not None:
+        rows = [r for r in rows if matches(pattern, r.token) or matches(pattern, r.text or "")]
     if longest is not None:
         rows = sorted(rows, key=lambda row: (-len(row.text or ""), row.token_id))[:longest]
     return VocabularyReport(
@@ -69,33 +81,12 @@ def vocabulary(
     )
 
 
-def _row(tokenizer: Tokenizer, token_id: int) -> VocabularyRow:
-    data = tokenizer.token_bytes(token_id)
-    kind = tokenizer.token_kind(token_id, data)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = None
-    script = {"special": "Special", "byte": "Bytes"}.get(kind) or script_of(text or "")
-    piece = tokenizer.piece(token_id) or ""
-    return VocabularyRow(token_id, piece, text, data, kind, script)
-
-
-def _pattern(grep: str) -> re.Pattern[str]:
-    try:
-        return compile_pattern(grep)
-    except ValueError as error:
-        raise UsageError(
-            f"--grep {grep[:40]!r} is not a regular expression: {error}",
-            "put a \\ before . * + ? ( [ { to mean the character itself",
-        ) from None
-
-
-def _script_name(script: str, scripts: Counter[str]) -> str:
-    """The script as the vocabulary's counts name it."""
+def _of_script(
+    script: str, rows: list[VocabularyRow], scripts: Counter[str]
+) -> list[VocabularyRow]:
     names = {name.lower(): name for name in scripts}
-    if script.lower() in names:
-        return names[script.lower()]
+    if (name := names.get(script.lower())) is not None:
+        return [row for row in rows if row.script == name]
     near = difflib.get_close_matches(script.lower(), names, n=1)
     hint = f"did you mean {names[near[0]]}? " if near else ""
     most = ", ".join(name for name, _ in scripts.most_common(8))

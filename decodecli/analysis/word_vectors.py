@@ -83,7 +83,7 @@ def parse_word(text: str, group: str | None = None) -> Item:
         UsageError: it is empty, or a sign has no word on one of its sides.
         PromptError: it is not UTF-8.
     """
-    if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+    if any("\ud800" <= character <= "\udfff" for character in text):
         raise PromptError(f"the word {text!a} is not UTF-8", "type it in a terminal set to UTF-8")
     if not text.strip():
         where = f" in {group}" if group is not None else ""
@@ -148,18 +148,14 @@ def word_ids(tokenizer: Tokenizer, word: str, space: bool | None = None) -> tupl
     bare = word.removeprefix(" ")
     spaced = bare != word or written_with_spaces(bare) if space is None else space
     text = " " + bare if spaced else bare
-    line_break, after_break = _encode(tokenizer, "\n"), _encode(tokenizer, "\n" + text)
-    same = after_break[: len(line_break)] == line_break
-    ids = after_break[len(line_break) :] if same else _encode(tokenizer, text)
+    texts, encode = ["\n", f"\n{text}", text], tokenizer.backend.encode_batch
+    encodings = tokenized("this model", text, lambda: encode(texts, add_special_tokens=False))
+    line_break, after_break, ids = (encoding.ids for encoding in encodings)
+    if after_break[: len(line_break)] == line_break:
+        ids = after_break[len(line_break) :]
     if all(token_id == tokenizer.unknown_id for token_id in ids):
         raise UsageError(
             f"{word!r} is not in the vocabulary: only the unknown token stands for it",
             "choose a word that the model's tokenizer can spell",
         )
     return tuple(ids)
-
-
-def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Token ids, no special tokens added."""
-    encode = tokenizer.backend.encode_batch
-    return tokenized("this model", text, lambda: encode([text], add_special_tokens=False))[0].ids

@@ -17,7 +17,7 @@ from typing import Any
 from decodecli.byte_level import ALPHABET
 from decodecli.errors import LoadError, UsageError
 from decodecli.library_logging import quiet_libraries
-from decodecli.models.chat_template import ROLES, ChatTemplate
+from decodecli.models.chat_template import ROLES
 from decodecli.models.checkpoint import Progress, fetch_snapshot, has_tokenizer, local_folder
 from decodecli.models.detokenize import piece_of, special_ids, tokenizer_kind
 from decodecli.models.model_files import blamed_on, check_regular, first_line, read_json
@@ -53,11 +53,6 @@ class Tokenizer:
     added: frozenset[int]
     roles: dict[str, str] = field(default_factory=dict)
     template: str | None = None
-
-    @property
-    def chat_template(self) -> ChatTemplate:
-        """Its chat template, which may be none."""
-        return ChatTemplate(self.name, self.template, self.roles)
 
     @cached_property
     def size(self) -> int:
@@ -104,8 +99,10 @@ class Tokenizer:
 
     def id_of(self, piece: str | None) -> int | None:
         """The id of a piece, None without one."""
-        if piece is None or self.backend is None:
-            return None if piece is None else self.vocabulary().get(piece)
+        if piece is None:
+            return None
+        if self.backend is None:
+            return self.vocabulary().get(piece)
         return self.backend.token_to_id(piece)
 
     def decode(self, ids: list[int]) -> str:
@@ -182,13 +179,22 @@ def find_tokenizer(
             "copy the tokenizer files of the original model into the folder",
         )
     with blamed_on(what):
-        settings = _settings(folder)
+        settings: Settings = {}
+        for file in ("special_tokens_map.json", "tokenizer_config.json"):  # the older one first
+            if (folder / file).is_file():
+                settings |= read_json(folder / file)
         with blamed_on(f"the chat template of {name}"):
             template = _chat_template(folder, settings)
-        if _takes_file(folder, settings):
-            return from_file(folder / "tokenizer.json", name, settings, template)
+        class_name = settings.get("tokenizer_class")
+        # Without a configuration there is no class that could rebuild it.
+        as_it_stands = class_name in _AS_IT_STANDS or not (
+            class_name or (folder / "config.json").is_file()
+        )
+        path = folder / "tokenizer.json"
+        if path.is_file() and as_it_stands and not settings.get("auto_map"):
+            return from_file(path, name, settings, template)
         with quiet_libraries(verbose):
-            hf_tokenizer = _from_transformers(name, folder, settings, trust_remote_code)
+            hf_tokenizer = _from_transformers(name, folder, class_name, trust_remote_code)
         return wrap(hf_tokenizer, name, template or getattr(hf_tokenizer, "chat_template", None))
 
 
@@ -218,34 +224,30 @@ def from_file(
     backend.no_truncation()
     backend.no_padding()
     roles = {role: piece for role in ROLES if (piece := _content(settings.get(role)))}
-    _add_missing(backend, settings, roles)
-    known = backend.get_added_tokens_decoder()
-    special = {token_id for token_id, token in known.items() if token.special}
+    # Add what the configuration names and the file lacks, as transformers does.
+    wanted: dict[str, Any] = {}
+    listed = settings.get("added_tokens_decoder")
+    listed = listed if isinstance(listed, dict) else {}
+    for token in (listed[token_id] for token_id in sorted(listed, key=int)):
+        if (content := _content(token)) is not None:
+            flags = {flag: bool(token[flag]) for flag in _TOKEN_FLAGS if flag in token}
+            wanted[content] = tokenizers.AddedToken(content, **flags)
+    more = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+    more = more.values() if isinstance(more, dict) else more
+    for piece in [*roles.values(), *map(_content, more)]:
+        if piece is not None:
+            wanted.setdefault(piece, tokenizers.AddedToken(piece, special=True))
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    backend.add_tokens([token for content, token in wanted.items() if content not in known])
+
+    added = backend.get_added_tokens_decoder()
+    special = {token_id for token_id, token in added.items() if token.special}
     special |= {i for piece in roles.values() if (i := backend.token_to_id(piece)) is not None}
     kind = tokenizer_kind(
         SimpleNamespace(backend_tokenizer=backend, convert_tokens_to_ids=backend.token_to_id)
     )
-    added = frozenset(known) - special
-    return Tokenizer(name, backend, None, kind, frozenset(special), added, roles, template)
-
-
-def _settings(folder: Path) -> Settings:
-    """tokenizer_config.json, the older special_tokens_map.json under it."""
-    settings: Settings = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = folder / name
-        if path.is_file():
-            settings |= read_json(path)
-    return settings
-
-
-def _takes_file(folder: Path, settings: Settings) -> bool:
-    """Whether transformers would take tokenizer.json as it stands."""
-    if not (folder / "tokenizer.json").is_file() or settings.get("auto_map"):
-        return False
-    class_name = settings.get("tokenizer_class")
-    # Without a configuration there is no class that could rebuild it.
-    return class_name in _AS_IT_STANDS or not (class_name or (folder / "config.json").is_file())
+    plain = frozenset(added) - special
+    return Tokenizer(name, backend, None, kind, frozenset(special), plain, roles, template)
 
 
 def _content(token: Any) -> str | None:
@@ -255,33 +257,14 @@ def _content(token: Any) -> str | None:
     return token if isinstance(token, str) else None
 
 
-def _add_missing(backend: Any, settings: Settings, roles: dict[str, str]) -> None:
-    """Add what the configuration names and the file lacks, as transformers does."""
-    from tokenizers import AddedToken
-
-    known = {token.content for token in backend.get_added_tokens_decoder().values()}
-    wanted: dict[str, Any] = {}
-    listed = settings.get("added_tokens_decoder")
-    if isinstance(listed, dict):
-        for _, token in sorted(listed.items(), key=lambda item: int(item[0])):
-            if (content := _content(token)) is not None:
-                flags = {flag: bool(token[flag]) for flag in _TOKEN_FLAGS if flag in token}
-                wanted[content] = AddedToken(content, **flags)
-    more = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
-    more = list(more.values()) if isinstance(more, dict) else more
-    for piece in [*roles.values(), *map(_content, more)]:
-        if piece is not None:
-            wanted.setdefault(piece, AddedToken(piece, special=True))
-    backend.add_tokens([token for content, token in wanted.items() if content not in known])
-
-
-def _from_transformers(name: str, folder: Path, settings: Settings, trust_remote_code: bool) -> Any:
+def _from_transformers(
+    name: str, folder: Path, class_name: str | None, trust_remote_code: bool
+) -> Any:
     import transformers
 
     loader = transformers.AutoTokenizer
     if not (folder / "config.json").is_file():  # AutoTokenizer has nothing to go by
-        class_name = settings.get("tokenizer_class") or "PreTrainedTokenizerFast"
-        loader = getattr(transformers, class_name, loader)
+        loader = getattr(transformers, class_name or "PreTrainedTokenizerFast", loader)
     try:
         return loader.from_pretrained(
             str(folder),

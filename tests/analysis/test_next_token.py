@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import builtin_tokenizer, tiny_network
 
-from decodecli.analysis.export import save_logits
+from decodecli.analysis.distribution import softmax
 from decodecli.analysis.next_token import (
     all_positions,
     check_same_vocabulary,
@@ -19,8 +19,8 @@ from decodecli.analysis.next_token import (
     continuation,
     continuation_ids,
     next_token,
+    save_logits,
 )
-from decodecli.analysis.score_input import softmax
 from decodecli.csv_text import without_apostrophe
 from decodecli.decoding.decode import generate
 from decodecli.errors import UsageError

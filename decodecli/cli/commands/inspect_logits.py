@@ -272,7 +272,7 @@ def _too_long(
 
 
 def _next(request: InspectRequest, lm: LanguageModel, text: str) -> None:
-    from decodecli.analysis.next_token import continuation
+    from decodecli.analysis.next_token import continuation, save_logits
 
     prompt, bos = _prompt(request, lm, text)
     report, logits = _report(request, lm, prompt, bos, request.token)
@@ -290,8 +290,6 @@ def _next(request: InspectRequest, lm: LanguageModel, text: str) -> None:
                 )
     report = replace(report, notes=tuple(notes))
     if request.save is not None:
-        from decodecli.analysis.export import save_logits
-
         save_logits(request.save, lm, logits, report)
     # Curves are drawn from what is divided by the temperature, which a penalty makes another thing.
     scores = None if "repetition_penalty" in report.order else logits

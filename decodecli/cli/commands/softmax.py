@@ -59,7 +59,7 @@ def softmax(
 
       decodecli softmax --file logits.csv --format json
     """
-    from decodecli.analysis import score_input
+    from decodecli.analysis import distribution
 
     if probs and energies:
         raise UsageError("--probs and --energies were both given", "numbers are one or the other")
@@ -67,11 +67,11 @@ def softmax(
     if numbers:
         if file is not None:
             raise UsageError("numbers and --file were both given", "give one of them")
-        pairs = score_input.pairs_from_words(numbers)
+        pairs = distribution.pairs_from_words(numbers)
     else:
         text, where = streams.read_data(file)
-        pairs = score_input.pairs_from_text(text, where, kind)
-    report = score_input.softmax(
+        pairs = distribution.pairs_from_text(text, where, kind)
+    report = distribution.softmax(
         pairs,
         temperatures(temperature, effective),
         kind=kind,

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from rich.cells import cell_len
 
-from decodecli.analysis.score_input import softmax
+from decodecli.analysis.distribution import softmax
 from decodecli.records.distribution import (
     ComparisonReport,
     Continuation,

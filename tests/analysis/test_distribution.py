@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from decodecli.analysis.score_input import pairs_from_text, pairs_from_words, softmax
+from decodecli.analysis.distribution import pairs_from_text, pairs_from_words, softmax
 from decodecli.errors import UsageError
 from decodecli.settings import SamplingParams
 
@@ -121,6 +121,7 @@ def test_input_from_csv_and_json():
         ({"a": -math.inf, "b": -math.inf}, {}, "probability 0"),
         ({"a": "x"}, {}, "not a number"),
         ({"a": 0.5, "b": 0.4}, {"kind": "probability"}, "sum to 0.9"),
+        ({"a": 1e308, "b": 1e308}, {"kind": "probability"}, "sum to inf"),
         ({"a": 1.5, "b": -0.5}, {"kind": "probability"}, "below 0"),
         ({"a": 1.0}, {"target": "b"}, "none of the tokens"),
         ({"a": 1.0}, {"temperatures": [-1.0]}, "at least 0"),
