@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
-from decodecli.models.threads import usable_cores
+from decodecli.models.machine import usable_cores
 from decodecli.settings import LoadParams
 from decodecli.sweeps.cell_result import CellResult
 from decodecli.sweeps.cells import Cell, Prompt

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from decodecli.analysis.timing import Samples, Speed, Stopwatch, alternate
 from decodecli.decoding.decode import decode, generate
-from decodecli.models.device_memory import device_memory
 from decodecli.models.loading import LanguageModel
+from decodecli.models.machine import device_memory
 from decodecli.models.memory_estimate import kv_cache_bytes
 from decodecli.settings import SamplingParams
 

@@ -21,22 +21,22 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from decodecli.errors import LoadError
-from decodecli.models.checkpoint import Checkpoint
-from decodecli.models.model_files import safetensors_header
+from decodecli.models.checkpoint import PICKLES, Checkpoint
+from decodecli.models.model_files import NUMBER_BYTES
 
 VARIABLE = "DECODECLI_CACHE"
 _OFF = ("off", "none", "no", "0", "false")
-_SUFFIX, _PART = ".safetensors", ".part"
-_OWN = re.compile(  # the names of entries, and of files on the way to be one
+_NAME = re.compile(  # of entries, and of files on the way to be one
     r".+-(?:nf4|fp4|int8)-[0-9a-f]{24}\.safetensors(?:\.\d+-[0-9a-f]{8}\.part)?"
 )
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _STALE = 24 * 3600.0  # seconds after which a half-written file belongs to nobody
 _PIECE = 2**21  # bytes asked of the disk at once: for more, Linux fetches none of it
 _SUMMED = 2**24  # bytes that a core takes at once for the checksum
@@ -82,7 +82,7 @@ def identity(checkpoint: Checkpoint) -> dict[str, Any]:
     """What tells one checkpoint from another: its folder, its configuration, and the names, sizes
     and modification times of its weight files."""
     files = []
-    for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt"):
+    for pattern in ("*.safetensors", *PICKLES):
         for path in sorted(checkpoint.folder.glob(pattern)):
             status = path.stat()
             files.append([path.name, status.st_size, status.st_mtime_ns])
@@ -99,20 +99,22 @@ def entry_path(folder: Path, name: str, scheme: str, key: Mapping[str, Any]) -> 
     """Where the entry for a key lies: a readable name, then a hash of the whole key."""
     short = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).name).strip("-.")[:40] or "model"
     text = json.dumps(key, sort_keys=True, ensure_ascii=True)
-    return folder / f"{short}-{scheme}-{hashlib.sha256(text.encode()).hexdigest()[:24]}{_SUFFIX}"
+    digest = hashlib.sha256(text.encode()).hexdigest()[:24]
+    return folder / f"{short}-{scheme}-{digest}.safetensors"
 
 
 def entries() -> list[CacheEntry]:
     """The files of the cache, the largest first. What cannot be read has an empty `about`; what is not
     named as this cache names its files is not of it."""
-    folder, listed = cache_folder(), []
+    folder = cache_folder()
     if folder is None or not folder.is_dir():
         return []
+    listed = []
     for path in _files(folder):
         with contextlib.suppress(OSError):  # another process may have cleared it
             status = path.stat()
             about: dict[str, Any] = {}
-            with contextlib.suppress(LoadError, ValueError):
+            with contextlib.suppress(SafetensorError, ValueError, OSError):
                 about = read_metadata(path).get("about", {})
             listed.append(CacheEntry(path, status.st_size, status.st_mtime, about))
     return sorted(listed, key=lambda entry: (-entry.bytes, entry.path.name))
@@ -137,21 +139,20 @@ def clear() -> list[CacheEntry]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.iterdir()) if _OWN.fullmatch(path.name))
+    return (path for path in sorted(folder.iterdir()) if _NAME.fullmatch(path.name))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """What an entry says of itself; under "checksum" that of the whole file.
 
     Raises:
-        LoadError: the file is cut short or is no safetensors file.
+        SafetensorError: the file is cut short or is no safetensors file.
         ValueError: it is not of this cache.
+        OSError: it cannot be read.
     """
-    safetensors_header(path)
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        metadata = json.loads(file.read(length)).get("__metadata__", {})
-    entry = json.loads(metadata.get("decodecli", "")) if isinstance(metadata, dict) else None
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+    entry = json.loads(metadata.get("decodecli", ""))
     if not isinstance(entry, dict):
         raise ValueError("not of this cache")
     return {**entry, "checksum": metadata.get("checksum")}
@@ -187,52 +188,46 @@ def write_entry(
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    ordered = sorted(
+    ordered = sorted(  # then wider numbers first, so that each lies where it may
         tensors.items(),
-        key=lambda item: (item[1].data.nbytes % _ALIGNMENT != 0, -_itemsize(item[1]), item[0]),
+        key=lambda item: (
+            item[1].data.nbytes % _ALIGNMENT != 0,
+            -NUMBER_BYTES.get(item[1].dtype, 1),
+            item[0],
+        ),
     )
-    header = _header(metadata, ordered)
-    size = len(header) + sum(tensor.data.nbytes for _, tensor in ordered)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _sweep(path.parent)
-    free = shutil.disk_usage(path.parent).free
+    header: dict[str, Any] = {
+        "__metadata__": {
+            "decodecli": json.dumps(metadata), "checksum": checksum(metadata, tensors)
+        }
+    }  # fmt: skip
+    end = 0
+    for name, tensor in ordered:
+        start, end = end, end + tensor.data.nbytes
+        header[name] = {
+            "dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [start, end]
+        }  # fmt: skip
+    text = json.dumps(header).encode()
+    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
+    folder = path.parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for part in _files(folder):  # what a process that was killed left behind
+        with contextlib.suppress(OSError):
+            if part.suffix == ".part" and time.time() - part.stat().st_mtime > _STALE:
+                part.unlink()
+    size, free = 8 + len(text) + end, shutil.disk_usage(folder).free
     if free < size + _RESERVE:
         raise OSError(0, f"{size / 2**30:.1f} GiB are needed and {free / 2**30:.1f} are free")
-    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_PART}")
+    part = folder / f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part"
     try:
-        with os.fdopen(os.open(part, _NEW, 0o600), "wb") as file:
-            file.write(header)
+        with os.fdopen(os.open(part, _NEW_FILE, 0o600), "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
             file.writelines(tensor.data for _, tensor in ordered)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _itemsize(tensor: StoredTensor) -> int:
-    """Bytes of one number: wider ones first, so that each lies where it may."""
-    count = prod(tensor.shape)
-    return tensor.data.nbytes // count if count else 1
-
-
-def _header(metadata: Mapping[str, Any], ordered: Iterable[tuple[str, StoredTensor]]) -> bytes:
-    """The length of the header, and the header with spaces up to the next cache line."""
-    ordered = list(ordered)
-    table: dict[str, Any] = {
-        "__metadata__": {
-            "decodecli": json.dumps(metadata), "checksum": checksum(metadata, dict(ordered))
-        }
-    }  # fmt: skip
-    end = 0
-    for name, tensor in ordered:
-        start, end = end, end + tensor.data.nbytes
-        table[name] = {
-            "dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [start, end]
-        }  # fmt: skip
-    text = json.dumps(table).encode()
-    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text
 
 
 def read_ahead(paths: Iterable[Path]) -> None:
@@ -248,11 +243,3 @@ def read_ahead(paths: Iterable[Path]) -> None:
                     os.posix_fadvise(file.fileno(), start, _PIECE, os.POSIX_FADV_WILLNEED)
 
     threading.Thread(target=ask, name="read-ahead", daemon=True).start()
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a process that was killed left behind."""
-    for part in _files(folder):
-        with contextlib.suppress(OSError):
-            if part.suffix == _PART and time.time() - part.stat().st_mtime > _STALE:
-                part.unlink()

@@ -48,12 +48,9 @@ class ChatTemplate:
             )
         source, what = self.source, f"the chat template of {self.name}"
         values = {"messages": messages, "add_generation_prompt": True, **self.roles}
+        values |= {"tools": None, "documents": None}
         try:
-            return within(
-                _SECONDS,
-                lambda: _compiled(source).render(tools=None, documents=None, **values),
-                what,
-            )
+            return within(_SECONDS, lambda: _compiled(source).render(values), what)
         except LoadError:
             raise
         except Exception as error:  # a template is a program: anything may come of it
@@ -64,6 +61,10 @@ class ChatTemplate:
 
 
 def _compiled(source: str) -> Any:
+    """The template in an environment like transformers' (`transformers.utils.chat_template_utils`),
+    whose import brings torch, and which lets numbers grow until the time limit cannot be kept."""
+    from datetime import datetime
+
     import jinja2
     from jinja2 import sandbox
 
@@ -72,11 +73,6 @@ def _compiled(source: str) -> Any:
 
     def to_json(value: Any, indent: int | None = None, **more: Any) -> str:
         return json.dumps(value, ensure_ascii=False, indent=indent, **more)
-
-    def now(format: str) -> str:
-        from datetime import datetime
-
-        return datetime.now().strftime(format)
 
     class Environment(sandbox.ImmutableSandboxedEnvironment):
         """Without numbers so large that no other thread runs while they are computed."""
@@ -93,24 +89,12 @@ def _compiled(source: str) -> Any:
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = to_json
-    environment.globals.update(raise_exception=refuse, strftime_now=now)
-    return environment.from_string(_without_generation(source))
-
-
-def _without_generation(template: str) -> str:
-    """`{% generation %}` … `{% endgeneration %}`, which mark the assistant's part for training and print
-    what it holds, as a condition that always holds."""
-    opened = re.sub(r"\{%(-?)\s*generation\s*(-?)%\}", r"{%\1 if true \2%}", template)
-    return re.sub(r"\{%(-?)\s*endgeneration\s*(-?)%\}", r"{%\1 endif \2%}", opened)
-
-
-def template_of(tokenizer: Any, name: str) -> ChatTemplate:
-    """The template of a transformers tokenizer; of several named ones the default."""
-    source = getattr(tokenizer, "chat_template", None)
-    if isinstance(source, dict):
-        source = source.get("default")
-    roles = {role: str(piece) for role in ROLES if (piece := getattr(tokenizer, role, None))}
-    return ChatTemplate(name, source if isinstance(source, str) else None, roles)
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
+    # What marks the assistant's part for training becomes a condition that always holds.
+    source = re.sub(r"\{%(-?)\s*generation\s*(-?)%\}", r"{%\1 if true \2%}", source)
+    source = re.sub(r"\{%(-?)\s*endgeneration\s*(-?)%\}", r"{%\1 endif \2%}", source)
+    return environment.from_string(source)
 
 
 def encode_chat(tokenizer: Any, name: str, text: str, chat: ChatParams) -> list[int]:
@@ -120,30 +104,37 @@ def encode_chat(tokenizer: Any, name: str, text: str, chat: ChatParams) -> list[
         LoadError: the model has no chat template, or one that does not work.
         PromptError: the template takes no system message.
     """
-    template = template_of(tokenizer, name)
-    user = {"role": "user", "content": text}
-    messages = [user] if chat.system is None else [{"role": "system", "content": chat.system}, user]
-    rendered = _rendered(template, messages)
+    source = getattr(tokenizer, "chat_template", None)
+    if isinstance(source, dict):  # several by name
+        source = source.get("default")
+    roles = {role: str(piece) for role in ROLES if (piece := getattr(tokenizer, role, None))}
+    template = ChatTemplate(name, source if isinstance(source, str) else None, roles)
+    messages = [{"role": "user", "content": text}]
+    if chat.system is not None:
+        messages.insert(0, {"role": "system", "content": chat.system})
+    rendered = _render(template, messages)
     if not chat.allow_special:
-        masked = _Masked(tokenizer, messages)
-        if masked.changed:
-            return masked.encode(rendered, _rendered(template, masked.messages), name)
+        masked, mask = _mask_special(tokenizer, messages)
+        if masked != messages:
+            return _encode_masked(tokenizer, rendered, _render(template, masked), mask, name)
     return _ids(tokenizer, rendered)
 
 
-def _rendered(template: ChatTemplate, messages: Messages) -> str:
+def _render(template: ChatTemplate, messages: Messages) -> str:
     """The rendered messages; `PromptError` where the system message is refused or left out."""
     if len(messages) == 1:
         return template.render(messages)
-    alone = template.render(messages[1:])
+    without_system = template.render(messages[1:])
     try:
         rendered = template.render(messages)
-        problem = "" if rendered != alone else ": it leaves it out"
+        problem = "it leaves it out" if rendered == without_system else ""
     except LoadError as error:
-        problem = ": " + error.message.partition(" does not work: ")[2]
+        if error.__cause__ is None:  # it did not come to an end
+            raise
+        problem = first_line(error.__cause__)
     if problem:
         raise PromptError(
-            f"the chat template of {template.name} takes no system message{problem}",
+            f"the chat template of {template.name} takes no system message: {problem}",
             "leave --system out, and say it in the prompt",
         )
     return rendered
@@ -157,77 +148,70 @@ def _ids(tokenizer: Any, text: str, special: bool = True) -> list[int]:
     return ids
 
 
-class _Masked:
-    """Messages in which the text of special tokens is made unreadable, character by character.
+def _special_spans(tokenizer: Any, text: str) -> list[tuple[int, int, int]]:
+    """Id, start and end of every special token that is read in a text."""
+    added = tokenizer.added_tokens_decoder
+    special = {number: token.content for number, token in added.items() if token.special}
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if not hasattr(backend, "encode_batch"):
+        token = next((content for content in special.values() if content in text), None)
+        if token is None:
+            return []
+        raise PromptError(
+            f"the prompt has {token}, and this tokenizer cannot read it as plain text", _ALLOW
+        )
+    # In a batch: alone, the library would not let other threads run meanwhile.
+    encoding = backend.encode_batch([text], add_special_tokens=False)[0]
+    return [
+        (number, start, end)
+        for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+        if number in special
+        # The unknown token stands for any character, and is typed only where it is spelt.
+        and (number != tokenizer.unk_token_id or text[start:end].strip() == special[number])
+    ]
 
-    What the template makes of them shows which special tokens are its own; the text between those is
-    encoded with no special token in it.
+
+def _mask_special(tokenizer: Any, messages: Messages) -> tuple[Messages, str]:
+    """The messages with the text of special tokens made unreadable, character by character; and the
+    character that masks, which they do not have.
+
+    What the template makes of them shows which special tokens are its own.
     """
-
-    def __init__(self, tokenizer: Any, messages: Messages) -> None:
-        self._tokenizer = tokenizer
-        self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-        added = tokenizer.added_tokens_decoder
-        self._special = {number: token.content for number, token in added.items() if token.special}
-        said = "".join(str(message["content"]) for message in messages)
-        self._mask = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in said)
-        self.messages = [{**m, "content": self._hidden(str(m["content"]))} for m in messages]
-        self.changed = any(a != b for a, b in zip(messages, self.messages, strict=True))
-
-    def _hidden(self, text: str) -> str:
-        """The text with everything that would be read as a special token masked, white space aside."""
-        characters = list(text)
-        for _, start, end in self._spans(text):
+    text = "".join(str(message["content"]) for message in messages)
+    mask = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in text)
+    masked = []
+    for message in messages:
+        characters = list(str(message["content"]))
+        for _, start, end in _special_spans(tokenizer, str(message["content"])):
             for index in range(start, end):
                 if not characters[index].isspace():
-                    characters[index] = self._mask
-        return "".join(characters)
+                    characters[index] = mask
+        masked.append({**message, "content": "".join(characters)})
+    return masked, mask
 
-    def _spans(self, text: str) -> list[tuple[int, int, int]]:
-        """Id, start and end of every special token that is read in a text."""
-        if not hasattr(self._backend, "encode_batch"):
-            token = next((content for content in self._special.values() if content in text), None)
-            if token is None:
-                return []
-            raise PromptError(
-                f"the prompt has {token}, and this tokenizer cannot read it as plain text", _ALLOW
-            )
-        # In a batch: alone, the library would not let other threads run meanwhile.
-        encoding = self._backend.encode_batch([text], add_special_tokens=False)[0]
-        unknown = self._tokenizer.unk_token_id
-        return [
-            (number, start, end)
-            for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
-            if number in self._special
-            # The unknown token stands for any character, and is typed only where it is spelt.
-            and (number != unknown or text[start:end].strip() == self._special[number])
-        ]
 
-    def encode(self, rendered: str, masked: str, name: str) -> list[int]:
-        """The ids of a rendered text, of which `masked` is the rendering of the masked messages."""
-        same = len(rendered) == len(masked) and all(
-            b in (a, self._mask) for a, b in zip(rendered, masked, strict=True)
+def _encode_masked(tokenizer: Any, rendered: str, masked: str, mask: str, name: str) -> list[int]:
+    """The ids of a rendered text, of which `masked` is the rendering of the masked messages: the text
+    between the template's own special tokens is encoded with no special token in it."""
+    if len(rendered) != len(masked) or any(
+        b not in (a, mask) for a, b in zip(rendered, masked, strict=True)
+    ):
+        raise PromptError(
+            f"the prompt has the text of a special token, and the chat template of {name} does "
+            "not leave it as it is",
+            _ALLOW,
         )
-        if not same:
-            raise PromptError(
-                f"the prompt has the text of a special token, and the chat template of {name} does "
-                "not leave it as it is",
-                _ALLOW,
-            )
-        ids, start = list[int](), 0
-        for number, first, end in [*self._spans(masked), (None, len(masked), len(masked))]:
-            ids += self._between(rendered[start:first], at_start=start == 0)
-            ids += [] if number is None else [number]
-            start = end
-        return ids
-
-    def _between(self, text: str, at_start: bool) -> list[int]:
-        """The ids of the text between two special tokens."""
-        if not text:
-            return []
-        if not at_start and "prepend_scheme=first" in repr(self._backend.pre_tokenizer):
-            # Such a tokenizer puts a space before the first word of what it is given.
-            line, both = (_ids(self._tokenizer, t, False) for t in ("\n", "\n" + text))
-            if both[: len(line)] == line:
-                return both[len(line) :]
-        return _ids(self._tokenizer, text, special=False)
+    # Such a tokenizer puts a space before the first word of what it is given.
+    prepends = "prepend_scheme=first" in repr(tokenizer.backend_tokenizer.pre_tokenizer)
+    ids, start = list[int](), 0
+    for number, end, after in [*_special_spans(tokenizer, masked), (None, len(masked), 0)]:
+        text = rendered[start:end]
+        if text:
+            between = _ids(tokenizer, text, special=False)
+            if start > 0 and prepends:
+                line, both = (_ids(tokenizer, t, special=False) for t in ("\n", "\n" + text))
+                between = both[len(line) :] if both[: len(line)] == line else between
+            ids += between
+        ids += [] if number is None else [number]
+        start = after
+    return ids

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 from decodecli.builtin import model_path
 from decodecli.errors import LoadError, PickledWeightsError, UsageError
-from decodecli.models.model_config import check_ids, check_sizes
 from decodecli.models.model_files import (
+    check_config,
+    check_ids,
     check_no_pickles,
     check_regular,
     first_line,
@@ -33,13 +34,13 @@ from decodecli.settings import BUILTIN, LoadParams
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
 _TOKENIZER_FILES = (
     "tokenizer.json",
-    "tokenizer.model",
     "vocab.json",
     "vocab.txt",
-    "spiece.model",
     "tekken.json",
+    "*.model",
+    "*.tiktoken",
 )
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py"]
 _UNWANTED = [
     "original/*",
@@ -81,11 +82,19 @@ def find_checkpoint(
     revision = params.revision
     folder = local_folder(params.model, revision)
     if folder is None:
-        folder = _from_hub(params, progress, download)
+        folder = fetch_snapshot(
+            params.model,
+            revision,
+            [*_WANTED, *(PICKLES if params.allow_pickle else ())],
+            lambda folder: _is_complete(folder, params),
+            progress,
+            what=params.model,
+            download=download,
+        )
         revision = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else revision
     config = _check_folder(folder, params)
     weights = [safetensors_header(path) for path in sorted(folder.glob("*.safetensors"))]
-    check_sizes(config, folder, sum(map(len, weights)) if weights else None)
+    check_config(config, folder / "config.json", sum(map(len, weights)) if weights else None)
     parameters = sum(tensor["parameters"] for header in weights for tensor in header.values())
     return Checkpoint(params.model, folder, revision, config, parameters)
 
@@ -111,7 +120,11 @@ def local_folder(name: str, revision: str | None) -> Path | None:
 
 
 def _not_a_folder(path: Path) -> LoadError:
-    if _is_gguf(path):
+    is_gguf = path.suffix.lower() == ".gguf"
+    if path.is_file():
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            is_gguf = is_gguf or file.read(4) == b"GGUF"
+    if is_gguf:
         return LoadError(
             f"{path} is a GGUF file, which transformers cannot run as it is",
             "give the folder or hub name of the original model (safetensors)",
@@ -121,21 +134,31 @@ def _not_a_folder(path: Path) -> LoadError:
     )
 
 
-def _is_gguf(path: Path) -> bool:
-    if path.suffix.lower() == ".gguf":
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == b"GGUF"
-    except OSError:
-        return False
+def _has_any(folder: Path, patterns: Iterable[str]) -> bool:
+    return any(path.is_file() for pattern in patterns for path in folder.glob(pattern))
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has a file that a tokenizer can be made of."""
+    return _has_any(folder, _TOKENIZER_FILES)
 
 
 def _check_folder(folder: Path, params: LoadParams) -> dict[str, Any]:
     """The folder's config.json, if the folder can hold a causal language model."""
     check_regular(folder)
     if not (folder / "config.json").is_file():
-        raise _no_config(folder)
+        if (folder / "adapter_config.json").is_file():
+            base = None
+            with contextlib.suppress(LoadError):
+                base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+            raise LoadError(
+                f"{folder} is a LoRA adapter, not a whole model",
+                f"merge it into its base model{f' ({base})' if base else ''} and load the result",
+            )
+        for path in folder.iterdir():
+            if path.suffix.lower() == ".gguf":
+                raise _not_a_folder(path)
+        raise LoadError(f"{folder} has no config.json", "give the folder that transformers saved")
     config = read_json(
         folder / "config.json", "copy the original model's config.json into the folder"
     )
@@ -147,51 +170,31 @@ def _check_folder(folder: Path, params: LoadParams) -> dict[str, Any]:
             f"{folder} has no tokenizer (tokenizer.json or tokenizer.model)",
             "copy the tokenizer files of the original model into the folder",
         )
-    if not any(folder.glob("*.safetensors")) and not params.allow_pickle:
-        if any(True for pattern in _PICKLES for _ in folder.glob(pattern)):
+    if params.allow_pickle:
+        return config
+    if not _has_any(folder, ["*.safetensors"]):
+        if _has_any(folder, PICKLES):
             raise PickledWeightsError(
                 f"{folder} has only pickled weights, which can run code when they are loaded",
                 "convert them to safetensors, or add --allow-pickle if you trust their source",
             )
         raise LoadError(f"{folder} has no weights (*.safetensors)", "is the download complete?")
-    if not params.allow_pickle:
-        check_no_pickles(folder, config)
+    check_no_pickles(folder, config)
     return config
 
 
-def has_tokenizer(folder: Path) -> bool:
-    if any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        return True
-    return any(True for pattern in ("*.tiktoken", "*.model") for _ in folder.glob(pattern))
-
-
-def _no_config(folder: Path) -> LoadError:
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        try:
-            base = read_json(adapter).get("base_model_name_or_path")
-        except LoadError:
-            base = None
-        return LoadError(
-            f"{folder} is a LoRA adapter, not a whole model",
-            f"merge it into its base model{f' ({base})' if base else ''} and load the result",
-        )
-    gguf = [path for path in folder.iterdir() if path.suffix.lower() == ".gguf"]
-    if gguf:
-        return _not_a_folder(gguf[0])
-    return LoadError(f"{folder} has no config.json", "give the folder that transformers saved")
-
-
-def _from_hub(params: LoadParams, progress: Progress, download: bool) -> Path:
-    """The snapshot folder of a hub repository with its weights."""
-    return fetch_snapshot(
-        params.model,
-        params.revision,
-        [*_WANTED, *(_PICKLES if params.allow_pickle else ())],
-        lambda folder: _is_complete(folder, params),
-        progress,
-        what=params.model,
-        download=download,
+def _is_complete(folder: Path, params: LoadParams) -> bool:
+    """Whether a cached snapshot has a configuration, a tokenizer and every weight file."""
+    try:
+        indexes = folder.glob("*.safetensors.index.json")
+        shards = [name for index in indexes for name in indexed_files(index)]
+    except LoadError:
+        return False
+    return (
+        (folder / "config.json").is_file()
+        and has_tokenizer(folder)
+        and all((folder / shard).is_file() for shard in shards)
+        and _has_any(folder, ["*.safetensors", *(PICKLES if params.allow_pickle else ())])
     )
 
 
@@ -218,7 +221,6 @@ def fetch_snapshot(
     if not is_hub_name(name):
         raise LoadError(f"there is no folder {name}", "give a model folder, a hub name, or builtin")
     import huggingface_hub
-    from huggingface_hub import errors
 
     arguments: dict[str, Any] = {
         "repo_id": name,
@@ -226,28 +228,17 @@ def fetch_snapshot(
         "allow_patterns": wanted,
         "ignore_patterns": _UNWANTED,
     }
-    try:
+    with contextlib.suppress(OSError, ValueError):  # not in the cache, or no name
         folder = Path(huggingface_hub.snapshot_download(**arguments, local_files_only=True))
         if complete(folder):
             return folder
-    except (errors.LocalEntryNotFoundError, OSError, ValueError):
-        pass
     if not download:
         raise LoadError(
             f"no folder {name} here, and not in the local cache", "generate downloads it"
         )
-    _check_online(name, "connect and run again, or use -m builtin or a model folder")
-    progress(f"downloading {what}")
-    with _download_explained(name, revision), _no_bars():
+    with _hub_errors(name, revision, "connect and run again, or use -m builtin or a model folder"):
+        progress(f"downloading {what}")
         return Path(huggingface_hub.snapshot_download(**arguments))
-
-
-def _check_online(name: str, hint: str) -> None:
-    import huggingface_hub
-
-    offline = _why_offline(huggingface_hub.constants.ENDPOINT)
-    if offline:
-        raise LoadError(f"no folder {name} here, not in the local cache, and {offline}", hint)
 
 
 def is_hub_name(name: str) -> bool:
@@ -266,20 +257,20 @@ def fetch_headers(
     import huggingface_hub
     from huggingface_hub import errors
 
-    _check_online(params.model, "connect and run again, or give a model folder")
-    progress(f"asking the hub about {params.model}")
-    where: dict[str, Any] = {"repo_id": params.model, "revision": params.revision}
-    with _download_explained(params.model, params.revision), _no_bars():
+    name = params.model
+    repository: dict[str, Any] = {"repo_id": name, "revision": params.revision}
+    with _hub_errors(name, params.revision, "connect and run again, or give a model folder"):
+        progress(f"asking the hub about {name}")
         try:
-            path = huggingface_hub.hf_hub_download(filename="config.json", **where)
-            metadata = huggingface_hub.get_safetensors_metadata(**where)
+            path = huggingface_hub.hf_hub_download(filename="config.json", **repository)
+            metadata = huggingface_hub.get_safetensors_metadata(**repository)
         except errors.NotASafetensorsRepoError as error:
             raise LoadError(
-                f"{params.model} has no safetensors files on the hub", "their headers are needed"
+                f"{name} has no safetensors files on the hub", "their headers are needed"
             ) from error
         except (errors.EntryNotFoundError, errors.SafetensorsParsingError) as error:
             raise LoadError(
-                f"{params.model} on the hub is no model that transformers saved: it lacks config.json "
+                f"{name} on the hub is no model that transformers saved: it lacks config.json "
                 "or its weights cannot be read",
                 "is it a GGUF file or an adapter? give the original model",
             ) from error
@@ -293,31 +284,25 @@ def fetch_headers(
 
 
 @contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
-    """No bars of huggingface_hub's: `progress` has the line."""
-    from huggingface_hub import utils
-
-    enabled = not utils.are_progress_bars_disabled()
-    utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if enabled:
-            utils.enable_progress_bars()
-
-
-@contextlib.contextmanager
-def _download_explained(name: str, revision: str | None) -> Iterator[None]:
-    """Turn what a download raises into a line on what is wrong and one on what to do."""
+def _hub_errors(name: str, revision: str | None, offline_hint: str) -> Iterator[None]:
+    """Turn what a download raises into a line on what is wrong and one on what to do; and none of
+    huggingface_hub's bars, for `progress` has the line."""
     import huggingface_hub
-    from huggingface_hub import errors
+    from huggingface_hub import errors, utils
 
+    endpoint = huggingface_hub.constants.ENDPOINT
+    if offline := _why_offline(endpoint):
+        raise LoadError(
+            f"no folder {name} here, not in the local cache, and {offline}", offline_hint
+        )
+    bars = not utils.are_progress_bars_disabled()
+    utils.disable_progress_bars()
     try:
         yield
     except errors.GatedRepoError as error:
         raise LoadError(
             f"{name} is gated: its owner asks you to accept terms first",
-            f"accept them at {huggingface_hub.constants.ENDPOINT}/{name}, then `hf auth login`",
+            f"accept them at {endpoint}/{name}, then `hf auth login`",
         ) from error
     except errors.RevisionNotFoundError as error:
         raise LoadError(f"{name} has no revision {revision}", "leave --revision out") from error
@@ -330,54 +315,27 @@ def _download_explained(name: str, revision: str | None) -> Iterator[None]:
         raise LoadError(
             f"{name} could not be downloaded: {first_line(error)}", "run again to resume"
         ) from error
-
-
-def _is_complete(folder: Path, params: LoadParams) -> bool:
-    """Whether a cached snapshot has a configuration, a tokenizer and every weight file."""
-    if not (folder / "config.json").is_file():
-        return False
-    if not has_tokenizer(folder):
-        return False
-    indexes = list(folder.glob("*.safetensors.index.json"))
-    for index in indexes:
-        try:
-            if not all((folder / shard).is_file() for shard in indexed_files(index)):
-                return False
-        except LoadError:
-            return False
-    if indexes or any(folder.glob("*.safetensors")):
-        return True
-    return params.allow_pickle and any(True for p in _PICKLES for _ in folder.glob(p))
+    finally:
+        if bars:
+            utils.enable_progress_bars()
 
 
 def _why_offline(endpoint: str) -> str:
     """Why the hub cannot be asked, in words, or "". One quick look; no retries."""
+    from urllib.request import getproxies
+
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return "HF_HUB_OFFLINE forbids asking the hub"
-    if any(
-        os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-    ):
+    if getproxies().keys() & {"https", "all"}:
         return ""  # the proxy knows the way
-    where = urlsplit(endpoint)
-    port = where.port or (80 if where.scheme == "http" else 443)
-    # Each address gets its own time-out: a few of them in the dark must not add up to a minute.
-    if any(_reachable(address) for address in _addresses(where.hostname or "", port)[:2]):
-        return ""
-    return f"{where.hostname} cannot be reached"
-
-
-def _addresses(host: str, port: int) -> list[Any]:
-    """One address of each family."""
-    try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        return []
-    return list({family: address for family, _, _, _, address in reversed(addresses)}.values())
-
-
-def _reachable(address: Any) -> bool:
-    try:
-        socket.create_connection(address[:2], timeout=2).close()
-    except OSError:
-        return False
-    return True
+    url = urlsplit(endpoint)
+    port = url.port or (80 if url.scheme == "http" else 443)
+    with contextlib.suppress(OSError):
+        addresses = socket.getaddrinfo(url.hostname or "", port, type=socket.SOCK_STREAM)
+        # One address of each family: a dozen in the dark must not add up to a minute.
+        hosts = {family: str(address[0]) for family, *_, address in reversed(addresses)}
+        for host in hosts.values():
+            with contextlib.suppress(OSError):
+                socket.create_connection((host, port), timeout=2).close()
+                return ""
+    return f"{url.hostname} cannot be reached"

@@ -82,9 +82,6 @@ class Detokenizer:
         )
         return text
 
-    def _pieces(self, ids: Sequence[int]) -> list[str]:
-        return [piece_of(self._tokenizer, token) or "" for token in ids]
-
     def _invisible(self, token_id: int) -> bool:
         """Special tokens are skipped; ids beyond the tokenizer's vocabulary stand for nothing."""
         if token_id not in self._invisible_ids:
@@ -92,38 +89,36 @@ class Detokenizer:
             self._invisible_ids[token_id] = unknown or token_id in self._special
         return self._invisible_ids[token_id]
 
-    def _is_byte(self, token_id: int) -> bool:
-        return bool(_BYTE_TOKEN.match(self._pieces([token_id])[0]))
+    def _piece(self, token_id: int) -> str:
+        return piece_of(self._tokenizer, token_id) or ""
 
     def _context(self, ids: list[int], at_least: int = 1) -> list[int]:
         """The shortest tail of `ids` that decodes to some text, begins at no byte token's run, and
         holds `at_least` tokens."""
-        start = max(len(ids) - max(at_least, 1), 0)
-        while start > 0 and not self._good_start(ids, start):
+        start = max(len(ids) - at_least, 0)
+        while start > 0:
+            if not self._invisible(ids[start]):
+                if self._kind == "byte_fallback":
+                    is_start = not _BYTE_TOKEN.match(self._piece(ids[start]))
+                elif self._kind == "byte_level":
+                    first = _piece_bytes(self._piece(ids[start]))[:1]
+                    is_start = first != b"" and not b"\x80" <= first < b"\xc0"
+                else:
+                    is_start = len(ids) - start >= _CONTEXT
+                if is_start and self._decode(ids[start:]):
+                    break
             start -= 1
         return ids[start:]
-
-    def _good_start(self, ids: list[int], start: int) -> bool:
-        if self._invisible(ids[start]):
-            return False
-        if self._kind == "byte_fallback":
-            if self._is_byte(ids[start]):
-                return False
-            return bool(self._decode(ids[start:]))
-        if self._kind == "byte_level":
-            first = _piece_bytes(self._pieces([ids[start]])[0])
-            return bool(first) and not 0x80 <= first[0] < 0xC0 and bool(self._decode(ids[start:]))
-        return len(ids) - start >= _CONTEXT and bool(self._decode(ids[start:]))
 
     def _unsettled(self) -> int | None:
         """How many characters at the end of the window's text may still change; None: all new ones."""
         if self._kind == "byte_fallback":
             last = next((i for i in reversed(self._ids) if not self._invisible(i)), None)
-            return None if last is not None and self._is_byte(last) else 0
+            return None if last is not None and _BYTE_TOKEN.match(self._piece(last)) else 0
         if self._kind == "byte_level":
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
-            visible = [i for i in self._ids if not self._invisible(i)]
-            decoder.decode(b"".join(_piece_bytes(piece) for piece in self._pieces(visible)))
+            visible = [token for token in self._ids if not self._invisible(token)]
+            decoder.decode(b"".join(_piece_bytes(self._piece(token)) for token in visible))
             return 1 if decoder.getstate()[0] else 0
         # A tokenizer of another kind: a character takes at most four tokens of one byte each.
         if self._fresh < 4 and self._decode(self._ids).endswith(REPLACEMENT):
@@ -151,7 +146,13 @@ class TextStream:
             self._held += self._detokenizer.flush()
             self.stopped = True
             return self._release(end)
-        return self._release(len(self._held) - self._possible_start())
+        # Hold back the longest end that a stop string may begin with.
+        longest = min(max(map(len, self._stop)) - 1, len(self._held))
+        for length in range(longest, 0, -1):
+            tail = self._held[-length:]
+            if any(stop.startswith(tail) for stop in self._stop):
+                return self._release(len(self._held) - length)
+        return self._release(len(self._held))
 
     def finish(self) -> str:
         """What is left when no token follows."""
@@ -167,15 +168,6 @@ class TextStream:
 
     def _find(self, text: str) -> int | None:
         return min((i for stop in self._stop if (i := text.find(stop)) >= 0), default=None)
-
-    def _possible_start(self) -> int:
-        """The length of the longest end of the held text that begins a stop string."""
-        longest = max(map(len, self._stop)) - 1
-        for length in range(min(longest, len(self._held)), 0, -1):
-            tail = self._held[-length:]
-            if any(stop.startswith(tail) for stop in self._stop):
-                return length
-        return 0
 
 
 def piece_of(tokenizer: Any, token_id: int) -> str | None:
@@ -195,19 +187,15 @@ def special_ids(tokenizer: Any) -> set[int]:
 
 def tokenizer_kind(tokenizer: Any) -> str:
     """How the vocabulary spells bytes: "byte_fallback" (`<0xE6>`), "byte_level" (`æĹ¥`), "other"."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    decoder = getattr(backend, "decoder", None)
+    decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
     if decoder is not None:
         described = repr(decoder)
-        if "ByteFallback" in described:
-            return "byte_fallback"
-        if "ByteLevel" in described:
-            return "byte_level"
-        return "other"
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    if tokenizer.convert_tokens_to_ids("<0xE6>") not in (None, unknown):
-        return "byte_fallback"
-    return "other"
+        byte_fallback, byte_level = "ByteFallback" in described, "ByteLevel" in described
+    else:  # written in Python
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        byte_fallback = tokenizer.convert_tokens_to_ids("<0xE6>") not in (None, unknown)
+        byte_level = False
+    return "byte_fallback" if byte_fallback else "byte_level" if byte_level else "other"
 
 
 def _piece_bytes(piece: str) -> bytes:

@@ -51,13 +51,14 @@ OUTPUT = (
 _HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "model_dim", "word_embed_proj_dim")
 _INNER = ("text_config", "llm_config", "language_config")
 
+# As safetensors spells a type → as torch does, and what numpy reads it as.
 _TYPES = {
-    "F64": ("<f8", "float64"),
-    "F32": ("<f4", "float32"),
-    "F16": ("<f2", "float16"),
-    "BF16": ("<u2", "bfloat16"),
-    "F8_E4M3": ("u1", "float8_e4m3fn"),
-    "F8_E5M2": ("u1", "float8_e5m2"),
+    "F64": ("float64", "<f8"),
+    "F32": ("float32", "<f4"),
+    "F16": ("float16", "<f2"),
+    "BF16": ("bfloat16", "<u2"),
+    "F8_E4M3": ("float8_e4m3fn", "u1"),
+    "F8_E5M2": ("float8_e5m2", "u1"),
 }
 
 
@@ -83,9 +84,8 @@ class StoredMatrix:
             LoadError: the file cannot be read.
             IndexError: an id is out of range.
         """
-        for row in ids:
-            if not 0 <= row < self.rows:
-                raise IndexError(row)
+        if not all(0 <= row < self.rows for row in ids):
+            raise IndexError
         vectors = [self._read_rows(row, 1) for row in ids]
         return np.concatenate([np.empty((0, self.columns), np.float32), *vectors])
 
@@ -100,7 +100,7 @@ class StoredMatrix:
             yield start, self._read_rows(start, min(step, self.rows - start))
 
     def _read_rows(self, start: int, count: int) -> Floats32:
-        kind = np.dtype(next(raw for raw, name in _TYPES.values() if name == self.dtype))
+        kind = np.dtype(dict(_TYPES.values())[self.dtype])
         try:
             # Reading leaves the pages to the system; mapped ones would count as our memory.
             raw = np.fromfile(
@@ -124,18 +124,12 @@ def _as_float32(raw: NDArray[Any], dtype: str) -> Floats32:
         return wide.view(np.float32)
     if dtype == "float8_e5m2":  # the upper half of a float16
         return (raw.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
-    if dtype == "float8_e4m3fn":
-        return _float8_e4m3fn()[raw]
+    if dtype == "float8_e4m3fn":  # a float16 with another bias, whose last code is no number
+        halves = (raw & 0x80).astype(np.uint16) << 8 | (raw & 0x7F).astype(np.uint16) << 7
+        numbers = halves.view(np.float16).astype(np.float32) * 256
+        numbers[(raw & 0x7F) == 0x7F] = np.nan
+        return numbers
     return raw.astype(np.float32, copy=False)
-
-
-def _float8_e4m3fn() -> Floats32:
-    """The 256 values of the type (Micikevicius et al. 2022, arXiv 2209.05433): no infinities."""
-    codes = np.arange(256)
-    exponent, fraction = (codes >> 3) & 15, (codes & 7) / 8
-    size = np.where(exponent == 0, fraction * 2.0**-6, (1 + fraction) * 2.0 ** (exponent - 7.0))
-    size[(codes & 127) == 127] = np.nan
-    return np.where(codes < 128, size, -size).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -159,96 +153,85 @@ def find_embeddings(
     Raises:
         LoadError: there is no such matrix, several could be it, or it is stored quantized.
     """
-    tensors = _Tensors(checkpoint, vocabulary)
-    matrix = tensors.pick(INPUT, "input")
+    tensors = {
+        name: (file, tensor)
+        for file in weight_files(checkpoint.folder)
+        for name, tensor in safetensors_header(file).items()
+    }
+    matrix = _find_matrix(checkpoint, tensors, vocabulary, INPUT, "input")
     tied = setting(checkpoint.config, "tie_word_embeddings")
-    has_output = any(matches(name, suffix) for suffix in OUTPUT for name in tensors.headers)
+    has_output = any(matches(name, OUTPUT) for name in tensors)
     if tied is True or (tied is None and not has_output):
         return EmbeddingMatrices(matrix, matrix, tied=True)
+    output_matrix = None
     if output or has_output:
         try:
-            return EmbeddingMatrices(matrix, tensors.pick(OUTPUT, "output"), tied=False)
+            output_matrix = _find_matrix(checkpoint, tensors, vocabulary, OUTPUT, "output")
         except LoadError:
             if output:
                 raise
-    return EmbeddingMatrices(matrix, None, tied=False)
+    return EmbeddingMatrices(matrix, output_matrix, tied=False)
 
 
-class _Tensors:
-    """The tensors of a folder by name, and what an embedding matrix must look like."""
-
-    def __init__(self, checkpoint: Checkpoint, vocabulary: int) -> None:
-        self.name, self.vocabulary = checkpoint.name, vocabulary
-        self.hidden = sorted(_hidden_sizes(checkpoint.config))
-        self.headers: dict[str, tuple[Path, dict[str, Any]]] = {}
-        for file in weight_files(checkpoint.folder):
-            for name, tensor in safetensors_header(file).items():
-                self.headers[name] = (file, tensor)
-
-    def pick(self, suffixes: Sequence[str], kind: str) -> StoredMatrix:
-        """The one matrix that a suffix names and whose shape fits."""
-        misfit = ""
-        for suffix in suffixes:
-            named = [name for name in self.headers if matches(name, suffix)]
-            fitting = [name for name in named if self._fits(name)]
-            depth = min((name.count(".") for name in fitting), default=0)
-            fitting = [name for name in fitting if name.count(".") == depth]
-            if len(fitting) > 1:
-                raise LoadError(
-                    f"several tensors of {self.name} could be its {kind} embeddings: "
-                    + _some(fitting),
-                    "a checkpoint with one language model is needed",
-                )
-            if fitting:
-                return self._matrix(fitting[0])
-            misfit = misfit or (named[0] if named else "")
-        raise self._misfit(misfit) if misfit else self._nothing(kind)
-
-    def _fits(self, name: str) -> bool:
-        return self._is_large(name) and (
-            not self.hidden or self.headers[name][1]["shape"][1] in self.hidden
-        )
-
-    def _is_large(self, name: str) -> bool:
-        shape = self.headers[name][1]["shape"]
-        return len(shape) == 2 and shape[0] >= self.vocabulary and shape[1] > 0
-
-    def _matrix(self, name: str) -> StoredMatrix:
-        file, tensor = self.headers[name]
-        if tensor.get("dtype") not in _TYPES:
+def _find_matrix(
+    checkpoint: Checkpoint,
+    tensors: dict[str, tuple[Path, dict[str, Any]]],
+    vocabulary: int,
+    suffixes: Sequence[str],
+    kind: str,
+) -> StoredMatrix:
+    """The one matrix that the first of `suffixes` with a fitting shape names."""
+    shapes = {name: tensor["shape"] for name, (_, tensor) in tensors.items()}
+    sizes = (part.get(key) for part in _parts(checkpoint.config) for key in _HIDDEN)
+    hidden = sorted({size for size in sizes if isinstance(size, int) and size > 0})
+    large = [n for n, s in shapes.items() if len(s) == 2 and s[0] >= vocabulary and s[1] > 0]
+    fitting = [name for name in large if not hidden or shapes[name][1] in hidden]
+    misfit = ""
+    for suffix in suffixes:
+        named = [name for name in fitting if matches(name, (suffix,))]
+        depth = min((name.count(".") for name in named), default=0)
+        named = [name for name in named if name.count(".") == depth]
+        if len(named) > 1:
             raise LoadError(
-                f"{name} of {self.name} is stored as {tensor.get('dtype')}, which is no number type",
-                "give the model before its embeddings were quantized",
+                f"several tensors of {checkpoint.name} could be its {kind} embeddings: "
+                + _some(named),
+                "a checkpoint with one language model is needed",
             )
-        with file.open("rb") as opened:
-            start = 8 + int.from_bytes(opened.read(8), "little")
-        rows, columns = tensor["shape"]
-        dtype = _TYPES[tensor["dtype"]][1]
-        return StoredMatrix(name, file, dtype, rows, columns, start + tensor["data_offsets"][0])
-
-    def _misfit(self, name: str) -> LoadError:
-        shape = " × ".join(f"{size:,}" for size in self.headers[name][1]["shape"])
-        wide = f", hidden size {self.hidden[0]:,}" if self.hidden else ""
-        return LoadError(
-            f"{name} of {self.name} is {shape}; expected were {self.vocabulary:,} rows or more{wide}",
+        if named:
+            return _stored_matrix(checkpoint, named[0], *tensors[named[0]])
+        misfit = misfit or next((name for name in shapes if matches(name, (suffix,))), "")
+    if misfit:
+        shape = " × ".join(f"{size:,}" for size in shapes[misfit])
+        wide = f", hidden size {hidden[0]:,}" if hidden else ""
+        raise LoadError(
+            f"{misfit} of {checkpoint.name} is {shape}; expected were {vocabulary:,} rows or "
+            f"more{wide}",
             "do tokenizer and config.json belong to these weights, and are they unquantized?",
         )
+    known = f"matrices with enough rows: {_some(large)}" if large else "no matrix has enough rows"
+    raise LoadError(
+        f"{checkpoint.name} has no tensor with a known name for {kind} embeddings",
+        f"{known}; known are {_some(suffixes)}",
+    )
 
-    def _nothing(self, kind: str) -> LoadError:
-        large = [name for name in self.headers if self._is_large(name)]
-        known = (
-            f"matrices with enough rows: {_some(large)}" if large else "no matrix has enough rows"
+
+def _stored_matrix(
+    checkpoint: Checkpoint, name: str, file: Path, tensor: dict[str, Any]
+) -> StoredMatrix:
+    if tensor["dtype"] not in _TYPES:
+        raise LoadError(
+            f"{name} of {checkpoint.name} is stored as {tensor['dtype']}, which is no number type",
+            "give the model before its embeddings were quantized",
         )
-        return LoadError(
-            f"{self.name} has no tensor with a known name for {kind} embeddings",
-            f"{known}; known are {_some(INPUT if kind == 'input' else OUTPUT)}",
-        )
+    rows, columns = tensor["shape"]
+    dtype, _ = _TYPES[tensor["dtype"]]
+    return StoredMatrix(name, file, dtype, rows, columns, tensor["start"])
 
 
-def matches(name: str, suffix: str) -> bool:
-    """Whether a tensor's name ends in `suffix` and belongs to no layer."""
+def matches(name: str, suffixes: Sequence[str]) -> bool:
+    """Whether a tensor's name ends in one of the suffixes and belongs to no layer."""
     in_layer = any(part.isdigit() for part in name.split("."))
-    return not in_layer and (name == suffix or name.endswith("." + suffix))
+    return not in_layer and f".{name}".endswith(tuple(f".{suffix}" for suffix in suffixes))
 
 
 def setting(config: dict[str, Any], key: str) -> Any:
@@ -256,14 +239,8 @@ def setting(config: dict[str, Any], key: str) -> Any:
     return next((part[key] for part in _parts(config) if part.get(key) is not None), None)
 
 
-def _hidden_sizes(config: dict[str, Any]) -> set[int]:
-    sizes = (part.get(key) for part in _parts(config) for key in _HIDDEN)
-    return {size for size in sizes if isinstance(size, int) and size > 0}
-
-
 def _parts(config: dict[str, Any]) -> list[dict[str, Any]]:
-    inner = [config.get(name) for name in _INNER]
-    return [config, *(part for part in inner if isinstance(part, dict))]
+    return [config, *(part for name in _INNER if isinstance(part := config.get(name), dict))]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -22,7 +22,8 @@ from decodecli.models.cache_files import read_ahead
 from decodecli.models.checkpoint import Checkpoint, Progress, find_checkpoint
 from decodecli.models.detokenize import piece_of
 from decodecli.models.load_errors import advice, explained
-from decodecli.models.memory_estimate import Headers, context_length, weight_bytes
+from decodecli.models.machine import check_threads, choose_threads
+from decodecli.models.memory_estimate import Headers, context_length
 from decodecli.models.model_files import blamed_on, first_line
 from decodecli.models.resolve import (
     DTYPES,
@@ -32,7 +33,6 @@ from decodecli.models.resolve import (
     choose_quantize,
 )
 from decodecli.models.runner import input_device
-from decodecli.models.threads import check_threads, choose_threads
 from decodecli.records.run import ModelInfo
 from decodecli.settings import ORDER, LoadParams
 
@@ -216,6 +216,7 @@ def _from_pretrained(
         "use_safetensors": None if params.allow_pickle else True,
         "trust_remote_code": params.trust_remote_code,
         "return_dict": True,  # whatever config.json says
+        "ignore_mismatched_sizes": True,  # the report names them
     }
     if quantize in quantization.SCHEMES:
         arguments["quantization_config"] = quantization.scheme_settings(quantize, dtype)
@@ -226,6 +227,12 @@ def _from_pretrained(
     network, report = AutoModelForCausalLM.from_pretrained(
         checkpoint.folder, output_loading_info=True, **arguments
     )
+    for name, stored, expected in sorted(report["mismatched_keys"]):
+        raise LoadError(
+            f"the weights of {checkpoint.name} do not have the shapes that its config.json says: "
+            f"{name} is {list(stored)}, not {list(expected)}",
+            "copy the original model's config.json into the folder",
+        )
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would fill them with random numbers
         raise LoadError(
@@ -246,7 +253,7 @@ def _device_map(
     if params.device == "auto" and device.startswith("cuda"):
         needed = checkpoint.parameters * DTYPES[dtype].itemsize
         if quantized:  # they must lie whole on GPUs
-            needed = weight_bytes(Headers.of(checkpoint), quantize, device)
+            needed = Headers.of(checkpoint).weight_bytes(quantize, device)
         free, _ = torch.cuda.mem_get_info(device)
         if needed * 1.1 > free and (torch.cuda.device_count() > 1 or not quantized):
             return "auto"

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,15 @@ from decodecli.models.checkpoint import (
     find_checkpoint,
     is_hub_name,
 )
-from decodecli.models.device_memory import DeviceMemory
 from decodecli.models.embedding_weights import INPUT, OUTPUT, matches, setting
-from decodecli.models.model_files import blamed_on, first_line, safetensors_header, weight_files
+from decodecli.models.machine import DeviceMemory
+from decodecli.models.model_files import (
+    NUMBER_BYTES,
+    blamed_on,
+    first_line,
+    safetensors_header,
+    weight_files,
+)
 from decodecli.settings import BUILTIN, LoadParams
 
 SCHEMES = ("float32", "bfloat16", "int8", "nf4")
@@ -36,17 +43,17 @@ USUAL_CONTEXT = 4096
 GIB = 2**30
 WRITTEN_OUT = ("llama", "mistral", "qwen2", "qwen3", "gpt2")  # as in `supported`
 PYTORCH = GIB // 2  # bytes: the libraries and a CUDA context
+_SAME_SIZE = {"fp4": "nf4", "float16": "bfloat16"}
 _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _BLOCK, _OUTER_BLOCK = 64, 256  # weights to a scale, scales to a scale of theirs
 _TABLES = 16 * 4 + 256 * 4 + 4  # bytes a layer: both code tables and the offset
-_STORED = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "I16": 2}
 _POSITIONS = ("wpe.weight", "embed_positions.weight", "position_embeddings.weight")
 _BUFFERS = re.compile(r"(inv_freq|masked_bias|\.attn\.bias|attention\.bias)$")
 
 
 @dataclass(frozen=True)
 class Headers:
-    """What a checkpoint's headers say.
+    """What a checkpoint's headers say, and what a model loaded from it takes.
 
     tensors: name → its dtype as safetensors spells it, and its shape.
     """
@@ -68,6 +75,57 @@ class Headers:
             for name, tensor in safetensors_header(file).items()
         }
         return cls(checkpoint.name, checkpoint.config, tensors)
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The weights of a loaded model, by name."""
+        tied = setting(self.config, "tie_word_embeddings") is True
+        tied = tied and any(matches(name, INPUT) for name in self.tensors)
+        return {
+            name: shape
+            for name, (_, shape) in self.tensors.items()
+            # Tied, they are one matrix, though the file may have it twice.
+            if not _BUFFERS.search(name) and not (tied and matches(name, OUTPUT))
+        }
+
+    @property
+    def parameters(self) -> int:
+        return sum(map(prod, self.shapes.values()))
+
+    @cached_property
+    def has_experts(self) -> bool:
+        return any(".experts." in name for name in self.shapes)
+
+    @cached_property
+    def linear(self) -> list[tuple[int, ...]]:
+        """The shapes of the layers that bitsandbytes quantizes."""
+        kept = (*INPUT, *OUTPUT, *_POSITIONS)
+        return [
+            shape
+            for name, shape in self.shapes.items()
+            if len(shape) == 2
+            and name.endswith(".weight")
+            and ".experts." not in name
+            and not (self.has_experts and name.endswith(".gate.weight"))  # a router
+            and not matches(name, kept)
+        ]
+
+    def weight_bytes(self, scheme: str, device: str) -> int:
+        """Bytes of the weights in a number type or scheme; as the files have them where they are
+        quantized already."""
+        if self.config.get("quantization_config"):
+            return sum(
+                prod(shape) * NUMBER_BYTES.get(dtype, 1) for dtype, shape in self.tensors.values()
+            )
+        if scheme in _SIZES:
+            return self.parameters * _SIZES[scheme]
+        packed = packs(device)
+        transposed = self.config.get("model_type") in ("gpt2", "openai-gpt")
+        total = self.parameters * _SIZES["bfloat16"]
+        for shape in self.linear:
+            rows, columns = reversed(shape) if transposed else shape
+            total += _layer_bytes(scheme, rows, columns, packed) - prod(shape) * _SIZES["bfloat16"]
+        return total
 
 
 @dataclass(frozen=True)
@@ -129,37 +187,42 @@ def estimate(headers: Headers, memory: DeviceMemory, context: int | None = None)
         LoadError: its configuration cannot be understood.
     """
     with blamed_on(f"config.json of {headers.name}"):
-        return _estimate(headers, memory, context)
-
-
-def _estimate(headers: Headers, memory: DeviceMemory, context: int | None) -> Fit:
-    config = _text_config(headers)
-    longest = context_length(config)
-    if context is not None and longest is not None and context > longest:
-        raise UsageError(
-            f"--context {context}: {headers.name} has {longest} positions", "choose fewer"
-        )
-    positions = context or min(USUAL_CONTEXT, longest or USUAL_CONTEXT)
-    weights = _Weights(headers)
-    stored = headers.config.get("quantization_config")
-    if isinstance(stored, dict):
-        names, no_quantization = [str(stored.get("quant_method", "as stored"))], ""
-    else:
-        no_quantization = why_not_quantized(memory.device)
-        names = [name for name in SCHEMES if name in _SIZES or not no_quantization]
-    schemes = []
-    for name in names:
-        held = weights.stored() if stored else weights.bytes(name, packs(memory.device))
-        size = _SIZES.get(name, 2)
-        cache = kv_cache_bytes(config, positions, size)
-        working = PYTORCH + _step_bytes(config, weights, positions, size)
-        left = memory.free - held - cache - working
-        schemes.append(SchemeFit(name, held, cache, working, left))
-    assumed = (*weights.assumed, *_cache_assumptions(config))
-    return Fit(
-        headers.name, weights.parameters, positions, longest, memory, tuple(schemes),
-        (*assumed, no_quantization) if no_quantization else assumed,
-    )  # fmt: skip
+        config = _text_config(headers)
+        longest = context_length(config)
+        if context is not None and longest is not None and context > longest:
+            raise UsageError(
+                f"--context {context}: {headers.name} has {longest} positions", "choose fewer"
+            )
+        positions = context or min(USUAL_CONTEXT, longest or USUAL_CONTEXT)
+        assumed = ["one sequence", "libraries and the work of a step by an allowance"]
+        if headers.has_experts:
+            assumed.insert(0, "the experts of a mixture stay in the type of computation")
+        if getattr(config, "kv_lora_rank", None):
+            assumed.append("keys and values cached in their compressed form")
+        if not {"full_attention", "sliding_attention", "chunked_attention"}.issuperset(
+            _layer_types(config)
+        ):
+            assumed.append("the states of layers without attention are not counted")
+        quantization = headers.config.get("quantization_config")
+        if isinstance(quantization, dict):
+            schemes = [str(quantization.get("quant_method", "as stored"))]
+        else:
+            schemes = list(SCHEMES)
+            if reason := why_not_quantized(memory.device):
+                schemes = [scheme for scheme in SCHEMES if scheme in _SIZES]
+                assumed.append(reason)
+        fits = []
+        for scheme in schemes:
+            weight = headers.weight_bytes(scheme, memory.device)
+            size = _SIZES.get(scheme, 2)
+            cache = kv_cache_bytes(config, positions, size)
+            working = PYTORCH + _step_bytes(config, headers, positions, size)
+            left = memory.free - weight - cache - working
+            fits.append(SchemeFit(scheme, weight, cache, working, left))
+        return Fit(
+            headers.name, headers.parameters, positions, longest, memory, tuple(fits),
+            tuple(assumed),
+        )  # fmt: skip
 
 
 def why_not_quantized(device: str) -> str:
@@ -185,55 +248,6 @@ def packs(device: str) -> bool:
         return False
 
 
-class _Weights:
-    """A checkpoint's tensors as a loaded model holds them."""
-
-    def __init__(self, headers: Headers) -> None:
-        self.headers = headers
-        tied = setting(headers.config, "tie_word_embeddings")
-        shapes = {
-            name: shape for name, (_, shape) in headers.tensors.items() if not _BUFFERS.search(name)
-        }
-        heads = {name for name in shapes if _ends(name, OUTPUT)}
-        inputs = {name for name in shapes if _ends(name, INPUT)}
-        if tied is True and inputs:  # one matrix for both, though the file may have it twice
-            shapes = {name: shape for name, shape in shapes.items() if name not in heads}
-        self.shapes = shapes
-        self.parameters = sum(prod(shape) for shape in shapes.values())
-        self.experts = {name for name in shapes if ".experts." in name}
-        routers = {name for name in shapes if name.endswith(".gate.weight") and self.experts}
-        not_quantized = heads | inputs | self.experts | routers
-        self.linear = {
-            name: shape
-            for name, shape in shapes.items()
-            if len(shape) == 2
-            and name.endswith(".weight")
-            and name not in not_quantized
-            and not _ends(name, _POSITIONS)
-        }
-        self.assumed = (
-            ("the experts of a mixture stay in the type of computation",) if self.experts else ()
-        )
-
-    def stored(self) -> int:
-        """As the files have it: for checkpoints that are quantized already."""
-        return sum(
-            prod(shape) * _STORED.get(dtype, 1) for dtype, shape in self.headers.tensors.values()
-        )
-
-    def bytes(self, scheme: str, packed: bool) -> int:
-        """In one of `SCHEMES`."""
-        if scheme in _SIZES:
-            return self.parameters * _SIZES[scheme]
-        rest = sum(prod(shape) for name, shape in self.shapes.items() if name not in self.linear)
-        transposed = self.headers.config.get("model_type") in ("gpt2", "openai-gpt")
-        layers = 0
-        for shape in self.linear.values():
-            rows, columns = reversed(shape) if transposed else shape
-            layers += _layer_bytes(scheme, rows, columns, packed)
-        return rest * _SIZES["bfloat16"] + layers
-
-
 def _layer_bytes(scheme: str, rows: int, columns: int, packed: bool) -> int:
     """A linear layer's weight: 8 bits and a float32 a row, or 4 bits with scales for blocks of 64
     (quantized again to 8 bits with a float32 for 256 of them: 4.127 bits a weight in all)."""
@@ -244,10 +258,6 @@ def _layer_bytes(scheme: str, rows: int, columns: int, packed: bool) -> int:
     if packed and columns % 64 == 0 and rows % 32 == 0:
         return count // 2 + 2 * scales + 16 * 4
     return ceil(count / 2) + scales + 4 * ceil(scales / _OUTER_BLOCK) + _TABLES
-
-
-def _ends(name: str, suffixes: tuple[str, ...]) -> bool:
-    return any(matches(name, suffix) for suffix in suffixes)
 
 
 def kv_cache_bytes(config: Any, positions: int, size: int) -> int:
@@ -271,10 +281,22 @@ def kv_cache_bytes(config: Any, positions: int, size: int) -> int:
         if getattr(config, "multi_query", False) and not hasattr(config, "num_key_value_heads"):
             shared = 1
         width = 2 * shared * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    return sum(_kept(kind, config, positions) for kind in _layers(config)) * width * size
+    windows = {
+        "sliding_attention": getattr(config, "sliding_window", None),
+        "chunked_attention": getattr(config, "attention_chunk_size", None),
+    }
+    kept = 0
+    for kind in _layer_types(config):
+        if getattr(config, "model_type", None) in WRITTEN_OUT:
+            kept += positions
+        elif window := windows.get(kind):
+            kept += min(positions, window)
+        elif "attention" in kind and "linear" not in kind:
+            kept += positions
+    return kept * width * size
 
 
-def _layers(config: Any) -> list[str]:
+def _layer_types(config: Any) -> list[str]:
     """What each layer attends to, as transformers' own cache reads it."""
     kinds = getattr(config, "layer_types", None)
     if kinds is None:
@@ -289,35 +311,13 @@ def _layers(config: Any) -> list[str]:
     return list(kinds)[: len(kinds) - shared]
 
 
-def _kept(kind: str, config: Any, positions: int) -> int:
-    if getattr(config, "model_type", None) in WRITTEN_OUT:
-        return positions
-    limit = {
-        "sliding_attention": getattr(config, "sliding_window", None),
-        "chunked_attention": getattr(config, "attention_chunk_size", None),
-    }.get(kind)
-    if limit:
-        return min(positions, limit)
-    return positions if "attention" in kind and "linear" not in kind else 0
-
-
-def _cache_assumptions(config: Any) -> tuple[str, ...]:
-    assumptions = ["one sequence", "libraries and the work of a step by an allowance"]
-    if getattr(config, "kv_lora_rank", None):
-        assumptions.append("keys and values cached in their compressed form")
-    kinds = set(_layers(config))
-    if not kinds.issubset({"full_attention", "sliding_attention", "chunked_attention"}):
-        assumptions.append("the states of layers without attention are not counted")
-    return tuple(assumptions)
-
-
-def _step_bytes(config: Any, weights: _Weights, positions: int, size: int) -> int:
+def _step_bytes(config: Any, headers: Headers, positions: int, size: int) -> int:
     """The work of a step: a prompt as long as the context through the widest layer, and some vectors
     over the vocabulary."""
     hidden = getattr(config, "hidden_size", 0) or 0
     wide = getattr(config, "intermediate_size", None) or 4 * hidden
     wide = max(wide) if isinstance(wide, list | tuple) else wide
-    largest = max((prod(shape) for shape in weights.linear.values()), default=0)
+    largest = max(map(prod, headers.linear), default=0)
     vocabulary = getattr(config, "vocab_size", 0) or 0
     return positions * (3 * wide + 4 * hidden) * size + largest * size + 32 * vocabulary
 
@@ -325,11 +325,10 @@ def _step_bytes(config: Any, weights: _Weights, positions: int, size: int) -> in
 def _text_config(headers: Headers) -> Any:
     from transformers import AutoConfig
 
-    values = {key: value for key, value in headers.config.items() if key != "model_type"}
+    values = dict(headers.config)
     values.pop("quantization_config", None)
     try:
-        config = AutoConfig.for_model(headers.config.get("model_type"), **values)
-        return config.get_text_config()
+        return AutoConfig.for_model(values.pop("model_type", None), **values).get_text_config()
     except Exception as error:  # each kind of configuration has its own
         raise LoadError(
             f"config.json of {headers.name} cannot be understood: {first_line(error)}",
@@ -346,12 +345,6 @@ def context_length(config: Any) -> int | None:
     return None
 
 
-def weight_bytes(headers: Headers, scheme: str, device: str) -> int:
-    """Bytes of a model's weights in one of the schemes; fp4 is as large as nf4."""
-    scheme = {"fp4": "nf4", "float16": "bfloat16"}.get(scheme, scheme)
-    return _Weights(headers).bytes(scheme, packs(device))
-
-
 def what_fits(
     headers: Headers, memory: DeviceMemory, context: int | None = None, *, failed: str | None = None
 ) -> str:
@@ -364,7 +357,7 @@ def what_fits(
     '--quantize nf4 needs 5.0 of the 15.7 GiB free on cuda:0'
     """
     schemes = estimate(headers, memory, context).schemes
-    limit = {"fp4": "nf4", "float16": "bfloat16"}.get(failed or "", failed)
+    limit = _SAME_SIZE.get(failed or "", failed)
     names = [scheme.scheme for scheme in schemes]
     smaller = schemes[names.index(limit) + 1 :] if limit in names else schemes
     free = f"{memory.free / GIB:.1f} GiB free on {memory.device}"

@@ -1,15 +1,17 @@
 """Reading the files of a model's folder, which may be broken or hostile: every failure is a line.
 
-No torch and no transformers: `models fit`, `tokenize` and the cache of quantized weights read through
-here too.
+config.json and generation_config.json are checked for values on which libraries hang, take all the
+memory, or compute nonsense without a word; everything else is for transformers to refuse. No torch and
+no transformers: `models fit`, `tokenize` and the cache of quantized weights read through here too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import operator
-import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +20,24 @@ from typing import Any
 from decodecli.errors import DecodecliError, LoadError, PickledWeightsError
 
 LARGEST_JSON = 2**28  # bytes; the largest tokenizer.json and index are a tenth of it
-_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1}
+NUMBER_BYTES = {
+    "F64": 8,
+    "I64": 8,
+    "F32": 4,
+    "I32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I16": 2,
+    "U8": 1,
+    "I8": 1,
+}
 _MOST_PARAMETERS = 2**53  # of one tensor, more than there is memory in the world
+_MOST_DIMENSIONS = 64
+# Modules or names that transformers makes one by one.
+_COUNTS = re.compile(r"(num|n)_.*(layers?|experts|blocks|stages|groups|heads|labels)|depth")
+_LAYERS = re.compile(r"(num|n)_(hidden_|decoder_)?layers?")
+_MOST_MODULES = 10_000  # of any kind; the largest models have some hundreds of layers and experts
+_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
 def first_line(error: BaseException) -> str:
@@ -57,15 +75,13 @@ def check_regular(folder: Path) -> None:
         LoadError: there is one, or the folder cannot be listed.
     """
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                mode = stat.S_IFREG  # a link to nothing is as good as not there
-                with contextlib.suppress(FileNotFoundError):
-                    mode = entry.stat().st_mode
+        for path in folder.iterdir():
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # a link to nothing is as good as not there
+                mode = path.stat().st_mode
                 if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                    raise LoadError(
-                        f"{folder / entry.name} is not a regular file", "remove it from the folder"
-                    )
+                    raise LoadError(f"{path} is not a regular file", "remove it from the folder")
     except OSError as error:
         raise LoadError(
             f"{folder} cannot be read: {error.strerror}", "check its permissions"
@@ -86,17 +102,19 @@ def read_json(path: Path, hint: str = "copy the original model's file") -> dict[
         content = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise LoadError(f"{path} is nested too deep", hint) from error
-    except OSError as error:
-        raise LoadError(f"{path} cannot be read: {error.strerror}", hint) from error
-    except ValueError as error:
-        raise LoadError(f"{path} cannot be read: {first_line(error)}", hint) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise LoadError(f"{path} cannot be read: {reason}", hint) from error
     if not isinstance(content, dict):
         raise LoadError(f"{path} is not a JSON object", hint)
     return content
 
 
 def safetensors_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file: tensor name → dtype, shape, data_offsets, parameters.
+    """The JSON header of a safetensors file: tensor name → dtype, shape, data_offsets,
+    parameters (how many) and start (the byte of the file).
+
+    (`safetensors.safe_open` does not tell the offsets, which reading without torch needs.)
 
     Raises:
         LoadError: the file is cut short or is no safetensors file.
@@ -112,21 +130,22 @@ def safetensors_header(path: Path) -> dict[str, Any]:
             header = json.loads(file.read(length))
         tensors = {name: value for name, value in header.items() if name != "__metadata__"}
         end = 0
-        for value in tensors.values():
-            low, high = map(operator.index, value["data_offsets"])
-            value["parameters"] = _product(value["shape"])
-            needed = value["parameters"] * _BYTES.get(value["dtype"], 0) or high - low
-            if not 0 <= low <= high or high - low != needed:
+        for tensor in tensors.values():
+            low, high = map(operator.index, tensor["data_offsets"])
+            shape = [operator.index(length) for length in tensor["shape"][: _MOST_DIMENSIONS + 1]]
+            if len(shape) > _MOST_DIMENSIONS or not all(0 <= n <= _MOST_PARAMETERS for n in shape):
                 raise ValueError
+            tensor["parameters"] = math.prod(shape)
+            needed = tensor["parameters"] * NUMBER_BYTES.get(tensor["dtype"], 0) or high - low
+            if tensor["parameters"] > _MOST_PARAMETERS or not 0 <= low <= high == low + needed:
+                raise ValueError
+            tensor["start"] = 8 + length + low
             end = max(end, high)
     except OSError as error:
         raise LoadError(
             f"{path} cannot be read: {error.strerror}", "check its permissions"
         ) from error
-    except (
-        *(ValueError, KeyError, TypeError, IndexError, AttributeError),
-        *(OverflowError, RecursionError),
-    ) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise LoadError(
             f"{path} is not a safetensors file, or its header is cut short", "download it again"
         ) from error
@@ -135,22 +154,6 @@ def safetensors_header(path: Path) -> dict[str, Any]:
             f"{path} is cut short: {size:,} bytes of {8 + length + end:,}", "download it again"
         )
     return tensors
-
-
-def _product(shape: list[Any]) -> int:
-    """How many numbers a tensor of this shape has.
-
-    Raises:
-        ValueError, TypeError: it is no shape, or larger than any memory.
-    """
-    count = 1
-    for length in map(operator.index, shape):
-        if length < 0:
-            raise ValueError
-        count *= length
-        if count > _MOST_PARAMETERS:
-            raise ValueError
-    return count
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -182,8 +185,8 @@ def indexed_files(index: Path) -> list[str]:
     Raises:
         LoadError: it is no index, or names something that is no name.
     """
-    listed = read_json(index, "download it again").get("weight_map")
-    names: list[Any] = list(listed.values()) if isinstance(listed, dict) else [None]
+    weight_map = read_json(index, "download it again").get("weight_map")
+    names: list[Any] = list(weight_map.values()) if isinstance(weight_map, dict) else [None]
     if not all(isinstance(name, str) and name and "\0" not in name for name in names):
         raise LoadError(f"{index} is no index of weights", "download it again")
     return sorted(set(names))
@@ -211,3 +214,57 @@ def check_no_pickles(folder: Path, config: dict[str, Any]) -> None:
                     "when they are loaded",
                     "convert them to safetensors, or add --allow-pickle if you trust their source",
                 )
+
+
+def check_config(config: dict[str, Any], file: Path, tensors: int | None) -> None:
+    """Refuse counts that the weights cannot hold, windows that are none, ids that are none.
+
+    Args:
+        file: the config.json that it was read from.
+        tensors: how many tensors the weights have; None where they are pickled and do not tell.
+
+    Raises:
+        LoadError: naming the file, the key and its value.
+    """
+    hint = "copy the original model's config.json into the folder"
+    parts = [config]
+    for part in parts:  # which grows meanwhile
+        parts += [value for value in part.values() if isinstance(value, dict)]
+        for key, value in part.items():
+            if type(value) is not int:
+                continue
+            layers = bool(_LAYERS.fullmatch(key))
+            most = max(tensors, 100) if layers and tensors is not None else _MOST_MODULES
+            if _COUNTS.fullmatch(key) and not (1 if layers else 0) <= value <= most:
+                held = f", with {tensors:,} tensors in the weights" if most != _MOST_MODULES else ""
+                raise LoadError(f"{file} says {key} = {_short(value)}{held}", hint)
+            if (
+                key == "sliding_window"
+                and value < 1
+                and part.get("use_sliding_window") is not False
+            ):
+                raise LoadError(f"{file} says {key} = {_short(value)}", hint)
+        check_ids(part, file)
+
+
+def check_ids(values: dict[str, Any], file: Path) -> None:
+    """Refuse token ids that are no whole numbers.
+
+    Raises:
+        LoadError: naming the file, the key and its value.
+    """
+    for key in _IDS:
+        value = values.get(key)
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(type(token) is int and -(2**31) <= token < 2**31 for token in ids):
+            raise LoadError(
+                f"{file} says {key} = {_short(value)}, not a token's id or a list of them",
+                f"copy the original model's {file.name} into the folder",
+            )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, int) and abs(value) >= 10**15:
+        return f"{value:.1e}" if abs(value) < 10**300 else "a number of hundreds of digits"
+    text = repr(value)
+    return text if len(text) <= 40 else text[:39] + "…"

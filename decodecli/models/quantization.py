@@ -1,25 +1,59 @@
 """Weights in 4 and 8 bits through bitsandbytes: asked for, checked, kept in the cache.
 
+Quantizing a model on load takes up to a minute, each time. `cache` writes what came of it, tensor by
+tensor, packed for the processor where bitsandbytes has packed it; `load_cached` builds the modules
+without weights, maps the file and hangs its tensors in. Nothing is computed or copied on a CPU, and the
+pages are shared between processes.
+
+bitsandbytes' own serialization (`save_pretrained`) loads as fast, but unpacked: on CPUs with
+AVX512-BF16 the first token then takes 4 to 7 s for a model of 0.5 B parameters, where it takes less than
+1 s from here; and the scales come back rounded otherwise, so that the logits differ from the first run's.
+
 bitsandbytes takes more than a second to import; nothing here does so before it is needed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from decodecli.errors import LoadError
 from decodecli.memory_size import memory_size
-from decodecli.models import quantized_cache
+from decodecli.models.cache_files import (
+    StoredTensor,
+    cache_folder,
+    checksum,
+    entry_path,
+    identity,
+    read_metadata,
+    write_entry,
+)
 from decodecli.models.checkpoint import Checkpoint
 from decodecli.models.load_errors import out_of_memory
+from decodecli.models.memory_estimate import packs
 from decodecli.models.model_files import first_line
 
 SCHEMES = ("nf4", "fp4", "int8")
+FORMAT = 3  # of what is in a file; another number is another entry
+_PACKAGES = ("torch", "transformers", "bitsandbytes")
+_DTYPES = {  # as safetensors spells them
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
+    torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+_UNUSABLE = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, AssertionError)
+
+
+class Unusable(Exception):
+    """An entry that is not what it should be; it is made again."""
 
 
 def scheme_settings(scheme: str, dtype: str) -> Any:
@@ -32,87 +66,9 @@ def scheme_settings(scheme: str, dtype: str) -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type=scheme,
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(
-            torch, dtype
-        ),  # the library's float32 default is silently slow
+        # The library's default, float32, is silently slow.
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
     )
-
-
-def cached_file(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Path | None:
-    """The file of an earlier run's quantized weights, None where there is none."""
-    if scheme not in SCHEMES:
-        return None
-    path = quantized_cache.entry_for(checkpoint, scheme, dtype, device)
-    return path if path is not None and path.is_file() else None
-
-
-def load_cached(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Any | None:
-    """The model as an earlier run quantized it; None where no usable file is kept.
-
-    A file that is not what it should be goes; one that only could not be read now stays.
-
-    Raises:
-        RuntimeError, OSError: memory ran out.
-    """
-    path = cached_file(checkpoint, scheme, dtype, device)
-    if path is None:
-        return None
-    try:
-        empty = _without_weights(checkpoint, dtype)
-        network = quantized_cache.restore(path, empty, device)
-    except quantized_cache.Unusable:
-        with contextlib.suppress(OSError):  # cut short, or not what it should be: made again
-            path.unlink()
-        return None
-    except (OSError, RuntimeError) as error:
-        if out_of_memory(error):
-            raise
-        return None
-    _as_loaded(network, checkpoint, scheme, dtype)
-    return network.eval()
-
-
-def cache(
-    network: nn.Module, checkpoint: Checkpoint, scheme: str, dtype: str, device: str
-) -> tuple[str, ...]:
-    """Write a quantized model to the cache; returns the notices about it."""
-    path = quantized_cache.entry_for(checkpoint, scheme, dtype, device)
-    if path is None:
-        return ()
-    try:
-        quantized_cache.store(network, path, checkpoint, scheme, dtype)
-    except (OSError, quantized_cache.Unusable) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        return (f"the quantized weights could not be kept for the next start: {why}",)
-    return (
-        f"the quantized weights are kept for the next start ({memory_size(path.stat().st_size)}); "
-        "decodecli models cache shows and clears them",
-    )
-
-
-def _without_weights(checkpoint: Checkpoint, dtype: str) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, return_dict=True)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
-
-
-def _as_loaded(network: Any, checkpoint: Checkpoint, scheme: str, dtype: str) -> None:
-    """What `from_pretrained` notes on a model besides its weights."""
-    from transformers import GenerationConfig
-    from transformers.quantizers import AutoHfQuantizer
-
-    network.config.name_or_path = str(checkpoint.folder)
-    if (checkpoint.folder / "generation_config.json").is_file() and network.can_generate():
-        network.generation_config = GenerationConfig.from_pretrained(
-            checkpoint.folder, local_files_only=True
-        )
-    quantizer = AutoHfQuantizer.from_config(scheme_settings(scheme, dtype), pre_quantized=False)
-    network.is_quantized = True
-    network.quantization_method = quantizer.quantization_config.quant_method
-    network.hf_quantizer = quantizer
-    quantizer.postprocess_model(network)
 
 
 def check_quantized(network: Any, checkpoint: Checkpoint, scheme: str, device: str) -> None:
@@ -151,3 +107,283 @@ def prepare_layers(network: nn.Module, device: str) -> int:
         if device == "cpu" and (layer.in_features % 64 or layer.out_features % 32):
             layer.support_avx512bf16_for_cpu = False
     return len(layers)
+
+
+def _entry(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Path | None:
+    """Where the quantized weights of a checkpoint lie or would lie; None when the cache is off or
+    the checkpoint brings code of its own, whose modules could hold anything."""
+    folder = cache_folder()
+    if folder is None or checkpoint.config.get("auto_map"):
+        return None
+    kind = device.partition(":")[0]
+    key = {  # everything on which the bytes of an entry depend
+        "format": FORMAT,
+        "checkpoint": identity(checkpoint),
+        "scheme": scheme,
+        "dtype": dtype,
+        "device": kind,
+        "versions": _versions(),
+        "packed": scheme != "int8" and packs(kind),
+        "processor": torch.backends.cpu.get_cpu_capability() if kind == "cpu" else None,
+    }
+    return entry_path(folder, checkpoint.name, scheme, key)
+
+
+def _versions() -> dict[str, str]:
+    return {package: importlib.metadata.version(package) for package in _PACKAGES}
+
+
+def cached_file(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Path | None:
+    """The file of an earlier run's quantized weights, None where there is none."""
+    path = _entry(checkpoint, scheme, dtype, device) if scheme in SCHEMES else None
+    return path if path is not None and path.is_file() else None
+
+
+def load_cached(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Any | None:
+    """The model as an earlier run quantized it; None where no usable file is kept.
+
+    A file that is not what it should be goes; one that only could not be read now stays.
+
+    Raises:
+        RuntimeError, OSError: memory ran out.
+    """
+    from transformers import GenerationConfig
+    from transformers.quantizers import AutoHfQuantizer
+
+    path = cached_file(checkpoint, scheme, dtype, device)
+    if path is None:
+        return None
+    try:
+        network = restore(path, _without_weights(checkpoint, dtype), device)
+    except Unusable:
+        with contextlib.suppress(OSError):  # made again
+            path.unlink()
+        return None
+    except (OSError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
+        return None
+    # What `from_pretrained` notes on a model besides its weights.
+    network.config.name_or_path = str(checkpoint.folder)
+    if (checkpoint.folder / "generation_config.json").is_file() and network.can_generate():
+        network.generation_config = GenerationConfig.from_pretrained(
+            checkpoint.folder, local_files_only=True
+        )
+    quantizer = AutoHfQuantizer.from_config(scheme_settings(scheme, dtype), pre_quantized=False)
+    network.is_quantized = True
+    network.quantization_method = quantizer.quantization_config.quant_method
+    network.hf_quantizer = quantizer
+    quantizer.postprocess_model(network)
+    return network.eval()
+
+
+def _without_weights(checkpoint: Checkpoint, dtype: str) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, return_dict=True)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+
+
+def cache(
+    network: nn.Module, checkpoint: Checkpoint, scheme: str, dtype: str, device: str
+) -> tuple[str, ...]:
+    """Write a quantized model to the cache; returns the notices about it."""
+    path = _entry(checkpoint, scheme, dtype, device)
+    if path is None:
+        return ()
+    try:
+        store(network, path, checkpoint, scheme, dtype)
+    except (OSError, Unusable) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return (f"the quantized weights could not be kept for the next start: {reason}",)
+    return (
+        f"the quantized weights are kept for the next start ({memory_size(path.stat().st_size)}); "
+        "decodecli models cache shows and clears them",
+    )
+
+
+def store(network: nn.Module, path: Path, checkpoint: Checkpoint, scheme: str, dtype: str) -> None:
+    """Write a quantized model to the cache.
+
+    Raises:
+        OSError: the file cannot be written.
+        Unusable: the model has something that a file cannot hold.
+    """
+    tensors, layout = _disassemble(network)
+    about = {
+        "name": checkpoint.name,
+        "folder": str(checkpoint.folder.resolve()),
+        "scheme": scheme,
+        "dtype": dtype,
+        "device": "+".join(sorted({tensor.device.type for tensor in tensors.values()})),
+        "versions": _versions(),
+    }
+    stored = {name: _stored(tensor) for name, tensor in tensors.items()}
+    write_entry(path, {"format": FORMAT, "about": about, "layout": layout}, stored)
+
+
+def _stored(tensor: Tensor) -> StoredTensor:
+    if tensor.dtype not in _DTYPES or tensor.is_meta:
+        raise Unusable(f"a tensor of type {tensor.dtype}")
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
+    return StoredTensor(_DTYPES[tensor.dtype], tuple(tensor.shape), flat.numpy().data)
+
+
+def restore(path: Path, empty: Any, device: str) -> Any:
+    """Fill a model without weights from the cache.
+
+    Args:
+        empty: the model on the meta device, not quantized.
+        device: where it is to run; on a CPU the tensors are the file's own pages.
+
+    Raises:
+        Unusable: the file is cut short, of another version, or does not fit the model.
+        OSError, RuntimeError: something else went wrong, and the file may be good.
+    """
+    layout, tensors = _read(path)
+    try:
+        _assemble(empty, {name: tensor.to(device) for name, tensor in tensors.items()}, layout)
+    except _UNUSABLE as error:
+        raise Unusable(str(error)) from error
+    return empty
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The layout and the tensors of a sound entry, its pages mapped privately."""
+    try:
+        metadata = read_metadata(path)
+        if metadata["format"] != FORMAT:
+            raise Unusable("of another version")
+        tensors = load_file(path)
+        stored = {name: _stored(tensor) for name, tensor in tensors.items()}
+        if checksum(metadata, stored) != metadata["checksum"]:
+            raise Unusable("its bytes are not those that were written")
+        return metadata["layout"], tensors
+    except _UNUSABLE as error:
+        raise Unusable(str(error)) from error
+
+
+def _disassemble(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a model by name, and how its quantized layers are built again.
+
+    Tensors that two modules share are kept once; `aliases` says where else they belong.
+    """
+    tensors: dict[str, Tensor] = {}
+    names: dict[int, str] = {}
+    layout: dict[str, Any] = {"layers": {}, "aliases": {}}
+    for prefix, module in network.named_modules():
+        quantized = _describe(module)
+        if quantized is not None:
+            layout["layers"][prefix], weights = quantized
+            tensors |= {f"{prefix}:{name}": tensor for name, tensor in weights.items()}
+        for name, _, tensor in _own_tensors(module, prefix, without_weight=quantized is not None):
+            first = names.setdefault(id(tensor), name)
+            if first == name:
+                tensors[name] = tensor
+            else:
+                layout["aliases"][name] = first
+    return tensors, layout
+
+
+def _own_tensors(
+    module: nn.Module, prefix: str, without_weight: bool
+) -> Iterator[tuple[str, dict[str, Any], Tensor]]:
+    """A module's parameters, buffers and plain tensors, without those of its parts: the whole name of
+    each, and the dictionary that holds it under the name's last part."""
+    holders: tuple[Any, ...] = (module._parameters, module._buffers, vars(module))
+    for holder in holders:
+        for leaf, tensor in list(holder.items()):
+            if isinstance(tensor, Tensor) and not (without_weight and leaf == "weight"):
+                yield f"{prefix}.{leaf}".removeprefix("."), holder, tensor
+
+
+def _assemble(network: nn.Module, tensors: dict[str, Tensor], layout: dict[str, Any]) -> None:
+    for prefix, settings in layout["layers"].items():
+        start = prefix + ":"
+        weights = {n.removeprefix(start): tensors[n] for n in tensors if n.startswith(start)}
+        network.set_submodule(prefix, _build(settings, weights))
+    placed: dict[str, Tensor] = {}
+    for prefix, module in network.named_modules():
+        quantized = prefix in layout["layers"]
+        for name, holder, _ in _own_tensors(module, prefix, without_weight=quantized):
+            source = layout["aliases"].get(name, name)
+            if source not in placed:
+                tensor = tensors[source]
+                is_parameter = holder is module._parameters
+                placed[source] = nn.Parameter(tensor, False) if is_parameter else tensor
+            holder[name.rpartition(".")[2]] = placed[source]
+    unplaced = {name for name in tensors if ":" not in name} - placed.keys()
+    if unplaced:
+        raise Unusable(f"the model has no {min(unplaced)}")
+
+
+def _describe(module: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """A quantized layer's settings and the tensors of its weight; None for another module."""
+    import bitsandbytes.nn as bnb
+
+    if not isinstance(module, bnb.Linear4bit | bnb.Linear8bitLt):
+        return None
+    settings: dict[str, Any] = {
+        "shape": [module.in_features, module.out_features],
+        "bias": module.bias is not None,
+        "transposed": getattr(module, "source_cls", nn.Linear).__name__ == "Conv1D",
+    }
+    weight = module.weight
+    if isinstance(module, bnb.Linear8bitLt):
+        scales = weight.SCB if module.state.SCB is None else module.state.SCB
+        settings["threshold"] = module.state.threshold
+        return settings, {"weight": weight.data, "SCB": scales}
+    state = weight.quant_state.as_dict()
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    settings["state"] = {name: value for name, value in state.items() if name not in tensors}
+    settings["compute_dtype"] = str(module.compute_dtype).removeprefix("torch.")
+    settings["double_quant"] = weight.compress_statistics
+    settings["packed_kernel"] = bool(module.support_avx512bf16_for_cpu)
+    if getattr(weight.quant_state, "packing_format_for_cpu", False):
+        original = weight.quant_state
+        settings["before_packing"] = {
+            "dtype": str(original.original_dtype).removeprefix("torch."),
+            "nested": bool(original.original_nested),
+            "shape": list(original.original_qshape),
+        }
+    return settings, {"weight": weight.data, **tensors}
+
+
+def _build(settings: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
+    """The layer that `_describe` described, its bias still to come."""
+    import bitsandbytes.nn as bnb
+    from bitsandbytes.functional import QuantState
+    from transformers.pytorch_utils import Conv1D
+
+    weight = tensors.pop("weight")
+    shape, bias = settings["shape"], settings["bias"]
+    if "state" not in settings:
+        layer = bnb.Linear8bitLt(
+            *shape, bias, has_fp16_weights=False, threshold=settings["threshold"], device="meta"
+        )
+        layer.weight = bnb.Int8Params(
+            weight, requires_grad=False, has_fp16_weights=False, CB=weight, SCB=tensors["SCB"]
+        )
+    else:
+        state = QuantState.from_dict({**settings["state"], **tensors}, weight.device)
+        if before := settings.get("before_packing"):
+            state.packing_format_for_cpu = True
+            state.original_dtype = getattr(torch, before["dtype"])
+            state.original_nested = before["nested"]
+            state.original_qshape = torch.Size(before["shape"])
+        double_quant = settings["double_quant"]
+        layer = bnb.Linear4bit(
+            *shape, bias, getattr(torch, settings["compute_dtype"]), double_quant, state.quant_type,
+            device="meta",
+        )  # fmt: skip
+        layer.weight = bnb.Params4bit(
+            weight, requires_grad=False, quant_state=state, blocksize=state.blocksize,
+            compress_statistics=double_quant, quant_type=state.quant_type, module=layer,
+            bnb_quantized=True,
+        )  # fmt: skip
+        layer.quant_state = state
+        layer.support_avx512bf16_for_cpu = settings["packed_kernel"]
+    # Which class it stands for, as transformers notes it for saving.
+    layer.source_cls = Conv1D if settings["transposed"] else nn.Linear
+    return layer

@@ -25,15 +25,15 @@ def choose_device(requested: str) -> str:
             return "cuda:0"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     if requested.startswith("cuda"):
+        count, index = torch.cuda.device_count(), int(requested.partition(":")[2] or 0)
         if not torch.cuda.is_available():
             raise UsageError(
                 f"--device {requested}: PyTorch sees no CUDA device here",
                 "use --device cpu, or install a PyTorch build with CUDA",
             )
-        index = int(requested.partition(":")[2] or 0)
-        if index >= torch.cuda.device_count():
+        if index >= count:
             raise UsageError(
-                f"--device {requested}: there are {torch.cuda.device_count()} CUDA devices here",
+                f"--device {requested}: there are {count} CUDA devices here",
                 "they count from cuda:0",
             )
         return f"cuda:{index}"
@@ -50,11 +50,8 @@ def choose_quantize(requested: str, device: str, checkpoint: Checkpoint) -> str:
     """
     stored = checkpoint.config.get("quantization_config")
     if stored:
-        method = (
-            str(stored.get("quant_method", "quantized"))
-            if isinstance(stored, dict)
-            else "quantized"
-        )
+        fields = stored if isinstance(stored, dict) else {}
+        method = str(fields.get("quant_method", "quantized"))
         if requested not in ("auto", "none"):
             raise LoadError(
                 f"--quantize {requested}: {checkpoint.name} is already quantized ({method})",
@@ -85,12 +82,12 @@ def choose_dtype(requested: str, quantize: str, checkpoint: Checkpoint) -> str:
         return requested
     if quantize in ("nf4", "fp4", "int8"):
         return "bfloat16"
-    stored = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")
-    if not stored and isinstance(checkpoint.config.get("text_config"), dict):
-        text = checkpoint.config["text_config"]
-        stored = text.get("dtype") or text.get("torch_dtype")
     if checkpoint.parameters < BILLION and quantize == "none":
         return "float32"
+    text = checkpoint.config.get("text_config")
+    parts = [checkpoint.config, text if isinstance(text, dict) else {}]
+    values = (part.get(key) for part in parts for key in ("dtype", "torch_dtype"))
+    stored = next(filter(None, values), None)
     return stored if isinstance(stored, str) and stored in DTYPES else "float32"
 
 
@@ -102,9 +99,10 @@ def check_max_memory(params: LoadParams) -> None:
     """
     if params.max_memory is None:
         return
+    count = torch.cuda.device_count()
     for device in memory_limits(params.max_memory):
-        if isinstance(device, int) and device >= torch.cuda.device_count():
+        if isinstance(device, int) and device >= count:
             raise UsageError(
                 f"--max-memory {params.max_memory}: there is no CUDA device {device} here",
-                f"there are {torch.cuda.device_count()}; limit cpu, or leave it out",
+                f"there are {count}; limit cpu, or leave it out",
             )

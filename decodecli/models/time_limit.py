@@ -8,7 +8,8 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
 
 from decodecli.errors import LoadError
 from decodecli.models.model_files import blamed_on
@@ -49,35 +50,31 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
     Raises:
         LoadError: `what` did not come to an end in so many seconds.
     """
-    outcomes: list[tuple[Any, BaseException | None]] = []  # one, when it has ended
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            outcomes.append((call(), None))
+            future.set_result(call())
         except BaseException as error:
-            outcomes.append((None, error))
+            future.set_exception(error)
 
     worker = threading.Thread(target=run, name="time-limit", daemon=True)
     worker.start()
     try:
-        worker.join(seconds)
-    finally:
-        if (
-            not outcomes and worker.ident is not None
-        ):  # ends Python code; Rust code ends with the process
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit)
-            )
-    if not outcomes:
+        return future.result(timeout=seconds)
+    except TimeoutError:
+        if future.done():  # it is the call's own
+            raise
         raise LoadError(
             f"{what} did not come to an end in {seconds:.0f} seconds",
             "copy the original model's files into the folder",
-        )
-    value, error = outcomes[0]
-    if error is not None:
-        raise error
-    result: T = value
-    return result
+        ) from None
+    finally:
+        if not future.done() and worker.ident is not None:
+            # This ends Python code; Rust code ends with the process.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit)
+            )
 
 
 class _Stderr:

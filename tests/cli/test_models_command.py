@@ -66,12 +66,12 @@ def test_a_fit_as_json_adds_up(cli, tiny_folder, strict):
 
 
 def test_what_cannot_fit_is_too_large(cli, tiny_folder, monkeypatch):
-    from decodecli.models import device_memory
+    from decodecli.models import machine
 
     monkeypatch.setattr(
-        device_memory,
+        machine,
         "device_memory",
-        lambda device: device_memory.DeviceMemory(device, "small", 10, 10),
+        lambda device: machine.DeviceMemory(device, "small", 10, 10),
     )
     out = cli("models", "fit", tiny_folder, "--device", "cpu").succeeded().out
     assert out.count("too large") == 4
@@ -80,11 +80,11 @@ def test_what_cannot_fit_is_too_large(cli, tiny_folder, monkeypatch):
 def test_no_scheme_of_bitsandbytes_is_said_to_fit_on_mps(cli, tiny_folder, monkeypatch):
     import torch
 
-    from decodecli.models import device_memory
+    from decodecli.models import machine
 
-    memory = device_memory.DeviceMemory("mps", "Metal", 2**40, 2**40)
+    memory = machine.DeviceMemory("mps", "Metal", 2**40, 2**40)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr(device_memory, "device_memory", lambda device: memory)
+    monkeypatch.setattr(machine, "device_memory", lambda device: memory)
     out = cli("models", "fit", tiny_folder, "--device", "mps").succeeded().out
     assert [line.split()[0] for line in out.splitlines()[4:6]] == ["float32", "bfloat16"]
     assert out.count("  fits") == 2

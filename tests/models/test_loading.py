@@ -11,7 +11,7 @@ from conftest import ARCHITECTURES, builtin_tokenizer, tiny_network
 
 import decodecli
 from decodecli.errors import UsageError
-from decodecli.models import device_memory, loading, resolve
+from decodecli.models import loading, machine, resolve
 from decodecli.models.checkpoint import Checkpoint, find_checkpoint
 from decodecli.settings import LoadParams, SamplingParams
 
@@ -204,12 +204,12 @@ def test_memory_that_runs_out_at_load_says_what_would_fit(
 
     if free == "int8":
         headers = fit.Headers.of(find_checkpoint(LoadParams(str(tiny_folder))))
-        free = fit.estimate(headers, device_memory.device_memory("cpu")).schemes[2].total
+        free = fit.estimate(headers, machine.device_memory("cpu")).schemes[2].total
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", fail)
     monkeypatch.setattr(
-        device_memory,
+        machine,
         "device_memory",
-        lambda device: device_memory.DeviceMemory(device, "", free, free),
+        lambda device: machine.DeviceMemory(device, "", free, free),
     )
     with pytest.raises(decodecli.DecodecliError, match="does not fit into the memory") as caught:
         decodecli.load(str(tiny_folder), device="cpu", dtype="float32")
@@ -221,9 +221,9 @@ def test_a_loaded_model_knows_what_would_fit_when_decoding_runs_out(tiny_folder,
 
     lm = decodecli.load(str(tiny_folder), device="cpu", dtype="bfloat16")
     monkeypatch.setattr(
-        device_memory,
+        machine,
         "device_memory",
-        lambda device: device_memory.DeviceMemory(device, "", 2**40, 2**40),
+        lambda device: machine.DeviceMemory(device, "", 2**40, 2**40),
     )
     assert "--quantize int8 needs" in lm.what_fits()
     wrapped = loading.LanguageModel.wrap(tiny_network("llama"), builtin_tokenizer())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import decodecli
 from decodecli.errors import LoadError, UsageError
-from decodecli.models import device_memory, load_errors, quantized_cache, supported
+from decodecli.models import load_errors, machine, quantization, supported
 from decodecli.models import memory_estimate as fit
 from decodecli.models.checkpoint import find_checkpoint
 from decodecli.models.forward import build_forward
@@ -23,7 +23,7 @@ SCHEMES = {
     "int8": {"quantize": "int8"},
     "nf4": {"quantize": "nf4"},
 }
-LARGE = device_memory.DeviceMemory("cpu", "made up", 2**50, 2**50)
+LARGE = machine.DeviceMemory("cpu", "made up", 2**50, 2**50)
 
 
 def headers(folder) -> fit.Headers:
@@ -53,7 +53,7 @@ def folder(request, tmp_path_factory):
 
 def weights_of(model) -> int:
     """Bytes of a loaded model's weights with their scales, whatever they are wrapped in."""
-    tensors, layout = quantized_cache._disassemble(model)
+    tensors, layout = quantization._disassemble(model)
     offsets = sum("nested_offset" in layer.get("state", ()) for layer in layout["layers"].values())
     buffers = {name for name, _ in model.named_buffers()}
     return 4 * offsets + sum(t.nbytes for name, t in tensors.items() if name not in buffers)
@@ -156,9 +156,7 @@ def test_headroom_is_what_is_left_and_decides(tiny_folder):
     found = fit.estimate(headers(tiny_folder), LARGE)
     exact = found.schemes[0].total
     for free, fits in ((exact, True), (exact - 1, False)):
-        again = fit.estimate(
-            headers(tiny_folder), device_memory.DeviceMemory("cpu", "", free, free)
-        )
+        again = fit.estimate(headers(tiny_folder), machine.DeviceMemory("cpu", "", free, free))
         assert again.schemes[0].fits is fits
         assert again.schemes[0].headroom == free - exact
 
@@ -175,7 +173,7 @@ def test_advice_names_the_most_exact_scheme_that_fits(tiny_folder):
     totals = {s.scheme: s.total for s in fit.estimate(found, LARGE).schemes}
 
     def advice(free: int) -> str:
-        return fit.what_fits(found, device_memory.DeviceMemory("cuda:0", "", free, free))
+        return fit.what_fits(found, machine.DeviceMemory("cuda:0", "", free, free))
 
     assert advice(totals["float32"]).startswith("--dtype float32 needs 0.5 of the 0.5 GiB free")
     assert advice(totals["bfloat16"]).startswith("--dtype bfloat16")
@@ -204,16 +202,14 @@ def test_what_bitsandbytes_cannot_do_is_neither_counted_nor_advised(
     device, installed, tiny_folder, monkeypatch
 ):
     monkeypatch.setattr(fit, "has_bitsandbytes", lambda: installed)
-    found, memory = headers(tiny_folder), device_memory.DeviceMemory(device, "", 2**50, 2**50)
+    found, memory = headers(tiny_folder), machine.DeviceMemory(device, "", 2**50, 2**50)
     told = fit.estimate(found, memory)
     assert [scheme.scheme for scheme in told.schemes] == ["float32", "bfloat16"]
     assert any("bitsandbytes" in words for words in told.assumed)
     smallest = min(scheme.total for scheme in told.schemes)
-    assert "bfloat16" in fit.what_fits(
-        found, device_memory.DeviceMemory(device, "", smallest, smallest)
-    )
+    assert "bfloat16" in fit.what_fits(found, machine.DeviceMemory(device, "", smallest, smallest))
     assert fit.what_fits(found, memory, failed="bfloat16").startswith("even bfloat16")
-    monkeypatch.setattr(device_memory, "device_memory", None)  # no memory can be told
+    monkeypatch.setattr(machine, "device_memory", None)  # no memory can be told
     said = load_errors.advice(find_checkpoint(LoadParams(str(tiny_folder))), device, "float32")
     assert said == "try --dtype bfloat16, or a smaller model"
 
@@ -229,8 +225,8 @@ def test_a_control_groups_cached_files_count_as_free(version, tmp_path, monkeypa
     (group / names[1]).write_text(f"{total - 50_000}\n")
     stat = f"anon 7\n{names[2]}inactive_file 300000\n{names[2]}active_file 20000\nfile 320000\n"
     (group / "memory.stat").write_text(stat)
-    monkeypatch.setattr(device_memory, "_CGROUP", tmp_path)
-    found = device_memory.device_memory("cpu")
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    found = machine.device_memory("cpu")
     assert (found.free, found.total) == (370_000, total)
 
 
@@ -238,10 +234,10 @@ def test_without_a_control_groups_limit_the_machines_memory_counts(tmp_path, mon
     import psutil
 
     (tmp_path / "memory.max").write_text("max\n")
-    monkeypatch.setattr(device_memory, "_CGROUP", tmp_path)
-    assert device_memory.device_memory("cpu").total == psutil.virtual_memory().total
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    assert machine.device_memory("cpu").total == psutil.virtual_memory().total
 
 
 def test_this_machines_memory_is_there():
-    memory = device_memory.device_memory("cpu")
+    memory = machine.device_memory("cpu")
     assert 0 < memory.free <= memory.total

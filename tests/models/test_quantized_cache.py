@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import decodecli
 from decodecli.errors import LoadError
-from decodecli.models import cache_files, quantized_cache
-from decodecli.models import quantization as quantizing
+from decodecli.models import cache_files, quantization
 from decodecli.models.checkpoint import find_checkpoint
+from decodecli.models.model_files import safetensors_header
 from decodecli.settings import LoadParams, SamplingParams
 
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
@@ -186,10 +186,10 @@ def test_a_good_file_that_cannot_be_read_now_stays(problem, packable, monkeypatc
     (path,) = cached()
     given = (find_checkpoint(LoadParams(str(packable))), "nf4", "bfloat16", "cpu")
     with monkeypatch.context() as patch:
-        patch.setattr(quantized_cache, "load_file", raising(problem))
-        assert quantizing.load_cached(*given) is None
+        patch.setattr(quantization, "load_file", raising(problem))
+        assert quantization.load_cached(*given) is None
     assert path.is_file()
-    assert quantizing.load_cached(*given) is not None
+    assert quantization.load_cached(*given) is not None
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are for POSIX systems")
@@ -198,10 +198,10 @@ def test_a_file_that_may_not_be_opened_now_stays(packable, monkeypatch):
     (path,) = cached()
     given = (find_checkpoint(LoadParams(str(packable))), "nf4", "bfloat16", "cpu")
     with monkeypatch.context() as patch:
-        patch.setattr(type(path), "open", raising(PermissionError(13, "Permission denied")))
+        patch.setattr(cache_files, "safe_open", raising(PermissionError(13, "Permission denied")))
         with pytest.raises(PermissionError):
-            quantized_cache._read(path)
-    assert quantizing.load_cached(*given) is not None
+            quantization._read(path)
+    assert quantization.load_cached(*given) is not None
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_memory_that_runs_out_over_a_good_file_is_told_and_the_file_stays(
     problem, packable, monkeypatch
 ):
     load(packable)
-    monkeypatch.setattr(quantized_cache, "load_file", raising(problem))
+    monkeypatch.setattr(quantization, "load_file", raising(problem))
     with pytest.raises(LoadError, match="does not fit into the memory of cpu"):
         load(packable)
     assert len(cached()) == 1
@@ -226,10 +226,10 @@ def test_a_tensor_that_is_not_of_its_shape_is_made_again(packable):
     expected = logits_of(load(packable))
     (path,) = cached()
     path.write_bytes(path.read_bytes().replace(b'"shape": [128]', b'"shape": [127]', 1))
-    with pytest.raises(quantized_cache.Unusable):
-        quantized_cache._read(path)
+    with pytest.raises(quantization.Unusable):
+        quantization._read(path)
     assert torch.equal(logits_of(load(packable)), expected)
-    quantized_cache._read(path)
+    quantization._read(path)
 
 
 @pytest.fixture(scope="module")
@@ -239,8 +239,8 @@ def entry(packable, tmp_path_factory):
     path = tmp_path_factory.mktemp("entry") / "entry.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DECODECLI_CACHE", "off")  # the fixture that sets it is younger than this one
-        quantized_cache.store(load(packable).model, path, checkpoint, "nf4", "bfloat16")
-    return path, quantizing._without_weights(checkpoint, "bfloat16")
+        quantization.store(load(packable).model, path, checkpoint, "nf4", "bfloat16")
+    return path, quantization._without_weights(checkpoint, "bfloat16")
 
 
 @settings(max_examples=25, deadline=None)
@@ -252,8 +252,8 @@ def test_a_byte_changed_anywhere_is_noticed(entry, share, change):
     data[int(len(data) * share)] ^= change
     changed.write_bytes(data)
     try:
-        with pytest.raises(quantized_cache.Unusable):
-            quantized_cache.restore(changed, empty, "cpu")
+        with pytest.raises(quantization.Unusable):
+            quantization.restore(changed, empty, "cpu")
     finally:
         changed.unlink()
 
@@ -297,9 +297,7 @@ def test_an_entry_of_another_model_under_this_name_is_not_used(packable, tmp_pat
 
 
 def key_of(folder: Path, scheme="nf4", dtype="bfloat16", device="cpu") -> str:
-    path = quantized_cache.entry_for(
-        find_checkpoint(LoadParams(str(folder))), scheme, dtype, device
-    )
+    path = quantization._entry(find_checkpoint(LoadParams(str(folder))), scheme, dtype, device)
     return path.name
 
 
@@ -308,20 +306,20 @@ def test_whatever_the_bytes_depend_on_makes_another_entry(copied, monkeypatch):
     keys.add(key_of(copied, device="cuda:0"))
     assert key_of(copied, device="cuda:1") in keys
     with monkeypatch.context() as patch:
-        patch.setattr(quantized_cache, "FORMAT", 4)
+        patch.setattr(quantization, "FORMAT", 4)
         keys.add(key_of(copied))
     for package in ("torch", "transformers", "bitsandbytes"):
-        real = quantized_cache.importlib.metadata.version
+        real = quantization.importlib.metadata.version
         with monkeypatch.context() as patch:
             patch.setattr(
-                quantized_cache.importlib.metadata,
+                quantization.importlib.metadata,
                 "version",
                 lambda name, p=package, real=real: "0" if name == p else real(name),
             )
             keys.add(key_of(copied))
     with monkeypatch.context() as patch:
-        there = quantized_cache.packs("cpu")
-        patch.setattr(quantized_cache, "packs", lambda _: not there)
+        there = quantization.packs("cpu")
+        patch.setattr(quantization, "packs", lambda _: not there)
         keys.add(key_of(copied))
     with monkeypatch.context() as patch:
         patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another")
@@ -463,7 +461,7 @@ def test_an_entry_is_a_valid_safetensors_file_with_aligned_tensors(shapes, tmp_p
     }
     path = tmp_path / "e.safetensors"
     cache_files.write_entry(
-        path, {"about": {"é": 1}}, {n: quantized_cache._stored(t) for n, t in given.items()}
+        path, {"about": {"é": 1}}, {n: quantization._stored(t) for n, t in given.items()}
     )
     found = load_file(path)
     assert found.keys() == given.keys()
@@ -474,7 +472,7 @@ def test_an_entry_is_a_valid_safetensors_file_with_aligned_tensors(shapes, tmp_p
     assert metadata.pop("checksum")
     assert metadata == {"about": {"é": 1}}
     start = 8 + int.from_bytes(path.read_bytes()[:8], "little")
-    for name, header in cache_files.safetensors_header(path).items():
+    for name, header in safetensors_header(path).items():
         at = start + header["data_offsets"][0]
         size = given[name].numel() * given[name].itemsize
         assert at % (64 if size % 64 == 0 else given[name].itemsize) == 0
@@ -505,17 +503,17 @@ def test_a_users_own_files_in_the_folder_are_neither_listed_nor_removed():
     for path in mine:
         path.write_bytes(b"mine")
         os.utime(path, (1, 1))
-    for scheme in quantizing.SCHEMES:
+    for scheme in quantization.SCHEMES:
         entry = cache_files.entry_path(folder, "org/c", scheme, {})
         cache_files.write_entry(entry, {"about": {}}, stored(1))
-    assert len(cached()) == len(cache_files.clear()) == len(quantizing.SCHEMES)
+    assert len(cached()) == len(cache_files.clear()) == len(quantization.SCHEMES)
     assert sorted(folder.iterdir()) == sorted(mine)
 
 
 def test_the_processor_is_told_as_bitsandbytes_sees_it():
     from bitsandbytes.functional import has_avx512bf16
 
-    assert quantized_cache.packs("cpu") == has_avx512bf16()
+    assert quantization.packs("cpu") == has_avx512bf16()
 
 
 def test_reading_ahead_of_what_is_not_there_is_no_error(tmp_path, monkeypatch):

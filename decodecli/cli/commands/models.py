@@ -110,7 +110,7 @@ def fit(effective: Effective, context: int | None = None, format: str = "text") 
         check_positive("context", context, "it is how many positions to keep")
     params = effective.load()
     # Imported now that every value is known to make sense.
-    from decodecli.models.device_memory import device_memory
+    from decodecli.models.machine import device_memory
     from decodecli.models.memory_estimate import estimate, find_headers
 
     with quiet_libraries(allowed=False):

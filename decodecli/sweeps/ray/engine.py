@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import decodecli
 from decodecli.errors import DecodecliError, LoadError
-from decodecli.models.threads import usable_cores
+from decodecli.models.machine import usable_cores
 from decodecli.records.run import ModelInfo
 from decodecli.settings import LoadParams, check_positive
 from decodecli.sweeps.cell_result import CellResult, cell_record

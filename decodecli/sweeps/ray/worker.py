@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import decodecli
 from decodecli.errors import DecodecliError
 from decodecli.models.checkpoint import find_checkpoint
-from decodecli.models.threads import threads_for, usable_cores
+from decodecli.models.machine import threads_for, usable_cores
 from decodecli.records.run import ModelInfo
 from decodecli.settings import LoadParams
 from decodecli.sweeps.cell_result import CellResult

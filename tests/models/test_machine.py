@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decodecli.models import threads
-from decodecli.models.threads import choose_threads, usable_cores
+from decodecli.models import machine as hardware
+from decodecli.models.machine import choose_threads, usable_cores
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def machine(tmp_path, monkeypatch):
                 (folder / "thread_siblings_list").write_text(",".join(map(str, core)) + "\n")
         group.mkdir()
         (group / "cpu.max").write_text(quota + "\n")
-        monkeypatch.setattr(threads, "_CPUS", cpus)
-        monkeypatch.setattr(threads, "_CGROUP", group)
+        monkeypatch.setattr(hardware, "_CPUS", cpus)
+        monkeypatch.setattr(hardware, "_CGROUP", group)
         found = allowed or {number for core in cores for number in core}
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: found, raising=False)
 
