@@ -59,8 +59,11 @@ def show_distribution(
     streams.Notices(quiet).tell_all(report.notes)
 
     def lines(style: Style) -> list[str]:
-        from decodecli.render.terminal.distribution_tables import distribution_lines
-        from decodecli.render.terminal.inspect_tables import continuation_lines, report_header
+        from decodecli.render.terminal.distribution_tables import (
+            continuation_lines,
+            distribution_lines,
+            report_header,
+        )
 
         drawn = [*report_header(report, style), *distribution_lines(report, style)]
         drawn += continuation_lines(continuations, style)

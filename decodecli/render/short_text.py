@@ -15,9 +15,13 @@ from decodecli.records.sweep import SweepResult, SweepSummary
 from decodecli.records.tokens import TokenReport, TokenReports, VocabularyReport
 from decodecli.render.escaping import guess_byte_level, safe_text
 from decodecli.render.number_format import count
-from decodecli.render.terminal.distribution_tables import distribution_lines
+from decodecli.render.terminal.distribution_tables import (
+    comparison_lines,
+    distribution_lines,
+    position_lines,
+    report_header,
+)
 from decodecli.render.terminal.embedding_tables import embed_lines
-from decodecli.render.terminal.inspect_tables import comparison_lines, position_lines, report_header
 from decodecli.render.terminal.step_table import Style, line_headings, step_line, step_table
 from decodecli.render.terminal.summary import Facts, header_lines, summary_lines
 from decodecli.render.terminal.sweep_table import sweep_lines
@@ -70,7 +74,7 @@ def _(record: Run, style: Style) -> list[str]:
 
 @lines.register
 def _(record: Step, style: Style) -> list[str]:
-    style = replace(run_style((record,), style), tempered="temp.")
+    style = replace(run_style((record,), style), tempered="T")
     return step_table(record, style).rstrip("\n").split("\n")
 
 

@@ -301,7 +301,7 @@ def _next(request: InspectRequest, lm: LanguageModel, text: str) -> None:
 
 def _positions(request: InspectRequest, lm: LanguageModel, text: str) -> None:
     from decodecli.analysis.next_token import all_positions
-    from decodecli.render.terminal.inspect_tables import position_lines
+    from decodecli.render.terminal.distribution_tables import position_lines
 
     prompt, bos = _prompt(request, lm, text)
     report = all_positions(lm, prompt, window=request.window, stride=request.stride, bos=bos)
@@ -316,7 +316,7 @@ def _positions(request: InspectRequest, lm: LanguageModel, text: str) -> None:
 
 def _compare(request: InspectRequest, texts: Sequence[str]) -> None:
     from decodecli.analysis.next_token import check_same_vocabulary, compare
-    from decodecli.render.terminal.inspect_tables import comparison_lines
+    from decodecli.render.terminal.distribution_tables import comparison_lines
 
     assert request.compared is not None
     by, variants = request.compared

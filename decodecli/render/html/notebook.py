@@ -23,7 +23,7 @@ from decodecli.render.escaping import guess_byte_level, model_title, one_line
 from decodecli.render.html.environment import asset, render
 from decodecli.render.number_format import count, decimal, percent
 from decodecli.render.short_text import lines, run_style
-from decodecli.render.terminal.inspect_tables import report_header, whole_text_facts
+from decodecli.render.terminal.distribution_tables import report_header, whole_text_facts
 from decodecli.render.terminal.step_table import Style
 from decodecli.render.terminal.summary import Facts, header_lines, summary_lines
 from decodecli.render.theme import BAR, GIVEN, LEGEND, LEVELS, css, hex_colour, level
@@ -142,7 +142,7 @@ page.register(Run, run_page)
 
 @page.register
 def _(record: Step) -> Page:
-    style = run_style((record,), Style(tempered="tempered"))
+    style = run_style((record,), Style(tempered="T"))
     return Page(tables=(step_as_table(record, style),))
 
 

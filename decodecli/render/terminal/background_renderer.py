@@ -104,24 +104,22 @@ class BackgroundRenderer:
             raise problem
 
     def _run(self) -> None:
+        """The thread's work: draw what is queued until `_flush` is set and nothing waits."""
         try:
-            self._draw()
+            ending = False
+            while not ending:
+                self._arrived.wait()
+                self._arrived.clear()
+                self._flush.wait(max(self._due - time.monotonic(), 0))
+                ending = (
+                    self._flush.is_set()
+                )  # before the queue is looked at: no step comes after it
+                steps = [self._queue.popleft() for _ in range(len(self._queue))]
+                if steps:
+                    self._view.steps(steps)
+                    self._due = time.monotonic() + self._interval
+                steps.clear()  # not kept while waiting
         except BaseException as error:
             self._problem = error
         finally:
             self._ended.set()
-
-    def _draw(self) -> None:
-        """Draw what is queued until `_flush` is set and nothing waits: the thread's work."""
-        while True:
-            self._arrived.wait()
-            self._arrived.clear()
-            self._flush.wait(max(self._due - time.monotonic(), 0))
-            ending = self._flush.is_set()  # before the queue is looked at: no step comes after it
-            steps = [self._queue.popleft() for _ in range(len(self._queue))]
-            if steps:
-                self._view.steps(steps)
-                self._due = time.monotonic() + self._interval
-            steps.clear()  # not kept while waiting
-            if ending:
-                return

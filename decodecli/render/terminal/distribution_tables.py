@@ -1,37 +1,57 @@
-"""A `DistributionReport` as a table: a row a token, a column a temperature, totals underneath."""
+"""The tables of `softmax` and `inspect-logits`: a distribution over temperatures, continuations, a scored
+text, variants side by side."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rich.cells import cell_len
 
-from decodecli.records.distribution import DistributionReport, Entry, Spread
+from decodecli.records.distribution import (
+    ComparisonReport,
+    Continuation,
+    DistributionReport,
+    TextReport,
+)
+from decodecli.records.run import ModelInfo
 from decodecli.render import number_format as numbers
-from decodecli.render.escaping import pad
-from decodecli.render.number_format import CELL, bar, count, decimal, percent, percent_cell
-from decodecli.render.terminal.step_table import Style, stage_name
+from decodecli.render.escaping import clip, one_line, pad, safe_text
+from decodecli.render.number_format import (
+    CELL,
+    bar,
+    count,
+    decimal,
+    entropy,
+    percent,
+    percent_cell,
+    plain,
+    rest_cell,
+)
+from decodecli.render.terminal.step_table import Style, legend_lines, stage_name
+from decodecli.render.terminal.table import wrap_parts
+from decodecli.render.terminal.wrap import RunningText
+from decodecli.render.theme import level
 
 _GAP = "  "
 _BAR_MAX, _TOKEN_MAX = 24, 28
-_SHORT = {"probability": "given p"}
 _REMOVED = 9  # a stage's short name, or the final probability
+_TOKEN, _COMPARED = 16, 20  # a token beside its scores, and where variants are compared
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which columns there are room for, and how wide."""
+    """Which columns a distribution has room for, and how wide."""
 
     rank: int
     token: int
     id: int
-    score: int
-    bar: int
     final: bool
-    limits: bool
-    temperatures: tuple[int, ...]  # indexes of the report's spreads in this block
+    score: int = 8
+    limits: bool = True
+    bar: int = 0
 
     @property
     def left(self) -> int:
@@ -50,23 +70,13 @@ class _Layout:
 
 
 def distribution_lines(report: DistributionReport, style: Style) -> list[str]:
-    """The whole report, as many blocks as its temperatures need at this width."""
-    lines: list[str] = []
-    more = report.size - len(report.rows)
-    for block in _blocks(report, style):
-        lines += ["", _heading(report, block, style)]
-        lines += [_row(report, row, block, style) for row in report.rows]
-        lines += [_rest(report, more, block, style)] if more > 0 else []
-        lines += _totals(report, block, style)
-    return lines[1:]
-
-
-def _blocks(report: DistributionReport, style: Style) -> list[_Layout]:
+    """A row a token, a column a temperature, totals underneath; as many blocks as the temperatures need
+    at this width."""
     rows, many = report.rows, len(report.spreads)
     token = min(max([5, *(cell_len(style.token(row.token)) for row in rows)]), _TOKEN_MAX)
     rank = max(len(str(max((row.rank for row in rows), default=1))), 2)
     ids = max((len(str(row.token_id)) for row in rows), default=1) if report.model else 0
-    layouts = [_Layout(rank, token, ids, 8, 0, report.filtered, True, ())]
+    layouts = [_Layout(rank, token, ids, report.filtered)]
     for change in ({"limits": False}, {"id": 0}, {"token": min(token, 12)}, {"score": 0}):
         layouts.append(replace(layouts[-1], **change))
     several = layouts[1] if layouts[1].spare(1, style.width) >= 0 else layouts[-1]
@@ -76,107 +86,244 @@ def _blocks(report: DistributionReport, style: Style) -> list[_Layout]:
         fit += 1
     room = layout.spare(fit, style.width) // fit - 1
     layout = replace(layout, bar=min(room, _BAR_MAX) if room >= 3 else 0)
-    indexes = tuple(range(many))
-    return [
-        replace(layout, temperatures=indexes[start : start + fit]) for start in range(0, many, fit)
-    ]
+    lines: list[str] = []
+    for start in range(0, many, fit):
+        indexes = range(many)[start : start + fit]
+        lines += ["", *_probabilities(report, indexes, layout, style)]
+        lines += _totals(report, indexes, layout, style)
+    return lines[1:]
 
 
-def _heading(report: DistributionReport, block: _Layout, style: Style) -> str:
-    cells = ["  " + "#".rjust(block.rank), pad("token", block.token)]
-    if block.id:
-        cells.append("id".rjust(block.id))
-    if block.score:
-        cells.append(_SHORT.get(report.score_name, report.score_name).rjust(block.score))
-    for index in block.temperatures:
-        name = f"T={report.spreads[index].temperature:g}".rjust(CELL - 1) + " "
-        cells.append(_column(name, "final", block))
-    if block.limits:
-        cells += ["T→0".rjust(CELL - 1) + " ", "T→∞".rjust(CELL - 1)]
-    return style.dim(_GAP.join(cells).rstrip())
+def _probabilities(
+    report: DistributionReport, indexes: range, layout: _Layout, style: Style
+) -> list[str]:
+    """The headings, a row a token, and the mass of those that are not listed; the columns are the
+    temperatures with these indexes."""
 
+    def left(mark: str, rank: str, token: str, token_id: str, score: str) -> list[str]:
+        cells = [mark + rank.rjust(layout.rank), token]
+        cells += [token_id.rjust(layout.id)] if layout.id else []
+        return cells + ([score.rjust(layout.score)] if layout.score else [])
 
-def _column(cell: str, final: str, block: _Layout, drawn: str = "") -> str:
-    """A temperature's cells: probability, bar and what the filters make of it."""
-    parts = [cell]
-    if block.bar:
-        parts.append(drawn or " " * block.bar)
-    return " ".join([*parts, final.ljust(_REMOVED)] if block.final else parts)
+    def column(cell: str, drawn: str = "", final: str = "", code: str = "") -> str:
+        """The probability, its bar and what the filters make of it."""
+        if layout.bar:
+            blank = " " * (layout.bar - len(drawn))
+            cell += f" {style.theme.paint(style.theme.bar, drawn)}{blank}"
+        if layout.final:
+            cell += " " + style.theme.paint(code, final.ljust(_REMOVED))
+        return cell
 
-
-def _row(report: DistributionReport, row: Entry, block: _Layout, style: Style) -> str:
-    target = row.token == report.target
-    token = pad(style.token(row.token), block.token)
-    cells = [("▸ " if target else "  ") + str(row.rank).rjust(block.rank)]
-    cells.append(style.accent(token) if target else style.bold(token))
-    if block.id:
-        cells.append(str(row.token_id).rjust(block.id))
-    if block.score:
-        cells.append(("−inf" if row.score is None else decimal(row.score)).rjust(block.score))
-    for index in block.temperatures:
-        probability = row.probability[index]
-        drawn = bar(probability, block.bar, style.ascii_only)
-        painted = style.theme.paint(style.theme.bar, drawn) + " " * (block.bar - len(drawn))
-        final = _final(row, index, style) if block.final else ""
-        cells.append(_column(percent_cell(probability), final, block, painted))
-    if block.limits:
-        cells += [percent_cell(row.at_zero), percent_cell(row.at_infinity)]
-    return _GAP.join(cells).rstrip()
-
-
-def _final(row: Entry, index: int, style: Style) -> str:
-    removed_by = row.removed_by[index]
-    if removed_by is None:
-        return percent(row.final[index]).ljust(_REMOVED)
-    return style.dim(stage_name(removed_by, _REMOVED).ljust(_REMOVED))
-
-
-def _rest(report: DistributionReport, more: int, block: _Layout, style: Style) -> str:
-    """The tokens that are not listed, and their mass."""
-    cells = [pad(" " * block.rank + f"  + {count(more)} more", block.left)]
-    for index in block.temperatures:
-        mass = 1 - sum(row.probability[index] for row in report.rows)
-        cells.append(_column(numbers.rest_cell(mass), "", block))
-    if block.limits:
-        for name in ("at_zero", "at_infinity"):
+    score = "given p" if report.score_name == "probability" else report.score_name
+    cells = left("  ", "#", pad("token", layout.token), "id", score)
+    for index in indexes:
+        name = f"T={report.spreads[index].temperature:g}"
+        cells.append(column(name.rjust(CELL - 1) + " ", final="final"))
+    cells += ["T→0".rjust(CELL - 1) + " ", "T→∞".rjust(CELL - 1)] if layout.limits else []
+    lines = [style.dim(_GAP.join(cells).rstrip())]
+    for row in report.rows:
+        target = row.token == report.target
+        token = pad(style.token(row.token), layout.token)
+        token = style.accent(token) if target else style.bold(token)
+        score = "−inf" if row.score is None else decimal(row.score)
+        cells = left("▸ " if target else "  ", str(row.rank), token, str(row.token_id), score)
+        for index in indexes:
+            probability, final, code = row.probability[index], "", ""
+            if layout.final and (removed_by := row.removed_by[index]) is not None:
+                final, code = stage_name(removed_by, _REMOVED), style.theme.dim
+            elif layout.final:
+                final = percent(row.final[index])
+            drawn = bar(probability, layout.bar, style.ascii_only)
+            cells.append(column(percent_cell(probability), drawn, final, code))
+        cells += [percent_cell(row.at_zero), percent_cell(row.at_infinity)] if layout.limits else []
+        lines.append(_GAP.join(cells).rstrip())
+    if (more := report.size - len(report.rows)) > 0:
+        cells = [pad(f"{' ' * layout.rank}  + {count(more)} more", layout.left)]
+        masses = [1 - sum(row.probability[index] for row in report.rows) for index in indexes]
+        cells += [column(rest_cell(mass)) for mass in masses]
+        for name in ("at_zero", "at_infinity") if layout.limits else ():
             mass = 1 - sum(getattr(row, name) for row in report.rows)
-            cells.append(numbers.rest_cell(mass) if mass > 1e-9 else percent_cell(0))
-    return style.dim(_GAP.join(cells).rstrip())
-
-
-def _totals(report: DistributionReport, block: _Layout, style: Style) -> list[str]:
-    spreads = [report.spreads[index] for index in block.temperatures]
-    # A long value takes the cell, the bar and the final column of its temperature.
-    widths = [block.column] * len(spreads) + [CELL] * 2
-    spreads += report.limits if block.limits else ()
-    lines = []
-    for name, value in _facts(report):
-        cells = [pad("    " + name, block.left)]
-        cells += [value(s).rjust(CELL - 1).ljust(w) for s, w in zip(spreads, widths, strict=False)]
+            cells.append(rest_cell(mass) if mass > 1e-9 else percent_cell(0))
         lines.append(style.dim(_GAP.join(cells).rstrip()))
     return lines
 
 
-def _facts(report: DistributionReport) -> list[tuple[str, Callable[[Spread], str]]]:
-    facts: list[tuple[str, Callable[[Spread], str]]] = [
-        ("entropy, nats", lambda s: numbers.entropy(s.entropy)),
-        ("perplexity", lambda s: _perplexity(s.perplexity)),
-        ("top-1 margin", lambda s: percent(s.margin)),
-        ("tokens for 50 %", lambda s: count(s.covering[0])),
-        ("tokens for 90 %", lambda s: count(s.covering[1])),
-        ("tokens for 99 %", lambda s: count(s.covering[2])),
-    ]
+def _totals(report: DistributionReport, indexes: range, layout: _Layout, style: Style) -> list[str]:
+    spreads = [report.spreads[index] for index in indexes]
+    # A long value takes the cell, the bar and the final column of its temperature.
+    widths = [layout.column] * len(spreads) + [CELL] * 2
+    spreads += report.limits if layout.limits else ()
+    totals = {
+        "entropy, nats": [entropy(s.entropy) for s in spreads],
+        "perplexity": [
+            f"{s.perplexity:.2f}" if s.perplexity < 100 else count(round(s.perplexity))
+            for s in spreads
+        ],
+        "top-1 margin": [percent(s.margin) for s in spreads],
+    }
+    for k, mass in enumerate((50, 90, 99)):
+        totals[f"tokens for {mass} %"] = [count(s.covering[k]) for s in spreads]
     if report.target is not None:
-        facts.append(("cross-entropy", lambda s: _cross_entropy(s.cross_entropy)))
+        losses = [math.inf if s.cross_entropy is None else s.cross_entropy for s in spreads]
+        totals["cross-entropy"] = ["∞" if loss == math.inf else decimal(loss) for loss in losses]
     if report.filtered:
-        facts.append(("kept", lambda s: count(s.kept)))
-        facts.append(("final entropy", lambda s: numbers.entropy(s.final_entropy)))
-    return facts
+        totals["kept"] = [count(s.kept) for s in spreads]
+        totals["final entropy"] = [entropy(s.final_entropy) for s in spreads]
+    lines = []
+    for name, values in totals.items():
+        cells = [pad("    " + name, layout.left)]
+        pairs = zip(values, widths, strict=False)
+        cells += [value.rjust(CELL - 1).ljust(width) for value, width in pairs]
+        lines.append(style.dim(_GAP.join(cells).rstrip()))
+    return lines
 
 
-def _perplexity(value: float) -> str:
-    return f"{value:.2f}" if value < 100 else count(round(value))
+def report_header(report: DistributionReport, style: Style) -> list[str]:
+    """The model and the prompt, for a distribution that has them."""
+    if report.model is None:
+        return []
+    many = len(report.prompt_ids)
+    tokens = f"{count(many)} token{'' if many == 1 else 's'} of prompt"
+    prompt = clip(one_line(report.prompt or ""), style.width)
+    model = _model_lines(report.model, style, tokens, **report.params)
+    return [*model, "", prompt or "(empty prompt)", ""]
 
 
-def _cross_entropy(nats: float | None) -> str:
-    return "∞" if nats is None or nats == math.inf else decimal(nats)
+def _model_lines(model: ModelInfo | None, style: Style, *more: str, **params: Any) -> list[str]:
+    """The model, `more` about the prompt, and the parameters that are not 0, over several lines."""
+    if model is None:
+        return []
+    parts = [f"{one_line(model.name)} {numbers.size(model.parameters)}", model.dtype, model.device]
+    parts += [model.quantize] if model.quantize != "none" else []
+    parts += [*more, *(f"{name} {plain(float(value))}" for name, value in params.items() if value)]
+    return wrap_parts(parts, style.width)
+
+
+def continuation_lines(continuations: Sequence[Continuation], style: Style) -> list[str]:
+    """A line a continuation, and a line a token where it takes several."""
+    if not continuations:
+        return []
+    lines = ["", style.dim("  as what comes next")]
+    width = min(max(cell_len(one_line(each.text)) for each in continuations), 24)
+    for each in continuations:
+        name = style.bold(pad(one_line(each.text), width))
+        sum_of_all = f"{percent_cell(math.exp(each.logprob))}  logprob {decimal(each.logprob)}"
+        if len(each.token_ids) == 1:
+            sum_of_all += f" · rank {count(each.ranks[0])} · logit {decimal(each.logits[0])}"
+            token = f"{style.token(each.tokens[0])} {each.token_ids[0]}"
+            lines.append(f"  {name}  {sum_of_all} · {token}")
+            continue
+        lines.append(f"  {name}  {sum_of_all} · {len(each.tokens)} tokens")
+        for token, rank, logprob in zip(each.tokens, each.ranks, each.logprobs, strict=True):
+            cell = pad(style.token(token), _TOKEN)
+            lines.append(f"    {cell} {percent_cell(math.exp(logprob))} rank {count(rank)}")
+    return lines
+
+
+def position_lines(report: TextReport, style: Style) -> list[str]:
+    """The text coloured by surprisal, then a row a token, then the whole."""
+    theme, running = style.theme, RunningText()
+    codes = [  # the prompt's for the first token, which nothing predicts
+        theme.prompt if p.logprob is None else theme.text[level(math.exp(p.logprob))]
+        for p in report.positions
+    ]
+    for position, code in zip(report.positions, codes, strict=True):
+        running.add(safe_text(position.text), code)
+    number = max(len(str(len(report.positions))), 3)
+    narrow = style.width < 66
+    heads = f"{'#'.rjust(number)}  {pad('token', _TOKEN)}   T=1      rank  surprisal"
+    lines = [*_model_lines(report.model, style), ""]
+    lines += [*running.rows(max(style.width - 1, 1), theme.reset), "", *legend_lines(style)]
+    lines.append(style.dim(heads if narrow else f"{heads}  entropy  would rather have"))
+    for position, code in zip(report.positions, codes, strict=True):
+        token = pad(style.token(position.token), _TOKEN)
+        start = f"{str(position.position).rjust(number)}  "
+        if position.logprob is None:
+            lines.append(start + style.dim(f"{token} nothing before it"))
+            continue
+        line = f"{start}{theme.paint(code, token)} {percent_cell(math.exp(position.logprob))} "
+        line += f"{count(position.rank or 0).rjust(7)}  {decimal(-position.logprob).rjust(9)}"
+        if not narrow:
+            line += f"  {entropy(position.entropy or 0.0).rjust(7)}"
+            if position.rank != 1:
+                favourite = clip(style.token(position.favourite or ""), style.width - number - 58)
+                line += f"  {favourite} {percent(position.favourite_probability)}"
+        lines.append(line)
+    return [*lines, "", *whole_text_facts(report, style.width)]
+
+
+def whole_text_facts(report: TextReport, width: int = 10_000) -> list[str]:
+    """Mean logprob, perplexity and bits per character of the whole text."""
+    if report.mean_logprob is None:
+        return ["one token alone has no probability: nothing stands before it"]
+    parts = [
+        f"{count(report.scored)} tokens scored",
+        f"mean logprob {decimal(report.mean_logprob)}",
+    ]
+    if report.perplexity is not None:
+        parts.append(f"perplexity {report.perplexity:.2f}")
+    if report.bits_per_character is not None:
+        parts.append(f"{report.bits_per_character:.3f} bits per character")
+    lines = wrap_parts(parts, width)
+    if report.windows > 1:
+        windows = f"{count(report.windows)} windows of {count(report.window)} tokens"
+        lines.append(f"{windows}, {count(report.stride)} apart")
+    return lines
+
+
+def comparison_lines(report: ComparisonReport, style: Style) -> list[str]:
+    """A column a variant and temperature, ranks beside; distances from the first underneath."""
+    first = report.reports[0]
+    lines = report_header(first, style)
+    names = [one_line(name) for name in report.variants]
+    if report.by == "prompt":  # columns have letters, which are told above
+        names = [chr(ord("A") + k) if k < 26 else f"#{k + 1}" for k in range(len(names))]
+        lines = [*_model_lines(first.model, style, **first.params), ""]
+        for name, other in zip(names, report.reports, strict=True):
+            room = max(style.width - cell_len(name) - 2, 8)
+            prompt = one_line(other.prompt or "(empty prompt)")
+            lines.append(f"{name}  {clip(prompt[::-1], room)[::-1]}")  # its end decides
+        lines.append("")
+    room = style.width - _COMPARED - 4
+    width = min(max(15, *(cell_len(name) + 2 for name in names)), max(room, 15))
+    fit = max((room + 2) // (width + 2), 1)
+    for start in range(0, len(names), fit):
+        lines += [""] if start else []
+        lines += _comparison_block(report, names, slice(start, start + fit), width, style)
+    note = f"KL and total variation at temperature 1, over the whole vocabulary, from {names[0]}"
+    return [*lines, style.dim(note)]
+
+
+def _comparison_block(
+    report: ComparisonReport, names: list[str], block: slice, width: int, style: Style
+) -> list[str]:
+    """As many variants as fit beside each other."""
+    first, others, lines = report.reports[0], report.reports[block], list[str]()
+    rows_by_id = [{row.token_id: row for row in other.rows} for other in others]
+
+    def fact(name: str, values: Sequence[str]) -> str:
+        cells = [pad("  " + name, _COMPARED + 2), *(v.rjust(6).ljust(width) for v in values)]
+        return style.dim(_GAP.join(cells).rstrip())
+
+    def distance(value: float) -> str:
+        return f"{value:.4f}" if value >= 0.001 else numbers.scientific(value) if value else "0"
+
+    for number, temperature in enumerate(first.temperatures):
+        heads = ["  " + pad("token", _COMPARED), *(pad(name, width) for name in names[block])]
+        lines += [f"T={temperature:g}"] if len(first.temperatures) > 1 else []
+        lines.append(style.dim(_GAP.join(heads).rstrip()))
+        for row in first.rows:
+            cells = ["  " + style.bold(pad(style.token(row.token), _COMPARED))]
+            for same in (rows[row.token_id] for rows in rows_by_id):
+                cell = f"{percent_cell(same.probability[number])} #{count(same.rank)}"
+                cells.append(cell.ljust(width))
+            lines.append(_GAP.join(cells).rstrip())
+        lines += [fact("entropy", [entropy(o.spreads[number].entropy) for o in others]), ""]
+    differences = report.differences[block]
+    for name, values in (
+        ("KL, nats", [distance(each.kl) for each in differences]),
+        ("total variation", [distance(each.total_variation) for each in differences]),
+        (f"changed rank, of {report.listed}", [count(each.ranks_changed) for each in differences]),
+    ):
+        lines.append(fact(name, values if block.start else ["–", *values[1:]]))
+    return lines

@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from rich.cells import cell_len
-from rich.text import Text
 
 from decodecli.records.run import RunHeader, Step, exp_or_zero
 from decodecli.render import number_format as numbers
-from decodecli.render.escaping import clip, encodable, guess_byte_level, pad, visible
+from decodecli.render.escaping import clip, encodable, pad, visible
 from decodecli.render.number_format import (
     bar,
     count,
@@ -80,27 +79,23 @@ class Style:
 
     def of_run(self, header: RunHeader) -> Style:
         """The same terminal for another run."""
+        temperature = header.params.get("temperature", 1)
+        tempered = "penalty" if set(header.order) - _FILTERS - {"temperature"} else ""
+        if "temperature" in header.order and temperature not in (0, 1):
+            tempered = f"T={temperature:.3g}"
         return replace(
             self,
             vocab_size=header.model.vocab_size,
-            tempered=_tempered_heading(header),
+            tempered=tempered if len(tempered) <= numbers.CELL else "T",
             greedy=header.greedy,
             filtered=bool(_FILTERS.difference(("greedy",)).intersection(header.order)),
         )
 
 
-def _tempered_heading(header: RunHeader) -> str:
-    temperature = header.params.get("temperature", 1)
-    if "temperature" in header.order and temperature not in (0, 1):
-        heading = f"T={temperature:.3g}"
-        return heading if len(heading) <= numbers.CELL else "temp."
-    return "penalty" if set(header.order) - _FILTERS - {"temperature"} else ""
-
-
 @dataclass(frozen=True)
 class Layout:
     """How wide the columns of a table are; 0 where one is left out. `tail` holds the bar or a stage's
-    name, behind the numbers."""
+    name, behind the numbers. `headings` is the line above them."""
 
     rank: int
     token: int
@@ -111,51 +106,44 @@ class Layout:
     cumulative: int
     numbers_end: int
     tail: int
+    headings: str
 
 
 @lru_cache(maxsize=256)
-def layout(width: int, rank: int, vocab_size: int, tempered: bool) -> Layout:
-    """The columns that fit in `width` cells, the least important left out first."""
-    widths = {"id": max(4, len(str(max(vocab_size - 1, 0)))) + 2, "logit": _LOGIT}
+def layout(style: Style, rank: int) -> Layout:
+    """The columns that fit beside a rank of so many cells, the least important left out first."""
+    widths = {"id": max(4, len(str(max(style.vocab_size - 1, 0)))) + 2, "logit": _LOGIT}
     widths |= dict.fromkeys(("cumulative", "at_one", "tempered"), 1 + numbers.CELL)
-    fitting = [name for name in _OPTIONAL if tempered or name != "tempered"]
+    fitting = [name for name in _OPTIONAL if style.tempered or name != "tempered"]
     fixed = rank + 2 + 1 + numbers.CELL  # the rank, a gap, the final column
-    room = width - fixed - 1 - _TAIL - sum(widths[name] for name in fitting)
+    room = style.width - fixed - 1 - _TAIL - sum(widths[name] for name in fitting)
     while fitting and room < _TOKEN:
         room += widths[fitting.pop(0)]
     extra = max(room - _TOKEN, 0)
-    token = max(4, min(_TOKEN_WIDE, _TOKEN + extra * 3 // 5, width - fixed))
+    token = max(4, min(_TOKEN_WIDE, _TOKEN + extra * 3 // 5, style.width - fixed))
     widths = {name: widths[name] if name in fitting else 0 for name in _OPTIONAL}
     numbers_end = fixed + token + sum(widths.values())
-    tail = min(max(width - numbers_end - 1, 0), _BAR_MAX)
-    return Layout(rank=rank, token=token, numbers_end=numbers_end, tail=tail, **widths)
+    tail = min(max(style.width - numbers_end - 1, 0), _BAR_MAX)
+    line = f"{'#'.rjust(rank)}  {'token'.ljust(token)}"
+    line += "".join(name.rjust(widths[name]) for name in ("id", "logit") if widths[name])
+    names = {"at_one": "T=1", "tempered": style.tempered, "cumulative": "cum"}
+    line += "".join(_heading(heading) for name, heading in names.items() if widths[name])
+    headings = style.dim((line + _heading("final")).rstrip())
+    return Layout(rank, token, numbers_end=numbers_end, tail=tail, headings=headings, **widths)
 
 
 def step_table(step: Step, style: Style) -> str:
     """A step's full table: title, headings, a row a candidate, the rest of the vocabulary."""
     rows = step.candidates
     top_rank = max([row.rank for row in rows], default=1)
-    columns, headings = _plan(style, max(5, 3 + len(str(top_rank))))
-    lines = [_title(step, columns, style), headings, *_rows(step, columns, style)]
+    columns = layout(style, max(5, 3 + len(str(top_rank))))
+    lines = [_title(step, columns, style), columns.headings, *_rows(step, columns, style)]
     if rows and rows[-1].rank > len(rows):
         lines.insert(-1, style.dim("…".rjust(columns.rank)))
     if rest := _rest(step, columns, style):
         lines.append(style.dim(rest))
     lines.append("")
     return "\n".join(lines)
-
-
-@lru_cache(maxsize=64)
-def _plan(style: Style, rank: int) -> tuple[Layout, str]:
-    """The columns and the line of headings that all tables of a run share."""
-    columns = layout(style.width, rank, style.vocab_size, bool(style.tempered))
-    line = f"{'#'.rjust(rank)}  {'token'.ljust(columns.token)}"
-    line += "id".rjust(columns.id) if columns.id else ""
-    line += "logit".rjust(columns.logit) if columns.logit else ""
-    line += _heading("T=1") if columns.at_one else ""
-    line += _heading(style.tempered) if columns.tempered else ""
-    line += _heading("cum") if columns.cumulative else ""
-    return columns, style.dim((line + _heading("final")).rstrip())
 
 
 def _heading(name: str) -> str:
@@ -335,10 +323,3 @@ def legend_lines(style: Style) -> list[str]:
     levels = [name.replace("≥", ">=") if style.ascii_only else name for name in LEVELS]
     line = style.theme.legend(levels=levels)
     return [line] if line else []
-
-
-def step_table_text(step: Step, header: RunHeader, width: int) -> Text:
-    """A step's table as rich text, for notebooks and the explorer."""
-    pieces = [candidate.token for candidate in step.candidates]
-    style = Style(width=width, theme=Theme.full(), byte_level=guess_byte_level(pieces))
-    return Text.from_ansi(step_table(step, style.of_run(header)))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from heapq import nlargest
-from typing import Any
-
-from rich.cells import cell_len
 
 from decodecli.records.run import RunHeader, RunSummary, Step
 from decodecli.render import number_format as numbers
@@ -15,8 +12,7 @@ from decodecli.render.escaping import clip, one_line
 from decodecli.render.number_format import count, decimal, percent, plain
 from decodecli.render.repro_command import repeat_command
 from decodecli.render.terminal.step_table import Style
-
-_DOT, _ARROW = " · ", " → "
+from decodecli.render.terminal.table import wrap_parts
 
 
 def header_lines(
@@ -38,98 +34,79 @@ def header_lines(
     if params.get("chat"):
         system = params.get("system")
         parts.append("chat" if system is None else f"chat, system “{clip(one_line(system), 40)}”")
-    stages = [_stage(name, params.get(name)) for name in header.order] or ["temperature 1"]
-    return _wrapped([*parts, stages[0]], style, stages[1:])
+    stages = []
+    for name in header.order:
+        stage, value = one_line(name), params.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            stage += f" {plain(float(value))}"
+        stages.append(stage)
+    parts += stages[:1] or ["temperature 1"]
+    return _wrapped(parts, style, stages[1:])
 
 
-def _stage(name: str, value: Any) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{one_line(name)} {plain(float(value))}" if number else one_line(name)
+def _wrapped(parts: Iterable[str], style: Style, stages: Iterable[str] = ()) -> list[str]:
+    """Parts with dots and stages with arrows between, a new line where the next does not fit."""
+    written = [*map(style.encodable, parts), *(f"→ {style.encodable(stage)}" for stage in stages)]
+    return wrap_parts(written, style.width - 1, indent="  ")
 
 
 def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: Style) -> list[str]:
     """Speed, reason to stop, perplexity, the least sure steps, and the command to repeat the run."""
-    facts = [_pace(summary), _why(summary, header)]
+    pace = f"{count(summary.new_tokens)} token{'' if summary.new_tokens == 1 else 's'}"
+    if summary.seconds:  # somebody measured
+        seconds = summary.seconds.get("prefill", 0.0) + summary.seconds.get("decode", 0.0)
+        pace += f" in {seconds:.{2 if seconds < 100 else 0}f} s"
+        if (rate := summary.tokens_per_second) is not None:
+            pace += f" ({rate:,.{0 if rate >= 9.95 else 1}f}/s)"
+    full = summary.new_tokens < header.params.get("max_new_tokens", 0)
+    or_string = " or stop string" if header.params.get("stop") else ""
+    reasons = {
+        "length": "stopped: the context is full" if full else "stopped at length",
+        "stop": f"stopped at an end token{or_string}",
+        "interrupted": "interrupted",
+        "error": "ended by an error",
+    }
+    facts = [pace, reasons.get(summary.finish_reason, one_line(summary.finish_reason))]
     if summary.mean_logprob is not None:
         facts.append(f"mean logprob {decimal(summary.mean_logprob)}")
-    if summary.perplexity is not None:
-        facts.append(f"perplexity {_perplexity(summary.perplexity)}")
+    if (perplexity := summary.perplexity) is not None:
+        text = f"{perplexity:.1f}" if perplexity < 9999.5 else f"{perplexity:,.0f}"
+        text = numbers.scientific(perplexity) if perplexity > 1e9 else text
+        facts.append(f"perplexity {text}")
     if steps.count:
         facts.append(f"mean H {numbers.entropy(steps.entropy / steps.count)}")
     lines = _wrapped(facts, style)
-    if unsure := steps.least_sure(style):
+    unsure = [
+        f"#{1 - minus} {clip(style.token(token), 20)} "
+        f"(H {numbers.entropy(entropy)}, p {percent(probability)})"
+        for entropy, minus, token, probability in steps.least_sure
+    ]
+    if unsure:
         lines += _wrapped([f"least sure (T=1) at {unsure[0]}", *unsure[1:]], style)
     return [*lines, f"repeat: {repeat_command(header)}"]  # not wrapped, so that it can be copied
 
 
-def _pace(summary: RunSummary) -> str:
-    tokens = f"{count(summary.new_tokens)} token{'' if summary.new_tokens == 1 else 's'}"
-    if not summary.seconds:  # nobody measured
-        return tokens
-    seconds = summary.seconds.get("prefill", 0.0) + summary.seconds.get("decode", 0.0)
-    pace = f"{tokens} in {seconds:.{2 if seconds < 100 else 0}f} s"
-    rate = summary.tokens_per_second
-    return pace if rate is None else f"{pace} ({rate:,.{0 if rate >= 9.95 else 1}f}/s)"
-
-
-def _why(summary: RunSummary, header: RunHeader) -> str:
-    """Why the run ended, in words."""
-    reason = summary.finish_reason
-    if reason == "length":
-        full = summary.new_tokens < header.params.get("max_new_tokens", 0)
-        return "stopped: the context is full" if full else "stopped at length"
-    if reason == "stop":
-        or_string = " or stop string" if header.params.get("stop") else ""
-        return f"stopped at an end token{or_string}"
-    words = {"interrupted": "interrupted", "error": "ended by an error"}
-    return words.get(reason, one_line(reason))
-
-
-def _perplexity(value: float) -> str:
-    if value > 1e9:
-        return numbers.scientific(value)
-    return f"{value:.1f}" if value < 9999.5 else f"{value:,.0f}"
-
-
 class Facts:
-    """Counts over a run's steps for its summary."""
+    """Counts over a run's steps for its summary. `least_sure` are the three steps of the greatest
+    entropy at temperature 1: entropy, minus the index, token, probability."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: Iterable[Step] = ()) -> None:
         self.count = 0
         self.entropy = 0.0
-        self._unsure: list[tuple[float, int, str, float]] = []
+        self.least_sure: list[tuple[float, int, str, float]] = []
+        for step in steps:
+            self.add(step)
 
     def add(self, step: Step) -> None:
         """Count a step in."""
         self.count += 1
         self.entropy += step.entropy
-        if len(self._unsure) < 3 or step.entropy > self._unsure[-1][0]:
+        if len(self.least_sure) < 3 or step.entropy > self.least_sure[-1][0]:
             entry = (step.entropy, -step.index, step.token, math.exp(step.logprob))
-            self._unsure = nlargest(3, [*self._unsure, entry])
-
-    def least_sure(self, style: Style) -> list[str]:
-        """`#17 ␣garden (H 4.91, p 0.6%)`: the three steps of the greatest entropy, at temperature 1."""
-        return [
-            f"#{1 - minus} {clip(style.token(token), 20)} "
-            f"(H {numbers.entropy(entropy)}, p {percent(probability)})"
-            for entropy, minus, token, probability in self._unsure
-        ]
+            self.least_sure = nlargest(3, [*self.least_sure, entry])
 
 
-def _wrapped(parts: Sequence[str], style: Style, stages: Sequence[str] = ()) -> list[str]:
-    """Parts with dots and stages with arrows between, a new line where the next does not fit."""
-    lines: list[str] = []
-    for k, part in enumerate(map(style.encodable, (*parts, *stages))):
-        separator = _DOT if k < len(parts) else _ARROW
-        if lines and cell_len(lines[-1] + separator + part) <= style.width - 1:
-            lines[-1] += separator + part
-        else:
-            indent = "  " if lines else ""
-            lines.append(indent + (part if separator == _DOT else f"→ {part}"))
-    return lines
-
-
-def prompt_shown(header: RunHeader) -> str:
+def prompt_and_gap(header: RunHeader) -> str:
     """The prompt as it stands before the text: a message, which the text answers, on lines of its own."""
     return header.prompt + ("\n" if header.params.get("chat") else "")
 

@@ -27,7 +27,7 @@ from decodecli.render.terminal.step_table import (
 from decodecli.render.terminal.summary import (
     Facts,
     header_lines,
-    prompt_shown,
+    prompt_and_gap,
     summary_lines,
     text_tail,
 )
@@ -81,31 +81,22 @@ class TerminalView:
         self._live = live and show_text and tables != "none" and can_move_cursor(console)
         self._region_drawn = False  # whether the region may be on the screen
         self._header: RunHeader | None = None
-        self._begin()
-
-    def _begin(self) -> None:
-        """Forget the run before."""
-        self._facts = Facts()
-        self._texts: list[str] = []  # of the steps that had any, and the level of each
-        self._levels = bytearray()
-        self._running = RunningText(_REGION_ROWS - 1)
-        self._line_start = True
-        self._leaving_out = False  # whether the step before was not drawn
 
     def start(self, header: RunHeader, *, sample: tuple[int, int] | None = None) -> None:
         """Print the header and the prompt. `sample` is (which, of how many), from 1."""
         self.close()
-        again = self._header is not None
-        self._begin()
-        self._header = header
         style = self._style = self._current_style().of_run(header)
-        lines = [*([""] if again else []), *header_lines(header, style, sample), ""]
+        lines = [*([] if self._header is None else [""]), *header_lines(header, style, sample), ""]
+        self._header, self._facts = header, Facts()
+        self._running = RunningText(_REGION_ROWS - 1)
+        self._leaving_out = False  # whether the step before was not drawn
+        text = prompt_and_gap(header) if self._show_text else ""
+        prompt = self._safe(text_tail(text))
+        self._spans = [(prompt, style.theme.prompt)]  # and the steps' texts in their colours
+        self._line_start = not prompt
         out = "".join(f"{line}\n" for line in lines)
         if self._show_text:
-            text = prompt_shown(header)
-            prompt = self._safe(text_tail(text))
             self._running.add(self._safe(text[-_PROMPT_TAIL:]), style.theme.prompt)
-            self._line_start = not prompt
             out += style.theme.paint(style.theme.prompt, prompt)
             out += "" if self._tables == "none" or not prompt else "\n"
         if self._tables == "line":
@@ -128,17 +119,14 @@ class TerminalView:
     def _step_text(self, step: Step, style: Style) -> str:
         """The part of a step that stays on the screen."""
         self._facts.add(step)
-        is_chosen = self._chosen(step.index)
-        surprise = level(math.exp(step.logprob))
-        code = style.theme.text[surprise]
+        code = style.theme.text[level(math.exp(step.logprob))]
         text = self._safe(step.text)
         if text and self._show_text:
             if self._tables != "none":
-                self._texts.append(text)
-                self._levels.append(surprise)
+                self._spans.append((text, code))
             if self._live:
                 self._running.add(text, code)
-        if not is_chosen:
+        if not self._chosen(step.index):
             leaves_out, self._leaving_out = not self._leaving_out, True
             plain = self._show_text and self._tables == "none" and leaves_out
             return style.dim("…") if plain else ""
@@ -154,30 +142,21 @@ class TerminalView:
         """Take the running text away; print the whole text once, and the summary."""
         self.close()
         style = self._style = self._current_style()
+        assert self._header is not None
+        below = summary_lines(self._header, summary, self._facts, style)
         out = ""
-        if self._tables != "none":
-            if self._show_text and self._header is not None:
-                out = f"{self._rule()}\n{self._whole_text(prompt_shown(self._header))}\n\n"
-        elif self._show_text:
+        if self._show_text and self._tables == "none":
             out = "\n" if self._line_start else "\n\n"
-            out += "".join(f" {line}\n" for line in legend_lines(style))
-        if self._header is not None:
-            lines = summary_lines(self._header, summary, self._facts, style)
-            out += "".join(f" {line}\n" for line in lines)
-        self._write(out)
-
-    def _whole_text(self, prompt: str) -> str:
-        """The prompt and the text in its colours; on a terminal wrapped between words."""
-        theme = self._style.theme
-        codes = map(theme.text.__getitem__, self._levels)
-        spans = [(self._safe(text_tail(prompt)), theme.prompt)]
-        spans += zip(self._texts, codes, strict=True)
-        if not self._console.is_terminal:
-            return "".join(theme.paint(code, text) for text, code in spans)
-        wrapped = RunningText()
-        for text, code in spans:
-            wrapped.add(text, code)
-        return "\n".join(wrapped.rows(max(self._style.width - 1, 1), theme.reset))
+            below = legend_lines(style) + below
+        elif self._show_text:
+            text = "".join([style.theme.paint(code, text) for text, code in self._spans])
+            if self._console.is_terminal:  # wrapped between words
+                wrapped = RunningText()
+                for span in self._spans:
+                    wrapped.add(*span)
+                text = "\n".join(wrapped.rows(max(style.width - 1, 1), style.theme.reset))
+            out = f"{self._rule()}\n{text}\n\n"
+        self._write(out + "".join(f" {line}\n" for line in below))
 
     def close(self) -> None:
         """Erase the running text and give the cursor back. The next step, if there is one, draws it

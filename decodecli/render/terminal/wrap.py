@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.cells import cell_len
 
 ZERO_WIDTH_JOINER = "\u200d"
 _KEPT = 20_000  # characters that the last rows are sought in, should the width change
-
-
-def wrap_parts(parts: Iterable[str], width: int, separator: str = " · ") -> list[str]:
-    """Parts with a separator between, on as many lines as they need."""
-    lines: list[str] = []
-    for part in parts:
-        if lines and cell_len(lines[-1]) + cell_len(separator) + cell_len(part) <= width:
-            lines[-1] += separator + part
-        else:
-            lines.append(part)
-    return lines
 
 
 @dataclass(slots=True)
@@ -72,47 +60,42 @@ class RunningText:
         for character in text:
             if character == "\n":
                 self._end_row([])
-            elif character == "\t":
+                continue
+            if character == "\t":
                 for _ in range(4):
                     self._put(_Cell(" ", code, 1))
-            else:
-                width = cell_len(character)
-                if self._row and (not width or self._row[-1].text[-1] == ZERO_WIDTH_JOINER):
-                    self._join(character, code)
-                else:
-                    self._put(_Cell(character, code, width))
-
-    def _join(self, character: str, code: str) -> None:
-        """A mark, a selector, or what follows a joiner: part of the character before it."""
-        cell = self._row[-1]
-        width = cell_len(cell.text + character)
-        if width > 2:  # joiners without sense, which join nothing
-            self._put(_Cell(character, code, cell_len(character)))
-            return
-        self._row_width += width - cell.width
-        cell.text, cell.width = cell.text + character, width
-        if self._row_width > self._width and len(self._row) > 1:  # a selector made it wide
-            self._row_width -= self._row.pop().width
-            self._put(cell)
+                continue
+            width, cell = cell_len(character), self._row[-1] if self._row else None
+            # A mark, a selector, or what follows a joiner is part of the character before it; joiners
+            # without sense join nothing.
+            joins = cell is not None and (not width or cell.text[-1] == ZERO_WIDTH_JOINER)
+            if cell is None or not joins or (both := cell_len(cell.text + character)) > 2:
+                self._put(_Cell(character, code, width))
+                continue
+            self._row_width += both - cell.width
+            cell.text, cell.width = cell.text + character, both
+            if self._row_width > self._width and len(self._row) > 1:  # a selector made it wide
+                self._row_width -= self._row.pop().width
+                self._put(cell)
 
     def _put(self, cell: _Cell) -> None:
-        if self._row_width + cell.width <= self._width or not self._row:
-            self._row.append(cell)
+        row, carried = self._row, [cell]
+        if self._row_width + cell.width <= self._width or not row:
+            row.append(cell)
             self._row_width += cell.width
-        elif cell.text == " ":
+            return
+        if cell.text == " ":
             self._end_row([])
-        else:
-            self._end_row([*self._cut_off_last_word(), cell])
-
-    def _cut_off_last_word(self) -> list[_Cell]:
-        """Take from the row what belongs on the next one; nothing where no break is good."""
-        for index in range(len(self._row) - 1, 0, -1):
-            cell = self._row[index]
-            if cell.text == " " or cell.width > 1:
-                carried = self._row[index + 1 :]
-                self._row = self._row[: index + (cell.text != " ")]
-                return carried
-        return []
+            return
+        for index in range(
+            len(row) - 1, 0, -1
+        ):  # the last good place to end the row, if there is one
+            last = row[index]
+            if last.text == " " or last.width > 1:
+                carried = [*row[index + 1 :], cell]
+                self._row = row[: index + (last.text != " ")]
+                break
+        self._end_row(carried)
 
     def _end_row(self, carried: list[_Cell]) -> None:
         if self._row or self._full.maxlen is None:

@@ -16,10 +16,10 @@ from decodecli.records.distribution import (
     TextReport,
 )
 from decodecli.records.run import ModelInfo
-from decodecli.render.terminal.distribution_tables import distribution_lines
-from decodecli.render.terminal.inspect_tables import (
+from decodecli.render.terminal.distribution_tables import (
     comparison_lines,
     continuation_lines,
+    distribution_lines,
     position_lines,
     report_header,
 )

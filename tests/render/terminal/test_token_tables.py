@@ -17,7 +17,7 @@ from decodecli.models.tokenizer import find_tokenizer, wrap
 from decodecli.records.tokens import TokenReports
 from decodecli.render.terminal.step_table import Style
 from decodecli.render.terminal.token_tables import (
-    piece_shown,
+    piece_text,
     several_lines,
     text_lines,
     token_lines,
@@ -101,7 +101,7 @@ def test_a_newline_is_seen_and_breaks_the_line(builtin):
     ],
 )  # fmt: skip
 def test_a_piece_is_shown_as_it_is_spelt(piece, shown):
-    assert piece_shown(piece, Style()) == shown
+    assert piece_text(piece, Style()) == shown
 
 
 def test_narrow_tables_keep_what_tells_tokens_apart(builtin):
