@@ -11,7 +11,7 @@ from decodecli.render.escaping import one_line
 from decodecli.render.plots.figure_file import save_figure
 from decodecli.render.plots.figure_layout import COLOURS, MARKERS, FigureLayout
 from decodecli.render.plots.labels import label_end, spread_labels
-from decodecli.render.plots.sweep_curves import draw_intervals
+from decodecli.render.plots.sweep import draw_intervals
 from decodecli.render.plots.sweep_data import facts
 from decodecli.render.plots.sweep_view import SweepView, XAxis
 
@@ -39,9 +39,9 @@ def draw_readme(summary: SweepSummary, path: Path | str) -> None:
 def readme_figure(summary: SweepSummary) -> Figure:
     """The figure that `draw_readme` writes."""
     view = SweepView.of(summary)
-    if view.placed.across is None:
+    if view.layout.across is None:
         raise UsageError("nothing varies in this sweep", "give --temperature several values")
-    x_axis, lines = XAxis(view), _lines(view, view.placed.across)
+    x_axis, lines = XAxis(view), _lines(view)
     layout = FigureLayout(
         (7.6, 3.9),
         f"Right answers and variety over {view.across_name}",
@@ -65,14 +65,14 @@ def readme_figure(summary: SweepSummary) -> Figure:
     return layout.figure
 
 
-def _lines(view: SweepView, across: str) -> dict[str, list[tuple[Any, Estimate]]]:
+def _lines(view: SweepView) -> dict[str, list[tuple[Any, Estimate]]]:
     """Names and points of the lines, by task."""
     lines = {}
     for line in view.lines:
-        task = f"{one_line(line.group)}: " if line.group else ""
-        metrics = ["accuracy"] if line.points("accuracy", across) else ["distinct_1", "self_bleu_4"]
+        task = f"{one_line(line.panel.group)}: " if line.panel.group else ""
+        metrics = ["accuracy"] if line.points("accuracy") else ["distinct_1", "self_bleu_4"]
         for metric in metrics:
-            points = line.points(metric, across)
+            points = line.points(metric)
             if metric == "self_bleu_4":
                 points = [(x, _from_one(estimate)) for x, estimate in points]
             if points:

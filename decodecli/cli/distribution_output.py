@@ -68,7 +68,7 @@ def show_distribution(
         drawn = [*report_header(report, style), *distribution_lines(report, style)]
         drawn += continuation_lines(continuations, style)
         if plot == "-":
-            from decodecli.render.plots.distribution import draw_terminal
+            from decodecli.render.plots.in_terminal import draw_terminal
 
             picture = draw_terminal(
                 report, style.width, plot_kind, style.ascii_only, style.theme,

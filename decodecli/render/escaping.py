@@ -161,6 +161,8 @@ def encodable(text: str, encoding: str) -> str:
     return text
 
 
+# The signs of our own drawings in ASCII, cell for cell.
+DRAWING_SIGNS = str.maketrans("▸·→–…−─│▌×≥", ">->-~--|_x>")
 _ASCII_SIGNS = str.maketrans(
     {picture: f"<U+{ord(character):04X}>" for character, picture in _PICTURES.items()}
     | {SPACE: "_", NEWLINE: "\\n", TAB: "\\t", "␍": "\\r", "…": "~", "−": "-"}

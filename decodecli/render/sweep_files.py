@@ -12,10 +12,10 @@ from decodecli.records.metrics import METRICS
 from decodecli.records.sweep import Estimate, SweepSummary
 from decodecli.render.escaping import clip, model_title, one_line
 from decodecli.render.number_format import count
-from decodecli.render.plots.sweep_common import constants
 from decodecli.render.plots.sweep_data import (
     Metric,
     axis_name,
+    constants,
     facts,
     group_heading,
     groups,

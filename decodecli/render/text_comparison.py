@@ -11,8 +11,7 @@ from typing import Any
 from decodecli.records.sweep import CellRecord
 from decodecli.render.escaping import one_line
 from decodecli.render.number_format import count, decimal
-from decodecli.render.plots.sweep_common import shortened
-from decodecli.render.plots.sweep_data import frozen, seeds_name, setting_name
+from decodecli.render.plots.sweep_data import frozen, seeds_name, setting_name, shortened
 
 MARK = "▸"  # in front of the first token that differs
 

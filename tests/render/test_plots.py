@@ -16,11 +16,12 @@ from scipy.special import softmax
 
 from decodecli.errors import UsageError, WriteError
 from decodecli.render.plots import distribution as plots
-from decodecli.render.plots import fonts as plot_fonts
-from decodecli.render.plots.distribution_view import distribution_view
+from decodecli.render.plots import figure_layout as plot_fonts
+from decodecli.render.plots.distribution_view import KINDS, distribution_view
+from decodecli.render.plots.in_terminal import draw_terminal
 
 pytest.importorskip("matplotlib")
-DRAWN = tuple(kind for kind in plots.KINDS if kind != "auto")
+DRAWN = tuple(kind for kind in KINDS if kind != "auto")
 SIGNATURES = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
 
@@ -210,23 +211,19 @@ def test_entropy_runs_between_its_limits() -> None:
 
 def test_a_character_without_a_glyph_is_spelt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plot_fonts, "_candidates", lambda _: ())
-    plot_fonts._choose.cache_clear()
     fonts = plot_fonts.fonts_for(["日", "กรุงเทพ", "Москва", "␣"])
-    plot_fonts._choose.cache_clear()
-    assert fonts.families == (plot_fonts.BASE,)
+    assert fonts.families == (plot_fonts.BASE_FONT,)
     assert fonts.spell("日") == "<U+65E5>"
     assert fonts.spell("กรุงเทพ") == "<U+0E01 0E23 0E38 …>"
     assert fonts.spell("Москва␣") == "Москва␣"
 
 
 def test_an_installed_font_that_has_the_glyphs_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    has = {plot_fonts.BASE: "ab", "Some Han": "日本", "Some Thai": "ก", "Unneeded": "日"}
+    has = {plot_fonts.BASE_FONT: "ab", "Some Han": "日本", "Some Thai": "ก", "Unneeded": "日"}
     monkeypatch.setattr(plot_fonts, "_candidates", lambda _: tuple(has)[1:])
     monkeypatch.setattr(plot_fonts, "_glyphs", lambda name: {ord(c) for c in has[name]})
-    plot_fonts._choose.cache_clear()
     fonts = plot_fonts.fonts_for(["a日", "本", "ก", "ع"])
-    plot_fonts._choose.cache_clear()
-    assert fonts.families == (plot_fonts.BASE, "Some Han", "Some Thai")
+    assert fonts.families == (plot_fonts.BASE_FONT, "Some Han", "Some Thai")
     assert fonts.missing == {"ع"}
 
 
@@ -271,11 +268,11 @@ def test_settings_of_the_notebook_are_left_alone(tmp_path: Path) -> None:
 )
 def test_extremes_are_drawn(temperatures: Any, scores: Any) -> None:
     shown = by_hand({f"t{k}": score for k, score in enumerate(scores)}, temperatures)
-    for kind in plots.KINDS:
+    for kind in KINDS:
         if kind == "bars" and len(temperatures) > 1:
             continue
         assert plots.figure(shown, kind).axes
-        plots.draw_terminal(shown, 80, kind)
+        draw_terminal(shown, 80, kind)
 
 
 def test_the_highest_sixty_of_very_many_are_drawn() -> None:
@@ -317,7 +314,7 @@ def test_without_matplotlib_the_extra_is_named(
         plots.draw(by_hand(ESSAY), str(tmp_path / "a.png"))
     assert "--plot FILE needs matplotlib" in raised.value.message
     assert "pip install 'decodecli[plots]'" in raised.value.hint
-    assert plots.draw_terminal(by_hand(ESSAY), 60)
+    assert draw_terminal(by_hand(ESSAY), 60)
 
 
 def test_a_long_prompt_is_shortened_to_its_end() -> None:

@@ -9,7 +9,8 @@ from plot_inputs import ESSAY, by_hand, report
 from rich.cells import cell_len
 
 from decodecli.errors import UsageError
-from decodecli.render.plots.distribution import KINDS, draw_terminal
+from decodecli.render.plots.distribution_view import KINDS
+from decodecli.render.plots.in_terminal import draw_terminal
 from decodecli.render.theme import Theme
 
 DRAWN = tuple(kind for kind in KINDS if kind != "auto")

@@ -16,11 +16,9 @@ from decodecli.records.metrics import METRICS
 from decodecli.records.sweep import Estimate
 from decodecli.render.plots.figure_file import style
 from decodecli.render.plots.labels import label_points
-from decodecli.render.plots.sweep import draw_sweep, pictures
-from decodecli.render.plots.sweep_curves import page_figure, pages
+from decodecli.render.plots.sweep import draw_metric, draw_sweep, page_figure, pages, pictures
 from decodecli.render.plots.sweep_data import value_name
-from decodecli.render.plots.sweep_maps import has_map, map_figure, map_metrics
-from decodecli.render.plots.sweep_plane import plane_figure
+from decodecli.render.plots.sweep_maps import has_map, map_figure, map_metrics, plane_figure
 from decodecli.render.plots.sweep_view import NAMED, SweepView
 from docs.sweep_picture import draw_readme, readme_figure
 
@@ -425,8 +423,6 @@ def test_a_model_in_a_folder_is_named_without_its_path():
 
 @pytest.mark.parametrize("metric", ["self_bleu_4", "accuracy"])
 def test_one_number_is_drawn_large(metric, tmp_path):
-    from decodecli.render.plots.sweep import draw_metric
-
     for sweep in (SWEEPS["two"], SWEEPS["tasks"]):
         draw_metric(sweep, tmp_path / "one.svg", metric)
         text = (tmp_path / "one.svg").read_text()
@@ -434,8 +430,6 @@ def test_one_number_is_drawn_large(metric, tmp_path):
 
 
 def test_a_number_that_the_cells_lack_is_told(tmp_path):
-    from decodecli.render.plots.sweep import draw_metric
-
     with pytest.raises(UsageError, match="no accuracy"):
         draw_metric(summary(without=("accuracy",)), tmp_path / "x.png", "accuracy")
     with pytest.raises(UsageError, match="nothing varies"):

@@ -13,8 +13,7 @@ from decodecli.cli.output import style_of, write_lines
 from decodecli.cli.sweep.plan import Plan
 from decodecli.records.run import to_json_line
 from decodecli.render.escaping import clip, one_line
-from decodecli.render.plots.sweep_common import constants, shortened
-from decodecli.render.plots.sweep_data import setting_name, spelt, value_name
+from decodecli.render.plots.sweep_data import constants, setting_name, shortened, spelt, value_name
 from decodecli.sweeps.cell_lines import read_records
 from decodecli.sweeps.grid import Grid
 

@@ -21,16 +21,17 @@ from decodecli.render.escaping import clip, model_title, one_line
 from decodecli.render.html.environment import asset, render
 from decodecli.render.html.notebook import Span
 from decodecli.render.number_format import count, percent
-from decodecli.render.plots.sweep_common import constants, readable
 from decodecli.render.plots.sweep_data import (
     Metric,
     axis_name,
+    constants,
     facts,
     frozen,
     group_heading,
     groups,
     layout,
     numeric,
+    readable,
     shown_metrics,
     told_intervals,
     value_name,

@@ -15,14 +15,14 @@ from decodecli.records.distribution import DistributionReport, Entry
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import clip, guess_byte_level, model_title, one_line, visible
 from decodecli.sampling import reference
+from decodecli.sampling.reference import Floats
 
 KINDS = ("auto", "bars", "panel", "lines", "tokens", "cumulative", "entropy")
-MAX_ROWS = 60
+_MAX_ROWS = 60
 _MAX_CURVES = 8  # token curves when none is named
 _LABEL = 24  # cells
 _POINTS = 161  # of a curve over temperature
-
-Floats = reference.Floats
+_RANKS = 400  # points of a curve over rank
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,12 @@ class DistributionView:
     def is_target(self, row: Entry) -> bool:
         return self.report.target is not None and row.token == self.report.target
 
-    def others(self, index: int) -> float:
-        """Probability of all tokens without a row."""
-        return max(1 - sum(row.probability[index] for row in self.rows), 0.0)
+    def others(self, index: int) -> str:
+        """What the tokens without a row have together: `3.1% on 4,086 more`; "" where there are none."""
+        count = self.report.size - len(self.rows)
+        rest = max(1 - sum(row.probability[index] for row in self.rows), 0.0)
+        share = numbers.rest_cell(rest).strip()
+        return f"{share} on {numbers.count(count)} more" if count > 0 else ""
 
     @cached_property
     def grid(self) -> Floats:
@@ -90,17 +93,14 @@ class DistributionView:
         ids = [row.token_id for row in self.rows]
         logprobs = [reference.log_softmax(self.scores, float(t)) for t in self.grid]
         columns = [np.exp(row[ids]) for row in logprobs]
-        return (
-            self.grid,
-            np.array(columns).T,
-            np.array([reference.entropy(row) for row in logprobs]),
-        )
+        entropy = [reference.entropy(row) for row in logprobs]
+        return self.grid, np.array(columns).T, np.array(entropy)
 
     def over_rank(self, index: int) -> tuple[Floats, Floats]:
         """Ranks and the probability of all tokens up to each, at one temperature."""
         if self.scores is None:
-            first = []
-            for rank, row in enumerate(_ranked(self.report), start=1):
+            first, ranked = [], sorted(self.report.rows, key=lambda row: row.rank)
+            for rank, row in enumerate(ranked, start=1):
                 if row.rank > rank:  # a token that was asked for, from further down
                     break
                 first.append(row.probability[index])
@@ -121,6 +121,27 @@ class DistributionView:
         if self.top_p is None or mass[-1] < self.top_p - 1e-12:
             return None
         return int(np.searchsorted(mass, self.top_p - 1e-12)) + 1
+
+    def title(self, width: int) -> str:
+        """The prompt's end in quotation marks, or what the numbers are."""
+        if self.report.prompt is None:
+            return clip(f"Probability of {numbers.count(self.report.size)} tokens", width)
+        before, after = "Next token after “", "”"
+        cells = max(width - len(before + after), 8)
+        # The end decides what comes next.
+        return f"{before}{clip(one_line(self.report.prompt)[::-1], cells)[::-1]}{after}"
+
+    def subtitle(self, width: int) -> str:
+        """The model, or where the numbers come from, and the filters with their values."""
+        model, parts = self.report.model, [self.report.source]
+        if model is not None:
+            name = f"{model_title(model.name)} {numbers.size(model.parameters)}"
+            parts = [name, f"{numbers.count(self.report.size)} tokens"]
+        for stage in self.report.order:
+            value = self.report.params.get(stage)
+            if stage != "temperature" and isinstance(value, (int, float)):
+                parts.append(f"{stage} {numbers.plain(value)}")
+        return clip(" · ".join(parts), width)
 
 
 def distribution_view(
@@ -147,31 +168,30 @@ def distribution_view(
         )
     if byte_level is None:
         byte_level = guess_byte_level(row.token for row in report.rows)
-    if tokens:
-        rows = tuple(_find(report, token, byte_level) for token in dict.fromkeys(tokens))
-    else:
-        rows = _highest(report, _MAX_CURVES if kind == "tokens" else MAX_ROWS)
-    return DistributionView(report, kind, rows, byte_level, _full_scores(report, scores))
+    rows: list[Entry] = []
+    for token in dict.fromkeys(tokens):  # by its piece, as it is shown, or by its id
+        names = (token, visible(token))
+        matches = [
+            row
+            for row in report.rows
+            if row.token in names or visible(row.token, byte_level) in names
+        ]
+        matches += [row for row in report.rows if token == str(row.token_id)]
+        if not matches:
+            raise UsageError(
+                f"{token!r} is not among the {len(report.rows)} listed tokens",
+                "ask for it with --token",
+            )
+        rows.append(matches[0])
+    if not tokens:
+        rows = _highest(report, _MAX_CURVES if kind == "tokens" else _MAX_ROWS)
+    return DistributionView(report, kind, tuple(rows), byte_level, _full_scores(report, scores))
 
 
-def _find(report: DistributionReport, token: str, byte_level: bool) -> Entry:
-    """The row of a token named by its piece, as it is shown, or by its id."""
-    names = (token, visible(token))
-    for row in report.rows:
-        if row.token in names or visible(row.token, byte_level) in names:
-            return row
-    for row in report.rows:
-        if token == str(row.token_id):
-            return row
-    raise UsageError(
-        f"{token!r} is not among the {len(report.rows)} listed tokens", "ask for it with --token"
-    )
-
-
-def _highest(report: DistributionReport, most: int) -> tuple[Entry, ...]:
+def _highest(report: DistributionReport, most: int) -> list[Entry]:
     """The first rows by rank, and in any case the target and what was asked for beyond them; in the
     report's order."""
-    ranked = _ranked(report)
+    ranked = sorted(report.rows, key=lambda row: row.rank)
     kept = ranked[:most]
     extra = [
         row
@@ -179,11 +199,7 @@ def _highest(report: DistributionReport, most: int) -> tuple[Entry, ...]:
         if (row.rank > rank or row.token == report.target) and row not in kept
     ][:most]
     drawn = kept[: max(most - len(extra), 1)] + extra
-    return tuple(row for row in report.rows if row in drawn)
-
-
-def _ranked(report: DistributionReport) -> list[Entry]:
-    return sorted(report.rows, key=lambda row: row.rank)
+    return [row for row in report.rows if row in drawn]
 
 
 def _full_scores(report: DistributionReport, scores: Any) -> Floats | None:
@@ -205,24 +221,8 @@ def _full_scores(report: DistributionReport, scores: Any) -> Floats | None:
     return values if fits else None
 
 
-def title(report: DistributionReport, width: int) -> str:
-    """The prompt's end in quotation marks, or what the numbers are."""
-    if report.prompt is None:
-        return clip(f"Probability of {numbers.count(report.size)} tokens", width)
-    before, after = "Next token after “", "”"
-    cells = max(width - len(before + after), 8)
-    # The end decides what comes next.
-    return f"{before}{clip(one_line(report.prompt)[::-1], cells)[::-1]}{after}"
-
-
-def subtitle(report: DistributionReport, width: int) -> str:
-    """The model, or where the numbers come from, and the filters with their values."""
-    parts = [report.source]
-    if report.model is not None:
-        parts = [f"{model_title(report.model.name)} {numbers.size(report.model.parameters)}"]
-        parts.append(f"{numbers.count(report.size)} tokens")
-    for stage in report.order:
-        value = report.params.get(stage)
-        if stage != "temperature" and isinstance(value, (int, float)):
-            parts.append(f"{stage} {numbers.plain(value)}")
-    return clip(" · ".join(parts), width)
+def thinned(size: int) -> Any:
+    """Indices of about `_RANKS` of `size` ranks, evenly on a log axis, the first and last included."""
+    if size <= _RANKS:
+        return np.arange(size)
+    return np.unique(np.geomspace(1, size, _RANKS).round()).astype(int) - 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from decodecli.errors import UsageError
-from decodecli.records.embedding import EmbedReport, Plane
+from decodecli.records.embedding import EmbedReport
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import clip, model_title, one_line
 from decodecli.render.plots.figure_file import check_suffix, save_figure, style
@@ -70,33 +72,26 @@ def figure(
     report: EmbedReport, kind: str = "auto", *, size: tuple[float, float] | None = None
 ) -> Figure:
     """The matplotlib figure that `draw` writes; the arguments are the same."""
+    draws = {"heatmap": [_heat_map], "scatter": [_scatter]}.get(kind, [_heat_map, _scatter])
+    many = len(report.words)
+    least = MIN_LABEL_PITCH * many + _MARGIN  # for the heat map's labels
+    if size is None:
+        side = max(min(max(_PITCH * many, 2.4), _WIDEST) + _MARGIN, least)
+        scale = min(max(many / 20, 1.0), 4.0) ** 0.5  # room for names
+        plane = (_SCATTER[0] * scale, _SCATTER[1] * scale)
+        size = plane if kind == "scatter" else (side, side)
+        if len(draws) > 1:
+            size = (side + plane[0], max(side, plane[1]))
+    elif kind != "scatter":
+        size = max(size[0], least * len(draws)), max(size[1], least)
     with style():
-        layout = _Layout(report, _enough(report, kind, size) if size else _fitting(report, kind))
-        draws = {"heatmap": [_heat_map], "scatter": [_scatter]}.get(kind, [_heat_map, _scatter])
+        layout = _Layout(report, size)
         wide = layout.width / layout.height > 1.1
         shape = (1, len(draws)) if wide else (len(draws), 1)
         grid = layout.figure.subplots(*shape, squeeze=False)
         for draw_one, axes in zip(draws, grid.flat, strict=True):
             draw_one(layout, axes)
         return layout.figure
-
-
-def _fitting(report: EmbedReport, kind: str) -> tuple[float, float]:
-    many = len(report.words)
-    side = max(min(max(_PITCH * many, 2.4), _WIDEST), MIN_LABEL_PITCH * many) + _MARGIN
-    if kind == "heatmap":
-        return side, side
-    scale = min(max(many / 20, 1.0), 4.0) ** 0.5  # room for names
-    width, height = _SCATTER[0] * scale, _SCATTER[1] * scale
-    return (width, height) if kind == "scatter" else (side + width, max(side, height))
-
-
-def _enough(report: EmbedReport, kind: str, size: tuple[float, float]) -> tuple[float, float]:
-    """The size wanted, or what the heat map's labels need."""
-    if kind == "scatter":
-        return size
-    least = MIN_LABEL_PITCH * len(report.words) + _MARGIN
-    return max(size[0], least if kind == "heatmap" else 2 * least), max(size[1], least)
 
 
 class _Layout(FigureLayout):
@@ -121,8 +116,6 @@ class _Layout(FigureLayout):
 
 def _heat_map(layout: _Layout, axes: Axes) -> None:
     """Cosines as a square of colours, the range that pairs take; names in their groups' colours."""
-    import numpy as np
-
     many, cosine = len(layout.labels), layout.report.cosine
     values = np.array([[np.nan if v is None else v for v in row] for row in cosine], dtype=float)
     np.fill_diagonal(values, np.nan)
@@ -151,12 +144,13 @@ def _heat_map(layout: _Layout, axes: Axes) -> None:
     if layout.widest(layout.labels, 9) * 72 < 0.95 * pitch:
         axes.tick_params(axis="x", labelrotation=0)
     if pitch >= 15:
-        cell_numbers(axes, image, _hundredths, min(pitch * 0.42, 9.0))
+        cell_numbers(
+            axes,
+            image,
+            lambda cosine: f"{round(100 * cosine):d}".replace("-", "−"),
+            min(pitch * 0.42, 9.0),
+        )
     layout.settle()
-
-
-def _hundredths(value: float) -> str:
-    return f"{round(100 * value):d}".replace("-", "−")
 
 
 def _scatter(layout: _Layout, axes: Axes) -> None:
@@ -167,8 +161,17 @@ def _scatter(layout: _Layout, axes: Axes) -> None:
     for number, group in enumerate([*layout.report.groups, None]):
         members = [k for k, word in enumerate(words) if word.group == group]
         if members:
-            marker = "o" if group is None else MARKERS[number % len(MARKERS)]
-            handles.append(_points(layout, axes, plane, members, marker))
+            dots = axes.scatter(
+                [plane.coordinates[k][0] for k in members],
+                [plane.coordinates[k][1] for k in members],
+                s=26,
+                marker="o" if group is None else MARKERS[number % len(MARKERS)],
+                color=layout.colours[members[0]],
+                edgecolors="white",
+                linewidths=0.5,
+                zorder=3,
+            )
+            handles.append(dots)
     axes.axhline(0, color="0.9", linewidth=0.7, zorder=0)
     axes.axvline(0, color="0.9", linewidth=0.7, zorder=0)
     first, second = (f"{share(ratio)} of the variance" for ratio in plane.ratio)
@@ -199,16 +202,3 @@ def _scatter(layout: _Layout, axes: Axes) -> None:
             va="bottom",
             in_layout=False,
         )
-
-
-def _points(layout: _Layout, axes: Axes, plane: Plane, members: list[int], marker: str) -> Any:
-    return axes.scatter(
-        [plane.coordinates[k][0] for k in members],
-        [plane.coordinates[k][1] for k in members],
-        s=26,
-        marker=marker,
-        color=layout.colours[members[0]],
-        edgecolors="white",
-        linewidths=0.5,
-        zorder=3,
-    )

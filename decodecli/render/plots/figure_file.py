@@ -66,15 +66,18 @@ def write_file(path: Path | str, data: bytes) -> None:
         raise WriteError(f"cannot write {path}: {error.strerror}", "choose another file") from error
 
 
-def import_matplotlib() -> Any:
-    """Import matplotlib without a word from it; an `MPLBACKEND` that it does not know is left aside, as
-    files are drawn without any. Raises `UsageError` where it is missing."""
+@contextmanager
+def style() -> Iterator[None]:
+    """matplotlib with our own settings and nobody else's, given back afterwards.
+
+    It is imported without a word from it. An `MPLBACKEND` that it does not know would fail that import
+    half-way and is left aside: files are drawn without any. Raises `UsageError` where it is missing.
+    """
     check_matplotlib()
-    if "matplotlib" in sys.modules:
-        return sys.modules["matplotlib"]
-    backend = os.environ.pop("MPLBACKEND", None)  # would fail the import half-way
+    is_first = "matplotlib" not in sys.modules
+    backend = os.environ.pop("MPLBACKEND", None) if is_first else None
     try:
-        with quiet_libraries(allowed=False):
+        with quiet_libraries(allowed=not is_first):
             matplotlib = importlib.import_module("matplotlib")
     finally:
         if backend is not None:
@@ -82,13 +85,6 @@ def import_matplotlib() -> Any:
     if backend:
         with suppress(ValueError):
             matplotlib.rcParams["backend"] = backend
-    return matplotlib
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Our own settings and nobody else's, given back afterwards."""
-    matplotlib = import_matplotlib()
     with matplotlib.rc_context():
         matplotlib.rc_file(Path(__file__).with_name("decodecli.mplstyle"))
         matplotlib.rcParams["svg.hashsalt"] = "decodecli"  # which no style sheet may set

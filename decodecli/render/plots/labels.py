@@ -92,12 +92,12 @@ def label_points(
         if None not in offsets:
             break
     leader = {"arrowstyle": "-", "linewidth": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 2.5}
-    for point, name, colour, placed in zip(points, names, colours, offsets, strict=True):
+    for (x, y), name, colour, placed in zip(points, names, colours, offsets, strict=True):
         if placed is not None:
             ring, offset = placed
             axes.annotate(
                 name,
-                (point[0], point[1]),
+                (x, y),
                 offset,
                 textcoords="offset points",
                 fontsize=size,
@@ -128,12 +128,18 @@ def _offsets(
     # Boxes as (left, below, right, above) in pixels.
     taken = [np.hstack([centres - _MARK * scale, centres + _MARK * scale])]
     taken += [np.array([text.get_window_extent().extents]) for text in axes.texts]
-    taken.append(np.array([[frame.x1 - corner * scale, frame.y0, frame.x1, frame.y0 + 11 * scale]]))
-    boxes = np.vstack(taken if corner else taken[:-1])
+    if corner:
+        taken.append(
+            np.array([[frame.x1 - corner * scale, frame.y0, frame.x1, frame.y0 + 11 * scale]])
+        )
+    boxes = np.vstack(taken)
     lines = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
     placed: list[tuple[int, Offset] | None] = []
     for name, (x, y) in zip(names, centres, strict=True):
-        width, height = _extent(axes, name, size)
+        probe = axes.figure.text(0, 0, name, fontsize=size, va="bottom")
+        extent = probe.get_window_extent()
+        probe.remove()
+        width, height = extent.width + 2, extent.height + 1  # with a little air
         best: tuple[int, int, Offset, Any] | None = None
         for ring, dx, dy in _positions(width / scale, height / scale, rings):
             if best is not None and (ring > best[0] or not best[1]):
@@ -152,14 +158,6 @@ def _offsets(
             boxes = np.vstack([boxes, best[3]])
         placed.append(None if best is None else (best[0], best[2]))
     return placed
-
-
-def _extent(axes: Axes, text: str, points: float) -> tuple[float, float]:
-    """Width and height of a text in pixels, with a little air."""
-    probe = axes.figure.text(0, 0, text, fontsize=points, va="bottom")
-    box = probe.get_window_extent()
-    probe.remove()
-    return box.width + 2, box.height + 1
 
 
 def _positions(width: float, height: float, rings: int) -> Iterator[tuple[int, float, float]]:

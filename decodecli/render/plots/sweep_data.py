@@ -10,19 +10,27 @@ import itertools
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from rich.cells import cell_len
 
 from decodecli.records.metrics import METRICS
 from decodecli.records.sweep import Estimate, SettingSummary, SweepSummary
 from decodecli.render import number_format as numbers
-from decodecli.render.escaping import clip, encodable, model_title, one_line
+from decodecli.render.escaping import DRAWING_SIGNS, clip, encodable, model_title, one_line
 from decodecli.render.terminal.step_table import Style
+from decodecli.settings import SamplingParams
 
 _LONGEST = 32  # cells of a value's name
+_PANEL = 28  # cells of a panel's name
+_QUOTED = 48  # cells of a prompt in a row of facts
+_ORDER = {"temperature": 0, "max_new_tokens": 2, "bos": 3}  # of the constants that are always named
+_FEWEST, _LONG = (
+    3,
+    5,
+)  # digits that a long number has at the least; that a short one has at the most
 _LOG_SPAN = 4.0  # values that lie nearer together are read as well on a linear axis
 _LOG_SPAN_OF_TWO = 50.0
 
@@ -91,14 +99,14 @@ def shown_metrics(summary: SweepSummary) -> list[Metric]:
 def told_intervals(summary: SweepSummary) -> frozenset[str]:
     """The metrics of which an interval says something: not those that are 0 everywhere, or the same at
     every setting. What right answers are judged by is told all the same."""
-    values: dict[str, set[float]] = {}
-    for setting in summary.settings:
-        for name, estimate in setting.numbers.items():
-            values.setdefault(name, set()).add(estimate.value)
-    flat = {name for name, distinct in values.items() if len(distinct) == 1}
-    if len(summary.settings) == 1:
-        flat = {name for name in flat if values[name] == {0.0}}
-    return frozenset(values) - (flat - {"accuracy"})
+    told = set()
+    for metric in shown_metrics(summary):
+        name = metric.name
+        values = {s.numbers[name].value for s in summary.settings if name in s.numbers}
+        alone = len(summary.settings) == 1 and values != {0.0}
+        if name == "accuracy" or alone or len(values) > 1:
+            told.add(name)
+    return frozenset(told)
 
 
 def axis_name(axis: str) -> str:
@@ -140,32 +148,116 @@ def seeds_name(seeds: Sequence[int]) -> str:
 
 def facts(summary: SweepSummary) -> list[str]:
     """What the sweep was, in a few words each."""
-    many = len({frozen(setting.setting) for setting in summary.settings})
+
+    def many(number: int, noun: str) -> str:
+        return f"{numbers.count(number)} {noun}{'' if number == 1 else 's'}"
+
+    unfinished = summary.finished != summary.cells
     parts = [
         model_title(summary.name),
-        f"{numbers.count(many)} setting{'' if many == 1 else 's'}",
-        f"{numbers.count(summary.prompts)} prompt{'' if summary.prompts == 1 else 's'}",
+        many(len({frozen(setting.setting) for setting in summary.settings}), "setting"),
+        many(summary.prompts, "prompt"),
         seeds_name(summary.seeds),
+        (f"{numbers.count(summary.finished)} of " if unfinished else "")
+        + many(summary.cells, "cell"),
     ]
-    cells = numbers.count(summary.cells)
-    done = summary.finished == summary.cells
-    parts.append(
-        f"{cells} cell{'' if summary.cells == 1 else 's'}"
-        if done
-        else f"{numbers.count(summary.finished)} of {cells} cells"
-    )
     return parts + ([f"{numbers.count(summary.failed)} failed"] if summary.failed else [])
+
+
+def constants(params: Mapping[str, Any], always_named: Collection[str] = ()) -> list[str]:
+    """Values in a few words each: `T 1.4`, `top_p 0.9`, `up to 40 tokens`, `BOS auto`.
+
+    Args:
+        params: the common values by name. Of those that change nothing only the temperature is named.
+        always_named: options that are named whatever their value.
+    """
+    neutral = SamplingParams().as_dict()
+    parts = []
+    for name in sorted(params, key=lambda name: _ORDER.get(name, 1)):
+        value = params[name]
+        changes_nothing = hashable(value) == hashable(neutral.get(name))
+        is_named = name in _ORDER or name in always_named or not changes_nothing
+        if name in ("seed", "greedy") or not is_named:
+            continue
+        text = value_name(
+            shortened([value]).get(value, value) if isinstance(value, float) else value
+        )
+        if name == "max_new_tokens":
+            parts.append(f"up to {text} token{'' if value == 1 else 's'}")
+        elif name == "temperature" and value == 0:
+            parts.append("T 0 (greedy)")
+        else:
+            parts.append(f"{'BOS' if name == 'bos' else axis_name(name)} {text}")
+    return parts
+
+
+def constant_lines(
+    params: Mapping[str, Any], width: int, always_named: Collection[str] = ()
+) -> list[str]:
+    """`constant: T 1.4 · up to 40 tokens`, wrapped between values."""
+    heading = "constant: "
+    rows = joined(constants(params, always_named), max(width - len(heading), 1))
+    return [clip((" " * len(heading) if k else heading) + row, width) for k, row in enumerate(rows)]
+
+
+def common_lines(summary: SweepSummary, width: int) -> list[str]:
+    """What all cells have in common, and the prompt where there is one only, shortened."""
+    lines = constant_lines(summary.constant, width)
+    if summary.prompt is not None:
+        lines.append(clip(f"prompt: {one_line(summary.prompt) or '(empty)'}", width))
+    return lines
+
+
+def common_facts(summary: SweepSummary) -> list[str]:
+    """The same in parts, for one line."""
+    prompt = summary.prompt
+    quoted = [] if prompt is None else [f"“{clip(one_line(prompt), _QUOTED)}”"]
+    return [*constants(summary.constant), *quoted]
+
+
+def shortened(values: Iterable[Any]) -> dict[float, float]:
+    """A number of few digits for each that has many; the others by themselves.
+
+    The digits are as many as it takes that no two become one, three at the least.
+    """
+    finite = {value for value in values if isinstance(value, float) and math.isfinite(value)}
+    long = {v for v in finite if len(re.sub("e.*|[.]", "", repr(v)).strip("-0")) > _LONG}
+    for digits in range(_FEWEST, 18):
+        short = {v: float(f"{v:.{digits}g}") if v in long else v for v in finite}
+        if len(set(short.values())) == len(finite):
+            return short
+    return {value: value for value in finite}
+
+
+def readable(summary: SweepSummary) -> SweepSummary:
+    """The summary as it is shown: values of axes that have many digits are rounded."""
+    short = {axis: shortened(values) for axis, values in summary.axes.items()}
+
+    def rounded(axis: str, value: Any) -> Any:
+        return short[axis].get(value, value) if isinstance(value, float) else value
+
+    return replace(
+        summary,
+        axes={
+            axis: tuple(rounded(axis, v) for v in values) for axis, values in summary.axes.items()
+        },
+        settings=tuple(
+            replace(one, setting={axis: rounded(axis, v) for axis, v in one.setting.items()})
+            for one in summary.settings
+        ),
+    )
 
 
 def frozen(setting: Mapping[str, Any]) -> tuple[Any, ...]:
     """A setting as something that can be a key."""
-    return tuple((name, _hashable(value)) for name, value in setting.items())
+    return tuple((name, hashable(value)) for name, value in setting.items())
 
 
-def _hashable(value: Any) -> Any:
+def hashable(value: Any) -> Any:
+    """A value as something that can be a key; True is no 1 here."""
     if isinstance(value, list | tuple):
         return tuple(value)
-    return ("bool", value) if isinstance(value, bool) else value  # True is no 1 here
+    return ("bool", value) if isinstance(value, bool) else value
 
 
 def groups(summary: SweepSummary) -> list[str]:
@@ -192,13 +284,11 @@ def is_geometric(values: Iterable[float]) -> bool:
         return False
     if len(ordered) == 2:
         return ordered[-1] >= _LOG_SPAN_OF_TWO * ordered[0]
-    logs = [math.log(value) for value in ordered]
-    return _unevenness(logs) < _unevenness(ordered) - 1e-9
-
-
-def _unevenness(positions: Sequence[float]) -> float:
-    steps = [b - a for a, b in itertools.pairwise(positions)]
-    return statistics.pstdev(steps) / statistics.fmean(steps)
+    unevenness = []
+    for positions in ([math.log(value) for value in ordered], ordered):
+        steps = [b - a for a, b in itertools.pairwise(positions)]
+        unevenness.append(statistics.pstdev(steps) / statistics.fmean(steps))
+    return unevenness[0] < unevenness[1] - 1e-9
 
 
 def joined(parts: Sequence[str], width: int) -> list[str]:
@@ -212,14 +302,11 @@ def joined(parts: Sequence[str], width: int) -> list[str]:
     return rows
 
 
-_ASCII = str.maketrans("·→–…−▸─│×", "->-~->-|x")  # the drawing's own signs, cell for cell
-
-
 def spelt(lines: Sequence[str], style: Style) -> list[str]:
     """Lines in characters that the stream can carry."""
     if not style.ascii_only:
         return list(lines)
-    return [encodable(line.translate(_ASCII), style.encoding) for line in lines]
+    return [encodable(line.translate(DRAWING_SIGNS), style.encoding) for line in lines]
 
 
 @dataclass(frozen=True)
@@ -241,58 +328,64 @@ def layout(summary: SweepSummary) -> Layout:
     axes = [name for name, values in summary.axes.items() if len(values) > 1]
     if not axes:
         return Layout(None, (), None, ())
-    lines = [name for name in axes if numeric(summary.axes[name])]
-    across = "temperature" if "temperature" in lines else (lines or axes)[0]
-    settings = [setting.setting for setting in summary.settings]
+    numbers_only = [name for name in axes if numeric(summary.axes[name])]
+    across = "temperature" if "temperature" in numbers_only else (numbers_only or axes)[0]
+    pairs: dict[str, set[Any]] = {}  # of values of `across` and of each other axis
+    for setting in summary.settings:
+        value = hashable(setting.setting.get(across))
+        for name in axes:
+            pairs.setdefault(name, set()).add((value, hashable(setting.setting.get(name))))
     rest = [name for name in axes if name != across]
-    along = tuple(name for name in rest if _follows(settings, name, across))
+    along = tuple(n for n in rest if len(pairs.get(n, ())) == len(pairs.get(across, ())))
     free = [name for name in rest if name not in along]
     return Layout(across, along, free[0] if free else None, tuple(free[1:]))
 
 
-def _follows(settings: Sequence[Mapping[str, Any]], name: str, across: str) -> bool:
-    """Whether `name` has one value for each of `across`."""
-    value_of: dict[Any, Any] = {}
-    return all(
-        value_of.setdefault(_hashable(s.get(across)), _hashable(s.get(name)))
-        == _hashable(s.get(name))
-        for s in settings
-    )
+class Panel(NamedTuple):
+    """A task or prompt, as `SettingSummary.group`, and values of the axes that have neither the x axis
+    nor lines."""
+
+    group: str | None
+    values: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """`knowledge · bos on`."""
+        parts = [one_line(self.group)] if self.group is not None else []
+        parts += [setting_name(self.values)] if self.values else []
+        return clip(" · ".join(parts), _PANEL)
 
 
 @dataclass(frozen=True)
 class Line:
     """The settings that differ in the axis across only, in its order.
 
-    panel: values of the panels' axes. group: as `SettingSummary.group`. value: of the line's axis,
-    None without one.
+    value: of the line's axis, None without one. across: the axis, "" where nothing varies.
     """
 
-    panel: dict[str, Any]
-    group: str | None
+    panel: Panel
     value: Any
     settings: tuple[SettingSummary, ...]
+    across: str
 
-    def points(self, metric: str, across: str) -> list[tuple[Any, Estimate]]:
+    def points(self, metric: str) -> list[tuple[Any, Estimate]]:
         """The axis' values where the metric is known, with its estimates."""
-        points = [(s.setting.get(across), s.numbers.get(metric)) for s in self.settings]
-        return [(x, estimate) for x, estimate in points if estimate is not None]
+        known = [setting for setting in self.settings if metric in setting.numbers]
+        return [(one.setting.get(self.across), one.numbers[metric]) for one in known]
 
 
-def lines(summary: SweepSummary, placed: Layout) -> list[Line]:
+def lines(summary: SweepSummary, layout: Layout) -> list[Line]:
     """Every line of the plots, by panel and group and then by the line's value, as the axes have them."""
     together: dict[Any, list[SettingSummary]] = {}
     for setting in summary.settings:
-        values = setting.setting
-        apart = frozen({name: values.get(name) for name in (*placed.panels, placed.line) if name})
-        together.setdefault((apart, setting.group), []).append(setting)
-    result = []
-    for (_, group), members in together.items():
+        values = [setting.setting.get(name) for name in (*layout.panels, layout.line) if name]
+        key = (setting.group, *map(hashable, values))
+        together.setdefault(key, []).append(setting)
+    across, result = layout.across or "", []
+    for members in together.values():
         first = members[0].setting
-        if placed.across is not None and numeric(m.setting.get(placed.across) for m in members):
-            members.sort(key=lambda m: m.setting[placed.across])  # type: ignore[index]
-        panel = {name: first.get(name) for name in placed.panels}
-        result.append(
-            Line(panel, group, first.get(placed.line) if placed.line else None, tuple(members))
-        )
+        if numeric(member.setting.get(across) for member in members):
+            members.sort(key=lambda member: member.setting[across])
+        panel = Panel(members[0].group, {name: first.get(name) for name in layout.panels})
+        result.append(Line(panel, first.get(layout.line or ""), tuple(members), across))
     return result

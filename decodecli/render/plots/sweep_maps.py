@@ -1,29 +1,32 @@
-"""Heat maps of a sweep's numbers over two of its axes."""
+"""Heat maps of a sweep's numbers over two of its axes, and its settings in the plane of diversity and
+quality."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from decodecli.records.sweep import SettingSummary
 from decodecli.render.plots.figure_layout import (
     INK,
     MIN_FONT_SIZE,
+    QUIET,
     FigureLayout,
     axes_inches,
     cell_numbers,
+    log_ticks,
+    tick_name,
+    ticks,
 )
-from decodecli.render.plots.sweep_curves import WIDE
-from decodecli.render.plots.sweep_data import Metric, numeric, value_name
-from decodecli.render.plots.sweep_view import Panel, SweepView, XAxis
-from decodecli.render.plots.ticks import log_ticks, tick_name
+from decodecli.render.plots.labels import label_points
+from decodecli.render.plots.sweep_data import METRIC, Line, Metric, Panel, numeric, value_name
+from decodecli.render.plots.sweep_view import NAMED, WIDE, SweepView, XAxis, round_ticks, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 _MIN_VALUES = 3  # of each axis
 _MAP = (2.1, 1.9)  # inches of a heat map, more for many values
@@ -31,11 +34,20 @@ _CELL = 0.36  # inches of a cell that can hold its number
 _UP_TO_ONE = ("distinct_1", "distinct_2", "distinct_3", "self_bleu_4")
 _UNKNOWN = "0.9"  # grey
 
+_MIN_COUNT = 3  # observations of an interval that is drawn
+_MAX_PANELS = 4  # side by side
+# What stands for diversity, the first that is known; the x axis' label.
+_DIVERSITY = {
+    "self_bleu_4": "1 − self-BLEU-4: how unlike one another",
+    "distinct_2": "distinct-2: how little is said twice",
+}
+_QUALITY = ("mean_logprob", "accuracy")
+
 
 def has_map(view: SweepView) -> bool:
     """Whether two axes of numbers have values enough to span a map."""
     axes = [
-        view.summary.axes.get(axis or "", ()) for axis in (view.placed.across, view.placed.line)
+        view.summary.axes.get(axis or "", ()) for axis in (view.layout.across, view.layout.line)
     ]
     return all(numeric(values) and len(values) >= _MIN_VALUES for values in axes)
 
@@ -52,7 +64,8 @@ def map_figure(view: SweepView, panel: Panel) -> Figure:
     hardly differs hardly looks different.
     """
     metrics, x_axis = map_metrics(view, panel), XAxis(view)
-    x_count, y_count = len(x_axis.values), len(view.values)
+    names = [value_name(value) for value in x_axis.values], [value_name(v) for v in view.values]
+    x_count, y_count = map(len, names)
     width = max(_MAP[0], min(0.4 * x_count, 4.0))
     height = max(_MAP[1], min(0.3 * y_count, 3.6))
     columns = min(len(metrics), 4 if width < 3 else 3)
@@ -65,11 +78,15 @@ def map_figure(view: SweepView, panel: Panel) -> Figure:
         view.note,
     )
     grid = layout.figure.subplots(rows, columns, squeeze=False)
-    plots: list[Axes] = list(grid.flat)
-    for spare in plots[len(metrics) :]:
+    plots: list[Axes] = list(grid.flat[: len(metrics)])
+    for spare in grid.flat[len(metrics) :]:
         spare.set_visible(False)
-    for number, (metric, axes) in enumerate(zip(metrics, plots, strict=False)):
-        image = _map(axes, view, panel, x_axis, metric)
+    for number, (metric, axes) in enumerate(zip(metrics, plots, strict=True)):
+        values = np.full((y_count, x_count), np.nan)
+        for line in view.lines:
+            for x, estimate in line.points(metric.name) if line.panel == panel else ():
+                values[view.number(line.value), x_axis.values.index(x)] = estimate.value
+        image = _draw_map(layout, axes, metric, values)
         if number + columns >= len(metrics):
             axes.set_xlabel(layout.spell(view.across_name))
         if number % columns == 0:
@@ -77,68 +94,164 @@ def map_figure(view: SweepView, panel: Panel) -> Figure:
         if width / x_count >= _CELL and height / y_count >= _CELL / 2:
             points = min(7.5, max(18 * width / x_count, MIN_FONT_SIZE))
             cell_numbers(axes, image, metric.brief, points)
-        _colour_bar(layout, axes, image, metric)
     layout.settle()
-    for axes in plots:
-        _draw_ticks(layout, axes, view, x_axis)
+    for axes in plots:  # so many values as have room
+        width, height = axes_inches(axes)
+        step = max(1, math.ceil((layout.widest(names[0], 8) + 0.06) / (width / x_count)))
+        axes.set_xticks(range(0, x_count, step), names[0][::step])
+        step = max(1, math.ceil(0.15 / (height / y_count)))
+        axes.set_yticks(range(0, y_count, step), names[1][::step])
     return layout.figure  # names of values may be wider than the numbers that it was laid out with
 
 
-def _map(axes: Axes, view: SweepView, panel: Panel, x_axis: XAxis, metric: Metric) -> AxesImage:
-    values = np.full((len(view.values), len(x_axis.values)), np.nan)
-    for line in view.lines:
-        if Panel(line.group, line.panel) == panel:
-            for x, estimate in view.points(line, metric):
-                values[view.number(line.value), x_axis.values.index(x)] = estimate.value
+def _draw_map(layout: FigureLayout, axes: Axes, metric: Metric, values: Any) -> Any:
+    """The image of one metric, with a bar of its colours: from nothing to everything, or to the furthest
+    value; a wide perplexity by its logarithm."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    norm = Normalize(0, 1 if metric.share or metric.name in _UP_TO_ONE else max(high, 0.1))
+    if metric.name == "perplexity":
+        norm = LogNorm(1, high) if high > WIDE * low else Normalize(1, max(high, 1.1))
+    elif metric.name == "mean_logprob":
+        norm = Normalize(min(low, -0.1), 0)
     axes.set_facecolor(_UNKNOWN)
     axes.set_title(metric.title.split(" (")[0], fontsize=9, loc="left", color=INK)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    known = values[np.isfinite(values)]
-    return axes.imshow(
+    image = axes.imshow(
         np.ma.masked_invalid(values),
-        norm=_colours(metric, float(known.min()), float(known.max())),
+        norm=norm,
         cmap="viridis",
         aspect="auto",
         origin="lower",
         interpolation="nearest",
     )
-
-
-def _colours(metric: Metric, low: float, high: float) -> Normalize:
-    """From nothing to everything, or to the furthest value; a wide perplexity by its logarithm."""
-    from matplotlib.colors import LogNorm, Normalize
-
-    if metric.name == "perplexity":
-        return LogNorm(1, high) if high > WIDE * low else Normalize(1, max(high, 1.1))
-    if metric.name == "mean_logprob":
-        return Normalize(min(low, -0.1), 0)
-    return Normalize(0, 1 if metric.share or metric.name in _UP_TO_ONE else max(high, 0.1))
-
-
-def _colour_bar(layout: FigureLayout, axes: Axes, image: AxesImage, metric: Metric) -> None:
-    """A bar of the colours with their numbers."""
-    from matplotlib.colors import LogNorm
-    from matplotlib.ticker import MaxNLocator
-
     bar = layout.colour_bar(image, axes, 7, pad=0.03, aspect=16)
     low, high = image.get_clim()
-    if isinstance(image.norm, LogNorm):
-        ticks = log_ticks(low, high, 4) or [low, high]
-    else:
-        round_values = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-        ticks = [tick for tick in round_values if low <= tick <= high]
-    names = [f"{100 * v:.6g}%" if metric.share else tick_name(v) for v in ticks]
-    bar.set_ticks(ticks, labels=[name.replace("-", "−") for name in names])
+    log = isinstance(norm, LogNorm)
+    marks = (log_ticks(low, high, 4) or [low, high]) if log else ticks(low, high, 4)
+    labels = [f"{100 * mark:.6g}%" if metric.share else tick_name(mark) for mark in marks]
+    bar.set_ticks(marks, labels=[label.replace("-", "−") for label in labels])
     bar.ax.minorticks_off()
+    return image
 
 
-def _draw_ticks(layout: FigureLayout, axes: Axes, view: SweepView, x_axis: XAxis) -> None:
-    """Values at both axes, so many as have room."""
-    width, height = axes_inches(axes)
-    names = [value_name(value) for value in x_axis.values]
-    step = max(1, math.ceil((layout.widest(names, 8) + 0.06) / (width / len(names))))
-    axes.set_xticks(range(0, len(names), step), names[::step])
-    names = [value_name(value) for value in view.values]
-    step = max(1, math.ceil(0.15 / (height / len(names))))
-    axes.set_yticks(range(0, len(names), step), names[::step])
+Point = tuple[float, float, SettingSummary]  # diversity, quality, and whose they are
+
+
+def _diversity(view: SweepView) -> str:
+    """What stands for diversity, "" where nothing can."""
+    known = {metric.name for metric in view.metrics}
+    return next((name for name in _DIVERSITY if name in known), "")
+
+
+def _points(line: Line, quality: str, diversity: str) -> list[Point]:
+    """Of the settings that have both numbers."""
+    return [
+        (_unlike(s.numbers[diversity].value, diversity), s.numbers[quality].value, s)
+        for s in line.settings
+        if quality in s.numbers and diversity in s.numbers
+    ]
+
+
+def _unlike(value: float, diversity: str) -> float:
+    return 1 - value if diversity == "self_bleu_4" else value
+
+
+def has_plane(view: SweepView) -> bool:
+    """Whether some line has two points or more."""
+    diversity = _diversity(view)
+    points = [_points(line, quality, diversity) for line in view.lines for quality in _QUALITY]
+    return max(map(len, points), default=0) > 1
+
+
+def plane_figure(view: SweepView) -> Figure:
+    """Quality over diversity: a point a setting with its value of the axis across beside it, joined in
+    the order of that axis, a colour for each value of the next axis."""
+    diversity = _diversity(view)
+    metrics = [METRIC[name] for name in _QUALITY if METRIC[name] in view.metrics]
+    panels = [
+        panel
+        for panel in view.panels
+        if any(_points(line, m.name, diversity) for line in view.of_panel(panel) for m in metrics)
+    ]
+    drawn = panels[:_MAX_PANELS]
+    width, height = (4.8, 3.6) if len(drawn) == 1 else (3.6, 2.9)
+    legend = 1.3 if len(view.values) > 1 else 0.0
+    faint = (
+        f"faint: 95 % intervals, from {_MIN_COUNT} observations on" if view.has_intervals else ""
+    )
+    layout = FigureLayout(
+        (0.4 + legend + width * len(drawn), 0.9 + height * len(metrics)),
+        "Quality and diversity",
+        view.subtitle(f"labelled by {view.across_name}", panels=len(panels), most=len(drawn)),
+        view.texts,
+        " · ".join(note for note in (view.note, faint) if note),
+    )
+    shape = len(metrics), len(drawn)
+    grid = layout.figure.subplots(*shape, sharex=True, sharey="row", squeeze=False)
+    for metric, row in zip(metrics, grid, strict=True):
+        for panel, axes in zip(drawn, row, strict=True):
+            _draw_plane(axes, view, view.of_panel(panel), metric, diversity)
+        for axes in visible(row)[:1]:
+            axes.set_ylabel(metric.title)
+            axes.tick_params(labelleft=True)
+    for panel, column in zip(drawn, map(visible, grid.T), strict=True):
+        column[0].set_title(layout.spell(panel.name), fontsize=9, loc="left", color=INK)
+        column[-1].set_xlabel(_DIVERSITY[diversity])
+        column[-1].tick_params(labelbottom=True)
+    view.draw_legend(layout, visible(grid[:, -1])[0])
+    layout.freeze()
+    for metric, row in zip(metrics, grid, strict=True):
+        for panel, axes in zip(drawn, row, strict=True):
+            _label_plane(layout, axes, view, view.of_panel(panel), metric, diversity)
+    return layout.figure
+
+
+def _draw_plane(
+    axes: Axes, view: SweepView, lines: list[Line], metric: Metric, diversity: str
+) -> None:
+    """A panel's lines, with the 95 % intervals of both numbers, faint; of two observations one would span
+    the picture."""
+    axes.set_visible(any(_points(line, metric.name, diversity) for line in lines))
+    for line in lines:
+        points = _points(line, metric.name, diversity)
+        look: dict[str, Any] = {"marker": "o", **view.look(line), "linewidth": 0.9}
+        if view.has_scale:
+            look |= {"marker": "o", "markersize": 2.5}
+        faint: dict[str, Any] = {"color": look["color"], "linewidth": 0.8, "alpha": 0.35}
+        for x, y, setting in points if view.has_intervals and not view.has_scale else ():
+            up, across = setting.numbers[metric.name], setting.numbers[diversity]
+            if up.low is not None and up.high is not None and up.count >= _MIN_COUNT:
+                axes.vlines(x, up.low, up.high, **faint)
+            if across.low is not None and across.high is not None and across.count >= _MIN_COUNT:
+                ends = _unlike(across.low, diversity), _unlike(across.high, diversity)
+                axes.hlines(y, *ends, **faint)
+        axes.plot([x for x, _, _ in points], [y for _, y, _ in points], **look)
+    axes.margins(0.12)
+    axes.grid(axis="both")
+    axes.tick_params(length=0)
+    round_ticks(axes.xaxis, share=False)
+    round_ticks(axes.yaxis, metric.share)
+
+
+def _label_plane(
+    layout: FigureLayout,
+    axes: Axes,
+    view: SweepView,
+    lines: list[Line],
+    metric: Metric,
+    diversity: str,
+) -> None:
+    """The value of the axis across beside each point: of all lines, or where they are many of the first
+    and the last."""
+    named: dict[tuple[str, int, int], tuple[float, float]] = {}
+    for line in (lines[0], lines[-1]) if view.has_scale else lines:
+        for x, y, setting in _points(line, metric.name, diversity):
+            left, below = axes.transData.transform((x, y)) / layout.figure.dpi * 72 // 5
+            name = layout.spell(value_name(setting.setting.get(line.across)))
+            named.setdefault((name, left, below), (x, y))  # once where points fall together
+    size = 8 if len(named) <= NAMED * 4 else 6.5
+    names = [name for name, _, _ in named]
+    label_points(axes, list(named.values()), names, [QUIET] * len(names), (size,), rings=1)

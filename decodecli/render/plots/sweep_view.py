@@ -1,11 +1,12 @@
-"""What every picture of a sweep starts from: lines and panels, the axis across, and how lines look."""
+"""What every picture of a sweep starts from: lines and panels, how lines look, and the axis across."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from decodecli.records.sweep import Estimate, SweepSummary
 from decodecli.render import number_format as numbers
@@ -16,57 +17,52 @@ from decodecli.render.plots.figure_layout import (
     MARKERS,
     QUIET,
     FigureLayout,
+    log_ticks,
     sequential,
+    tick_name,
+    ticks,
 )
-from decodecli.render.plots.sweep_common import common_facts, readable
 from decodecli.render.plots.sweep_data import (
     Layout,
     Line,
     Metric,
+    Panel,
     axis_name,
+    common_facts,
     facts,
     frozen,
+    hashable,
     is_geometric,
     layout,
     lines,
     numeric,
-    setting_name,
+    readable,
     shown_metrics,
     value_name,
 )
-from decodecli.render.plots.ticks import log_ticks, tick_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAMED = 8  # lines with an interval and a name each; more are told by a scale of colours
-MAX_LABELS = 12  # names that one panel has room for
 MAX_LINES, MAX_PANELS = 60, 12
+WIDE = 20  # times the least perplexity, from which on its axis is logarithmic
+_MAX_LABELS = 12  # names that one panel has room for
 _CLOSE = 0.16  # of the axis; neighbours that are nearer may need a second row for their names
 _MAX_TICKS = 10  # values from which on the axis has round numbers instead
-_NAME = 28  # cells of a panel's or a line's name
+_NAME = 28  # cells of a line's name
 _GAP = 0.09  # inches from a number under the axis to the next, at the least
-
-
-class Panel(NamedTuple):
-    """A task or prompt, and values of the axes that have neither the x axis nor lines."""
-
-    group: str | None
-    values: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """`knowledge · bos on`."""
-        parts = [one_line(self.group)] if self.group is not None else []
-        return clip(" · ".join(parts + ([setting_name(self.values)] if self.values else [])), _NAME)
 
 
 @dataclass(frozen=True)
 class SweepView:
-    """A summary with its lines and panels. `values` are those of the axis that has a line for each."""
+    """A summary with its lines and panels, and how the line of each value is drawn.
+
+    `values` are those of the axis that has a line for each.
+    """
 
     summary: SweepSummary
-    placed: Layout
+    layout: Layout
     lines: tuple[Line, ...]
     panels: tuple[Panel, ...]
     values: tuple[Any, ...]
@@ -74,13 +70,13 @@ class SweepView:
     @classmethod
     def of(cls, summary: SweepSummary) -> SweepView:
         summary = readable(summary)
-        placed = layout(summary)
-        every = lines(summary, placed)
-        panels = {(line.group, frozen(line.panel)): Panel(line.group, line.panel) for line in every}
-        values = list({_key(line.value): line.value for line in every}.values())
-        if placed.line is not None and numeric(values):
+        axes = layout(summary)
+        every = lines(summary, axes)
+        panels = {(line.panel.group, frozen(line.panel.values)): line.panel for line in every}
+        values = list({hashable(line.value): line.value for line in every}.values())
+        if axes.line is not None and numeric(values):
             values.sort()
-        return cls(summary, placed, tuple(every), tuple(panels.values()), tuple(values))
+        return cls(summary, axes, tuple(every), tuple(panels.values()), tuple(values))
 
     @property
     def metrics(self) -> list[Metric]:
@@ -88,11 +84,11 @@ class SweepView:
 
     @property
     def across_name(self) -> str:
-        return one_line(self.placed.across or "")
+        return one_line(self.layout.across or "")
 
     @property
     def line_name(self) -> str:
-        return one_line(self.placed.line or "")
+        return one_line(self.layout.line or "")
 
     @property
     def note(self) -> str:
@@ -102,7 +98,7 @@ class SweepView:
     @property
     def texts(self) -> list[str]:
         """Every name that may be written."""
-        values = (*self.values, *self.summary.axes.get(self.placed.across or "", ()))
+        values = (*self.values, *self.summary.axes.get(self.layout.across or "", ()))
         return [panel.name for panel in self.panels] + [value_name(value) for value in values]
 
     @property
@@ -113,7 +109,7 @@ class SweepView:
     def of_panel(self, panel: Panel) -> list[Line]:
         """All its lines, or `MAX_LINES` at equal distances, the first and the last among them; in the
         order of `values`."""
-        members = [line for line in self.lines if Panel(line.group, line.panel) == panel]
+        members = [line for line in self.lines if line.panel == panel]
         members.sort(key=lambda line: self.number(line.value))
         if len(members) <= MAX_LINES:
             return members
@@ -122,14 +118,11 @@ class SweepView:
 
     def number(self, value: Any) -> int:
         """Which of `values` this is."""
-        return [_key(other) for other in self.values].index(_key(value))
-
-    def points(self, line: Line, metric: Metric) -> list[tuple[Any, Estimate]]:
-        return line.points(metric.name, self.placed.across or "")
+        return [hashable(other) for other in self.values].index(hashable(value))
 
     def estimates(self, metric: Metric, panel: Panel) -> list[Estimate]:
         """All that a panel has of a metric."""
-        return [e for line in self.of_panel(panel) for _, e in self.points(line, metric)]
+        return [e for line in self.of_panel(panel) for _, e in line.points(metric.name)]
 
     def subtitle(self, *more: str, panels: int = 0, most: int = MAX_PANELS) -> str:
         """The facts, and what of `panels` and lines could not all be drawn."""
@@ -140,10 +133,66 @@ class SweepView:
             parts.append(f"{MAX_LINES} of {numbers.count(len(self.values))} lines")
         return " · ".join(parts)
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the lines' values are numbers."""
+        return self.layout.line is not None and numeric(self.values)
 
-def _key(value: Any) -> Any:
-    """A value as a key, True being no 1."""
-    return frozen({"": value})
+    @property
+    def has_scale(self) -> bool:
+        """Whether a scale of colours tells the lines' values."""
+        return self.is_ordered and len(self.values) > NAMED
+
+    @property
+    def labelled(self) -> bool:
+        """Whether each line's name stands at its end."""
+        return not self.has_scale and 1 < len(self.values) <= _MAX_LABELS
+
+    @cached_property
+    def joined(self) -> bool:
+        """Whether a line leads from point to point: of single runs, whose noise would look like a course,
+        none does."""
+        several_runs = any(setting.cells != 1 for setting in self.summary.settings)
+        return several_runs and numeric(self.summary.axes.get(self.layout.across or "", ()))
+
+    @cached_property
+    def colours(self) -> list[str]:
+        many = len(self.values)
+        by_order = (self.is_ordered and many > 1) or many > len(COLOURS)
+        return sequential(many) if by_order else list(COLOURS[:many])
+
+    def look(self, line: Line) -> dict[str, Any]:
+        """Arguments of `Axes.plot`."""
+        number, many = self.number(line.value), len(self.values)
+        turn = number // len(COLOURS) if many > len(DASHES) else number
+        dashes = ("-" if self.has_scale else DASHES[turn % len(DASHES)]) if self.joined else ""
+        look: dict[str, Any] = {"color": self.colours[number], "linestyle": dashes}
+        if self.has_scale:
+            look["linewidth"] = 1.0
+            return look if self.joined else look | {"marker": ".", "markersize": 4.0}
+        return look | {"marker": MARKERS[number % len(MARKERS)], "markersize": 4.5}
+
+    def draw_legend(self, layout: FigureLayout, axes: Axes) -> None:
+        """Names of the lines beside the axes, or a scale of their colours with the lines' values at equal
+        distances."""
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import ListedColormap, Normalize
+
+        many, title = len(self.values), layout.spell(self.line_name)
+        if many < 2:
+            return
+        if self.has_scale:
+            scale = ScalarMappable(Normalize(-0.5, many - 0.5), ListedColormap(self.colours))
+            bar = layout.colour_bar(scale, visible(layout.figure.axes), pad=0.02, aspect=28)
+            named = sorted({round(k * (many - 1) / 6) for k in range(7)})
+            bar.set_ticks(named, labels=[value_name(self.values[k]) for k in named])
+            bar.set_label(title, fontsize=8, color=QUIET)
+            return
+        one_each = {self.number(line.value): line for line in self.lines}
+        lines = [one_each[number] for number in sorted(one_each)][:MAX_LINES]
+        handles = [axes.plot([], [], **self.look(line))[0] for line in lines]
+        names = [layout.spell(clip(value_name(line.value), _NAME)) for line in lines]
+        layout.side_legend(axes, handles, names, title)
 
 
 class XAxis:
@@ -154,24 +203,31 @@ class XAxis:
     """
 
     def __init__(self, view: SweepView) -> None:
-        assert view.placed.across is not None
-        self.axis = view.placed.across
-        values = [setting.setting.get(self.axis) for setting in view.summary.settings]
-        self.values: list[Any] = list({_key(value): value for value in values}.values())
+        assert view.layout.across is not None
+        axis = view.layout.across
+        values = [setting.setting.get(axis) for setting in view.summary.settings]
+        self.values: list[Any] = list({hashable(value): value for value in values}.values())
         self.numeric = numeric(self.values)
         if self.numeric:
             self.values.sort()
         self.log = self.numeric and is_geometric(self.values)
-        self._positive = [float(v) for v in self.values if self.log and v > 0]
         self._zero = 0.0
-        if self._positive:
-            low, high = self._positive[0], self._positive[-1]
-            self._zero = low / max((high / low) ** (1 / max(len(self._positive) - 1, 1)), 1.5)
+        if self.log:
+            positive = [value for value in self.values if value > 0]
+            ratio = (positive[-1] / positive[0]) ** (1 / max(len(positive) - 1, 1))
+            self._zero = positive[0] / max(ratio, 1.5)
         notes = ["log scale"] if self.log else []
-        if self.axis == "temperature" and self.numeric and 0 in self.values:
+        if axis == "temperature" and self.numeric and 0 in self.values:
             notes.append("0 is greedy")
-        notes += [f"{axis_name(axis)} goes along" for axis in view.placed.along]
-        self.label = one_line(self.axis) + (f" ({', '.join(notes)})" if notes else "")
+        notes += [f"{axis_name(other)} goes along" for other in view.layout.along]
+        self.label = one_line(axis) + (f" ({', '.join(notes)})" if notes else "")
+        # Of names: two where those of neighbours may not stand beside one another.
+        self._rows = 1
+        if self.numeric and 3 <= len(self.values) <= _MAX_TICKS:
+            at = [self.position(value) for value in self.values]
+            at = [math.log(position) for position in at] if self.log else at
+            least = min(b - a for a, b in itertools.pairwise(at))
+            self._rows = 2 if least < _CLOSE * (at[-1] - at[0]) else 1
 
     def position(self, value: Any) -> float:
         if not self.numeric:
@@ -194,25 +250,23 @@ class XAxis:
         axes.tick_params(length=0, axis="y")
         axes.tick_params(length=2.5, axis="x")
 
-    @property
-    def _rows(self) -> int:
-        """Of names: two where those of neighbours may not stand beside one another."""
-        if not self.numeric or not 3 <= len(self.values) <= _MAX_TICKS:
-            return 1
-        at = [self.position(value) for value in self.values]
-        at = [math.log(position) for position in at] if self.log else at
-        least = min(b - a for a, b in itertools.pairwise(at))
-        return 2 if least < _CLOSE * (at[-1] - at[0]) else 1
-
     def draw_ticks(self, layout: FigureLayout, axes: Axes) -> None:
         """The values themselves where they are few, a second row below taking what the first has no room
         for; else round numbers; none over another."""
-        positions, names = zip(*self._ticks(), strict=True)
-        names = tuple(layout.spell(name) for name in names)
-        dpi = layout.figure.dpi
+        if not self.numeric or len(self.values) <= _MAX_TICKS:
+            positions = [self.position(value) for value in self.values]
+            names = [value_name(value) for value in self.values]
+        else:
+            known = [float(value) for value in self.values if value or not self.log]
+            low, high = known[0], known[-1]
+            positions = (log_ticks(low, high) or [low, high]) if self.log else ticks(low, high, 6)
+            names = [tick_name(value) for value in positions]
+            if self.log and 0 in self.values:
+                positions, names = [self._zero, *positions], ["0", *names]
+        names, dpi = [layout.spell(name) for name in names], layout.figure.dpi
         if not self.numeric:
             width = max(0.9 * axes.get_window_extent().width / dpi / len(names), 0.3)
-            names = tuple(layout.fitted(name, 8, width) for name in names)
+            names = [layout.fitted(name, 8, width) for name in names]
         centres = axes.transData.transform([(position, 0) for position in positions])[:, 0] / dpi
         halves = [layout.text_width(name, 8) / 2 for name in names]
         rows: list[list[int]] = [[] for _ in range(self._rows)]
@@ -224,89 +278,15 @@ class XAxis:
         kept = sorted((k, "\n" * below + names[k]) for below, row in enumerate(rows) for k in row)
         axes.set_xticks([positions[k] for k, _ in kept], [name for _, name in kept])
 
-    def _ticks(self) -> list[tuple[float, str]]:
-        """Positions and names, as far as there is room."""
-        if not self.numeric or len(self.values) <= _MAX_TICKS:
-            return [(self.position(value), value_name(value)) for value in self.values]
-        if self.log:
-            low, high = self._positive[0], self._positive[-1]
-            ticks = [(value, tick_name(value)) for value in log_ticks(low, high) or [low, high]]
-            return ([(self._zero, "0")] if 0 in self.values else []) + ticks
-        from matplotlib.ticker import MaxNLocator
 
-        low, high = float(self.values[0]), float(self.values[-1])
-        round_values = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-        inside = [float(value) for value in round_values if low - 1e-9 <= value <= high + 1e-9]
-        return [(value, tick_name(round(value, 12))) for value in inside]
+def round_ticks(axis: Any, share: bool) -> None:
+    """A few round numbers with a real minus sign; of a share, percentages."""
+    from matplotlib.ticker import MaxNLocator
 
-
-@dataclass(frozen=True)
-class LineStyle:
-    """How the line of each value is drawn.
-
-    scale: whether a scale of colours tells the values. joined: whether a line leads from point to point:
-    of single runs, whose noise would look like a course, none does.
-    """
-
-    view: SweepView
-    colours: tuple[str, ...]
-    scale: bool
-    joined: bool
-
-    @classmethod
-    def of(cls, view: SweepView) -> LineStyle:
-        many = len(view.values)
-        ordered = view.placed.line is not None and numeric(view.values)
-        by_order = (ordered and many > 1) or many > len(COLOURS)
-        colours = sequential(many) if by_order else COLOURS[:many]
-        several_runs = any(setting.cells != 1 for setting in view.summary.settings)
-        joined = several_runs and numeric(view.summary.axes.get(view.placed.across or "", ()))
-        return cls(view, tuple(colours), ordered and many > NAMED, joined)
-
-    def of_line(self, line: Line) -> dict[str, Any]:
-        """Arguments of `Axes.plot`."""
-        number, many = self.view.number(line.value), len(self.view.values)
-        turn = number // len(COLOURS) if many > len(DASHES) else number
-        dashes = ("-" if self.scale else DASHES[turn % len(DASHES)]) if self.joined else ""
-        look: dict[str, Any] = {"color": self.colours[number], "linestyle": dashes}
-        if self.scale:
-            look["linewidth"] = 1.0
-            return look if self.joined else look | {"marker": ".", "markersize": 4.0}
-        return look | {"marker": MARKERS[number % len(MARKERS)], "markersize": 4.5}
-
-    @property
-    def labelled(self) -> bool:
-        """Whether each line's name stands at its end."""
-        return not self.scale and 1 < len(self.view.values) <= MAX_LABELS
-
-    def draw_legend(self, layout: FigureLayout, axes: Axes) -> None:
-        """Names of the lines beside the axes, or the scale of their colours."""
-        view, many = self.view, len(self.view.values)
-        title = layout.spell(view.line_name)
-        if many < 2:
-            return
-        if self.scale:
-            self._draw_scale(layout, title)
-            return
-        one_each = {view.number(line.value): line for line in view.lines}
-        lines = [one_each[number] for number in sorted(one_each)][:MAX_LINES]
-        handles = [axes.plot([], [], **self.of_line(line))[0] for line in lines]
-        names = [layout.spell(clip(value_name(line.value), _NAME)) for line in lines]
-        layout.side_legend(axes, handles, names, title)
-
-    def _draw_scale(self, layout: FigureLayout, title: str) -> None:
-        """A bar of the lines' colours; their values at equal distances, as the colours are."""
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import ListedColormap, Normalize
-
-        values = self.view.values
-        many = len(values)
-        scale = ScalarMappable(Normalize(-0.5, many - 0.5), ListedColormap(list(self.colours)))
-        beside = [axes for axes in layout.figure.axes if axes.get_visible()]
-        bar = layout.colour_bar(scale, beside, pad=0.02, aspect=28)
-        ticks = sorted({round(k * (many - 1) / 6) for k in range(7)})
-        bar.set_ticks(ticks, labels=[value_name(values[k]) for k in ticks])
-        bar.set_label(title, fontsize=8, color=QUIET)
+    axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
+    axis.set_major_formatter(
+        lambda value, _: (f"{100 * value:.6g}%" if share else f"{value:.6g}").replace("-", "−")
+    )
 
 
 def visible(axes: Any) -> list[Axes]:

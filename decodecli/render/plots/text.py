@@ -22,7 +22,7 @@ from decodecli.render.escaping import model_title
 from decodecli.render.html.notebook import Page, Span, page, standalone, text_spans
 from decodecli.render.number_format import count
 from decodecli.render.plots.figure_file import SUFFIXES, check_matplotlib, save_figure, write_file
-from decodecli.render.plots.fonts import fonts_for
+from decodecli.render.plots.figure_layout import fonts_for
 from decodecli.render.terminal.step_table import Style
 from decodecli.render.terminal.summary import header_lines, text_tail
 from decodecli.render.theme import GIVEN, LEGEND, LEVELS, SCALE, Surprise, hex_colour
@@ -131,23 +131,18 @@ def text_figure(content: Page) -> Figure:
     for row in rows:
         pen.write(axes, row, points, _INK)
     pen.y += 0.5 * _line(_SMALL)
-    pen.write(axes, _legend(content, pen), _SMALL, _INK)
+    plain = len(LEVELS) - 1
+    keys: list[tuple[str, int | None]] = [(f"{LEGEND}  ", plain)]
+    for number, name in enumerate(LEVELS):
+        keys += [(f" {name} ", number), ("  ", plain)]
+    keys += [(content.given, None)] if content.given else []
+    pen.write(axes, [pen.piece(text, level, _SMALL) for text, level in keys], _SMALL, _INK)
     return figure
 
 
 def _line(points: float) -> float:
     """Inches from one line to the next."""
     return points * _LEADING / 72
-
-
-def _legend(content: Page, pen: _Pen) -> list[_Piece]:
-    """The key to the colours, as a row."""
-    plain = len(LEVELS) - 1
-    keys: list[tuple[str, int | None]] = [(f"{LEGEND}  ", plain)]
-    for number, name in enumerate(LEVELS):
-        keys += [(f" {name} ", number), ("  ", plain)]
-    keys += [(content.given, None)] if content.given else []
-    return [pen.piece(text, level, _SMALL) for text, level in keys]
 
 
 class _Pen:
@@ -162,20 +157,19 @@ class _Pen:
         self._widths: dict[tuple[str, bool], float] = {}
 
     def piece(self, text: str, level: int | None, points: float, first: bool = False) -> _Piece:
-        """A text with its advance width; those of single letters would lose what is between them."""
-        bold = level is not None and SCALE[level].bold
-        if (text, bold) not in self._widths:
-            framed = self._extent(f"|{text}|", bold) - self._extent("||", bold)
-            self._widths[text, bold] = 0.0 if text == "\n" else framed
-        return _Piece(text, level, self._widths[text, bold] * points / _TYPES[0], first)
-
-    def _extent(self, text: str, bold: bool) -> float:
+        """A text with its advance width, measured between bars: its own extent ends where ink does."""
         from matplotlib.text import Text
 
-        weight = "bold" if bold else "normal"
-        drawn = Text(0, 0, text, fontsize=_TYPES[0], family=self._families, weight=weight)
-        drawn.set_figure(self._figure)
-        return float(drawn.get_window_extent(self._renderer, dpi=150).width) / 150
+        bold = level is not None and SCALE[level].bold
+        if (text, bold) not in self._widths:
+            inches = []
+            for framed in (f"|{text}|", "||"):
+                weight = "bold" if bold else "normal"
+                drawn = Text(0, 0, framed, fontsize=_TYPES[0], family=self._families, weight=weight)
+                drawn.set_figure(self._figure)
+                inches.append(drawn.get_window_extent(self._renderer, dpi=150).width / 150)
+            self._widths[text, bold] = float(inches[0] - inches[1])
+        return _Piece(text, level, self._widths[text, bold] * points / _TYPES[0], first)
 
     def write(self, axes: Axes, row: Sequence[_Piece], points: float, ink: str) -> None:
         """One row; `ink` is the colour of what brings none."""

@@ -16,8 +16,7 @@ from rich.cells import cell_len
 
 from decodecli.records.sweep import CellRecord
 from decodecli.render.escaping import clip, safe_text
-from decodecli.render.plots.sweep_common import constant_lines
-from decodecli.render.plots.sweep_data import joined, spelt
+from decodecli.render.plots.sweep_data import constant_lines, joined, spelt
 from decodecli.render.repro_command import cell_command
 from decodecli.render.terminal.step_table import Style, legend_lines
 from decodecli.render.terminal.wrap import RunningText

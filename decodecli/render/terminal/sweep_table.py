@@ -8,17 +8,18 @@ from collections.abc import Iterable, Sequence
 from decodecli.records.sweep import Estimate, SettingSummary, SweepSummary
 from decodecli.render.escaping import clip, one_line
 from decodecli.render.number_format import NOTHING, count
-from decodecli.render.plots.sweep_common import common_lines, readable
 from decodecli.render.plots.sweep_data import (
     Line,
     Metric,
     axis_name,
+    common_lines,
     facts,
     group_heading,
     groups,
     layout,
     lines,
     numeric,
+    readable,
     shown_metrics,
     spelt,
     value_name,

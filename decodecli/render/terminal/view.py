@@ -16,7 +16,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from decodecli.records.run import RunHeader, RunSummary, Step
-from decodecli.render.escaping import guess_byte_level, safe_text
+from decodecli.render.escaping import DRAWING_SIGNS, guess_byte_level, safe_text
 from decodecli.render.terminal.step_table import (
     Style,
     legend_lines,
@@ -42,8 +42,6 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 # No autowrap while the region is drawn: a terminal that finds a character wider than we do then
 # clips a row, and the count of rows still holds.
 NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
-
-_ASCII = str.maketrans("▸·→…─│▌−≥", ">.>~-|_->")  # the drawing's own signs
 
 
 class TerminalView:
@@ -218,7 +216,9 @@ class TerminalView:
             return
         if self._style.ascii_only:
             encoding = self._style.encoding
-            text = text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+            text = (
+                text.translate(DRAWING_SIGNS).encode(encoding, "backslashreplace").decode(encoding)
+            )
         self._console.file.write(text)
         self._console.file.flush()
 
