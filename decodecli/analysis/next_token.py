@@ -152,21 +152,21 @@ def continuation(
     prefix = prefill(lm, prompt, bos)
     ids = continuation_ids(lm, prefix.text, token, bos)
     forward, logits = prefix.runner, prefix.logits
-    ranks, scores, logprobs = [], [], []
+    numbers = []
     for position, token_id in enumerate(ids, start=1):
-        row = logits[0]
-        scores.append(float(row[token_id]))
-        ranks.append(1 + int((row > row[token_id]).sum()))
-        logprobs.append(distribution(row).logprob(scores[-1]))
+        row, score = logits[0], float(logits[0, token_id])
+        rank = 1 + int((row > score).sum())
+        numbers.append((rank, score, distribution(row).logprob(score)))
         if position < len(ids):
             logits = forward.step(torch.tensor([[token_id]]))
+    ranks, scores, logprobs = zip(*numbers, strict=True)
     return Continuation(
         text=token if isinstance(token, str) else lm.piece(token),
         token_ids=tuple(ids),
         tokens=tuple(lm.piece(token_id) for token_id in ids),
-        ranks=tuple(ranks),
-        logits=tuple(scores),
-        logprobs=tuple(logprobs),
+        ranks=ranks,
+        logits=scores,
+        logprobs=logprobs,
     )
 
 

@@ -60,15 +60,8 @@ def cell_numbers(token_ids: Sequence[int], end_ids: Collection[int] = ()) -> dic
 
 
 def distinct(token_ids: Sequence[int], n: int) -> float | None:
-    """distinct-n of one sequence: its different n-grams over all its n-grams.
-
-    Range (0, 1]: 1 when no n-gram comes twice. None when it is shorter than n. Falls with length, so
-    only texts of about the same length compare. Li et al. 2016, arXiv 1510.03055, who divide by the
-    tokens; by the n-grams, as is usual since, a text without repetition has 1 for every n.
-
-    Raises:
-        ValueError: n is below 1.
-    """
+    """distinct-n of one sequence, as `corpus_distinct`: 1 when no n-gram comes twice. Falls with length,
+    so only texts of about the same length compare."""
     return corpus_distinct((token_ids,), n)
 
 
@@ -76,7 +69,8 @@ def corpus_distinct(sequences: Iterable[Sequence[int]], n: int) -> float | None:
     """distinct-n over a set: the different n-grams of all sequences over all their n-grams.
 
     Range (0, 1]; None when every sequence is shorter than n. No n-gram reaches from one sequence into
-    the next. Li et al. 2016, arXiv 1510.03055.
+    the next. Li et al. 2016, arXiv 1510.03055, who divide by the tokens; by the n-grams, as is usual
+    since, a text without repetition has 1 for every n.
 
     Raises:
         ValueError: n is below 1.
