@@ -6,6 +6,7 @@ the nearest tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -139,14 +140,11 @@ def _word_vectors(
             for words in terms
         ]
     )
-    norms = np.linalg.norm(vectors, axis=1).tolist()
-    word_vectors = tuple(
-        WordVector(
-            item.name, item.kind, item.group, ids, tuple(_piece(tokenizer, i) for i in ids), norm
-        )
-        for item, ids, norm in zip(items, token_ids, norms, strict=True)
-    )
-    return word_vectors, vectors
+    word_vectors = []
+    for item, ids, norm in zip(items, token_ids, np.linalg.norm(vectors, axis=1), strict=True):
+        pieces = tuple(_piece(tokenizer, token_id) for token_id in ids)
+        word_vectors.append(WordVector(item.name, item.kind, item.group, ids, pieces, float(norm)))
+    return tuple(word_vectors), vectors
 
 
 def _check_finite(values: NDArray[Any], token_ids: Sequence[int], matrix: StoredMatrix) -> None:
@@ -182,10 +180,8 @@ def cosine(vectors: Floats) -> Floats:
 
 def cosine_rows(vectors: Floats) -> tuple[tuple[float | None, ...], ...]:
     """`cosine` as plain values, None for NaN."""
-    return tuple(
-        tuple(None if value != value else value for value in row)
-        for row in cosine(vectors).tolist()
-    )
+    rows = cosine(vectors).tolist()
+    return tuple(tuple(None if math.isnan(value) else value for value in row) for row in rows)
 
 
 def plane(vectors: Floats) -> Plane:
