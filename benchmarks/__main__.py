@@ -150,7 +150,7 @@ def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stre
     from decodecli.settings import LoadParams, OutputParams
 
     output = OutputParams(tables="full")
-    request = GenerateRequest(LoadParams(), params, output, None, {}, {}, ())
+    request = GenerateRequest(LoadParams(), params, params.seed or 0, output, None, {}, {}, ())
     with redirect_stdout(stream):
         sinks = Sinks(output, None, is_byte_level(lm))
         try:

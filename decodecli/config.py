@@ -36,17 +36,32 @@ _OWNERS = (LoadParams, SamplingParams, OutputParams)
 _OF_SWEEPS = {item.name for item in fields(SweepParams)}
 
 
-def _kinds() -> dict[str, str]:
-    kinds = {"greedy": "bool", "preset": "str", "config": "str"}
-    for owner in (*_OWNERS, SweepParams):
-        for item in fields(owner):
-            kind = str(item.type).removesuffix(" | None")
-            kinds[item.name] = "list" if kind.startswith("tuple") else kind
-    return kinds
+def _kind(annotation: Any) -> str:
+    kind = str(annotation).removesuffix(" | None")
+    return "list" if kind.startswith("tuple") else kind
 
 
 # Every key a file or the environment may set, and its kind: int, float, str, bool or list.
-KEYS: dict[str, str] = _kinds()
+KEYS: dict[str, str] = {"greedy": "bool", "preset": "str", "config": "str"} | {
+    item.name: _kind(item.type) for owner in (*_OWNERS, SweepParams) for item in fields(owner)
+}
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in TRUE + FALSE:
+        raise ValueError
+    return text.lower() in TRUE
+
+
+# By kind: what reads it from an environment variable and what that must be, what it is in a TOML file and
+# what that must be.
+_KINDS: dict[str, tuple[Callable[[str], Any], str, Any, str]] = {
+    "int": (int, "an integer", int, "an integer"),
+    "float": (float, "a number", int | float, "a number"),
+    "bool": (_switch, "1 or 0", bool, "true or false"),
+    "str": (str, "", str, "a string"),
+    "list": (lambda text: (text,), "", list, "a string or a list of strings"),
+}
 
 
 @dataclass(frozen=True)
@@ -118,8 +133,12 @@ def resolve(
     first = [("flag", typed), ("env", from_env)]
     config_name = _first(first, "config")
     config = read_toml(config_name, f"--config {config_name}") if config_name else {}
-    if expressions:
-        first = [(source, _with_one_seed(layer)) for source, layer in first]
+    for _, layer in first if expressions else ():
+        if "seeds" in layer and "seed" in layer:
+            hint = "leave one out"
+            raise UsageError("--seed and --seeds are one axis, and both were given", hint)
+        if "seeds" in layer:
+            layer["seed"] = layer.pop("seeds")
     files = [*first, ("grid", dict(grid or {})), ("config", config)]
     preset_name = _first([*files, ("user", user)], "preset")
     preset = read_preset(preset_name) if preset_name else {}
@@ -141,15 +160,6 @@ def resolve(
             if item.name not in values:
                 values[item.name], sources[item.name] = item.default, "default"
     return Effective(values, sources, notices)
-
-
-def _with_one_seed(layer: dict[str, Any]) -> dict[str, Any]:
-    """The layer with `seeds`, which is another name of `seed`, called that."""
-    if "seeds" not in layer:
-        return layer
-    if "seed" in layer:
-        raise UsageError("--seed and --seeds are one axis, and both were given", "leave one out")
-    return {"seed" if name == "seeds" else name: value for name, value in layer.items()}
 
 
 def _first(layers: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> Any:
@@ -195,40 +205,19 @@ def _from_environment(
         if not variable.startswith(ENVIRONMENT) or variable in _NOT_OPTIONS:
             continue
         name = variable.removeprefix(ENVIRONMENT).lower()
-        if name not in KEYS and not (expressions and name in as_written):
+        literal = expressions and name in as_written
+        if name not in KEYS and not literal:
             near = nearest(name, KEYS)
             hint = f"; did you mean {ENVIRONMENT}{near.upper()}?" if near else ""
             notices.append(f"the environment's {variable} is no option of decodecli{hint}")
         elif text:
-            literal = expressions and name in as_written
-            values[name] = text if literal else _parse(KEYS[name], text, variable)
+            read, wanted, *_ = _KINDS["str" if literal else KEYS[name]]
+            try:
+                values[name] = read(text)
+            except ValueError:
+                problem = f"{variable} must be {wanted}, got {text!r}"
+                raise UsageError(problem, f"unset {variable}") from None
     return values, tuple(notices)
-
-
-def _switch(text: str) -> bool:
-    if text.lower() not in TRUE + FALSE:
-        raise ValueError
-    return text.lower() in TRUE
-
-
-# By kind: what reads it from the text of an environment variable, and what it must be.
-_ENVIRONMENT_KINDS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "int": (int, "an integer"),
-    "float": (float, "a number"),
-    "bool": (_switch, "1 or 0"),
-    "str": (str, ""),
-    "list": (lambda text: (text,), ""),
-}
-
-
-def _parse(kind: str, text: str, variable: str) -> Any:
-    parse, wanted = _ENVIRONMENT_KINDS[kind]
-    try:
-        return parse(text)
-    except ValueError:
-        raise UsageError(
-            f"{variable} must be {wanted}, got {text!r}", f"unset {variable}"
-        ) from None
 
 
 def check_trust(keys: Iterable[str], name: str) -> None:
@@ -261,32 +250,21 @@ def read_toml(
         if key not in known:
             spelt = key.replace("-", "_")
             near = spelt if spelt in known else nearest(spelt, sorted(known))
-            hint = (
-                f"did you mean {near}?" if near else "keys are the options' names with underscores"
-            )
+            hint = "keys are the options' names with underscores"
+            hint = f"did you mean {near}?" if near else hint
             raise UsageError(f"{name} has an unknown key: {key}", hint)
-    return {k: v if k in also else _checked(k, v, name) for k, v in table.items()}
-
-
-# By kind: what it is in a TOML file, and what it must be.
-_TOML_KINDS = {
-    "int": (int, "an integer"),
-    "float": (int | float, "a number"),
-    "bool": (bool, "true or false"),
-    "str": (str, "a string"),
-    "list": (list, "a string or a list of strings"),
-}
-
-
-def _checked(key: str, value: Any, name: str) -> Any:
-    """A value of a TOML file, if it is of its option's kind."""
-    kind = KEYS[key]
-    types, wanted = _TOML_KINDS[kind]
-    items = [value] if kind == "list" and isinstance(value, str) else value
-    fits = isinstance(items, types) and (kind == "bool" or not isinstance(items, bool))
-    if not fits or (kind == "list" and not all(isinstance(item, str) for item in items)):
-        raise UsageError(f"{key} in {name} must be {wanted}, got {value!r}", "see --help")
-    return tuple(items) if kind == "list" else items
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        kind = "" if key in also else KEYS[key]
+        items = [value] if kind == "list" and isinstance(value, str) else value
+        if kind:
+            *_, types, wanted = _KINDS[kind]
+            fits = isinstance(items, types) and (kind == "bool" or not isinstance(items, bool))
+            if not fits or (kind == "list" and not all(isinstance(item, str) for item in items)):
+                problem = f"{key} in {name} must be {wanted}, got {value!r}"
+                raise UsageError(problem, "see --help")
+        values[key] = tuple(items) if kind == "list" else items
+    return values
 
 
 def nearest(name: str, known: Any) -> str | None:

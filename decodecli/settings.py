@@ -110,21 +110,8 @@ class SamplingParams:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in _NUMBERS:
-            object.__setattr__(self, name, _number(name, getattr(self, name)))
-        for name, (lowest, hint) in _INTEGERS.items():
-            number = check_positive(name, getattr(self, name), hint, lowest)
-            object.__setattr__(self, name, number)
-        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
-        if not isinstance(stop, tuple | list) or any(not isinstance(text, str) for text in stop):
-            problem, hint = f"must be strings, got {self.stop!r}", "give the string to stop at"
-            raise UsageError(f"--stop {problem}", hint, "stop")
-        if not all(stop):
-            hint = "give the string to stop at, or leave it out"
-            raise UsageError("--stop must not be empty", hint, "stop")
-        object.__setattr__(self, "stop", tuple(stop))
-        if self.seed is not None:
-            object.__setattr__(self, "seed", check_seed(self.seed))
+        for name in (*_NUMBERS, *_INTEGERS, "stop", "seed"):
+            object.__setattr__(self, name, check_value(name, getattr(self, name)))
 
     @property
     def greedy(self) -> bool:
@@ -154,26 +141,24 @@ WITH_HISTORY = frozenset(("repetition_penalty", "no_repeat_ngram_size"))  # run 
 RESCORING = frozenset(("repetition_penalty", "temperature"))  # give new scores; the others filter
 
 
-def stage_order(params: SamplingParams) -> tuple[str, ...]:
-    """The names of the active stages, in the order in which they apply.
+def stage_order(params: SamplingParams, temperature: float | None = None) -> tuple[str, ...]:
+    """The names of the active stages, in the order in which they apply; `temperature`, where it is
+    given, stands in place of that of `params`.
 
     A stage at its neutral value is left out. Greedy decoding keeps the stages that look at the history
     and then takes the highest score: temperature and filters do nothing.
     """
-    active = [name for name in ORDER if _is_active(params, name)]
-    if params.greedy:
+    values = vars(params) | ({} if temperature is None else {"temperature": temperature})
+    active = tuple(name for name in ORDER if values[name] != getattr(SamplingParams, name))
+    if values["temperature"] == 0:
         return (*(name for name in active if name in WITH_HISTORY), "greedy")
-    return tuple(active)
+    return active
 
 
 def ignored_under_greedy(params: SamplingParams) -> tuple[str, ...]:
     """Filters that are set but do nothing because decoding is greedy."""
-    filters = [n for n in ORDER if n not in WITH_HISTORY | RESCORING and _is_active(params, n)]
-    return tuple(filters) if params.greedy else ()
-
-
-def _is_active(params: SamplingParams, name: str) -> bool:
-    return bool(getattr(params, name) != getattr(SamplingParams, name))
+    active = stage_order(params, temperature=1.0) if params.greedy else ()
+    return tuple(name for name in active if name not in WITH_HISTORY)
 
 
 @dataclass(frozen=True)
@@ -302,6 +287,39 @@ def flag_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def check_value(name: str, value: Any) -> Any:
+    """A value of `SamplingParams` as the field `name` holds it, else `UsageError` with its range."""
+    if name == "seed":
+        return None if value is None else check_seed(value)
+    if name in _INTEGERS:
+        lowest, hint = _INTEGERS[name]
+        return check_positive(name, value, hint, lowest)
+    if name == "stop":
+        texts = (value,) if isinstance(value, str) else value
+        if not isinstance(texts, tuple | list) or not all(isinstance(text, str) for text in texts):
+            raise _bad_value("stop", f"strings, got {value!r}", "give the string to stop at")
+        if not all(texts):
+            hint = "give the string to stop at, or leave it out"
+            raise UsageError("--stop must not be empty", hint, "stop")
+        return tuple(texts)
+    low, low_in, high, high_in, hint = _NUMBERS[name]
+    try:
+        if isinstance(value, bool | str):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise _bad_value(name, f"a number, got {value!r}", hint) from None
+    above = number >= low if low_in else number > low
+    below = number <= high if high_in else number < high
+    if above and below:  # false for nan too
+        return number
+    if high == math.inf:
+        wanted = "a finite number of at least 0" if low_in else "a finite number above 0"
+    else:
+        wanted = f"in {'(['[low_in]}{low:g}, {high:g}{')]'[high_in]}"
+    raise _bad_value(name, f"{wanted}, got {number:g}", hint)
+
+
 def check_seed(seed: Any) -> int:
     """`seed` as an integer in [0, 2**32), else `UsageError`."""
     value = _integer("seed", seed, "it is an integer from 0 to 4294967295")
@@ -329,25 +347,6 @@ def _integer(name: str, value: Any, hint: str) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise _bad_value(name, f"an integer, got {value!r}", hint)
     return int(value)
-
-
-def _number(name: str, value: Any) -> float:
-    low, low_in, high, high_in, hint = _NUMBERS[name]
-    try:
-        if isinstance(value, bool | str):
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise _bad_value(name, f"a number, got {value!r}", hint) from None
-    above = number >= low if low_in else number > low
-    below = number <= high if high_in else number < high
-    if not (above and below):  # false for nan too
-        if high == math.inf:
-            wanted = "a finite number of at least 0" if low_in else "a finite number above 0"
-        else:
-            wanted = f"in {'(['[low_in]}{low:g}, {high:g}{')]'[high_in]}"
-        raise _bad_value(name, f"{wanted}, got {number:g}", hint)
-    return number
 
 
 def _bad_value(name: str, wanted: str, hint: str) -> UsageError:

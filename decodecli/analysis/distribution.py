@@ -182,7 +182,7 @@ def softmax(
         )
     filters = {}
     if params is not None:
-        order = stage_order(replace(params, temperature=1.0))
+        order = stage_order(params, temperature=1.0)
         filters = {name: getattr(params, name) for name in order if name not in WITH_HISTORY}
 
     def apply(temperature: float, _: Any) -> tuple[Any, Any]:

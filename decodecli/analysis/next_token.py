@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,12 @@ def next_token(
                 f"{lm.piece(target_id)} (--token scores them all)",
             )
     ids, exact = torch.tensor([prefix.ids]), logits[0].double().numpy()
-    penalties = Chain(replace(params, temperature=0.0))
-    order = stage_order(replace(params, temperature=1.0))
+    penalties = Chain(params, temperature=0.0)
+    order = stage_order(params, temperature=1.0)
 
     def apply(temperature: float, tempered: Floats) -> tuple[Floats, Mapping[str, Mask]]:
         """What the chain of `generate` removes, so that the two agree to the last token."""
-        chain = Chain(replace(params, temperature=temperature))
+        chain = Chain(params, temperature)
         processed = chain(logits, ids)
         codes = np.zeros(tempered.shape, dtype=np.uint8)
         if processed.removed_by is not None:

@@ -28,7 +28,7 @@ from decodecli.models.supported import UnsupportedModel
 from decodecli.records.run import RunHeader, RunSummary, Step
 from decodecli.sampling.batched import BatchedSampler, SampledToken
 from decodecli.sampling.sampler import Sampler
-from decodecli.sampling.statistics import StepStatistics, unpack
+from decodecli.sampling.statistics import unpack
 from decodecli.settings import SamplingParams
 
 # Of a logit in float32; `truncation` allows for more where logits are large.
@@ -165,7 +165,7 @@ class _Row:
         if self.decoding.chain.needs_history:
             self.ids = torch.tensor([prompt.ids], device=prompt.logits.device)
 
-    def take(self, sampled: SampledToken | StepStatistics, token: Tensor) -> None:
+    def take(self, sampled: SampledToken | Step, token: Tensor) -> None:
         """Count a sampled token in; `token` is the same, (1, 1)."""
         if isinstance(sampled, SampledToken):
             text = self.decoding.add_token(sampled.token_id, sampled.logprob)
@@ -277,12 +277,12 @@ class _Rows:
                     row.take(sampled, torch.tensor([[sampled.token_id]]))
                 continue
             try:
-                token, statistics = row.sampler(row.logits, row.ids, len(row.logprobs))
+                token, step = row.sampler(row.logits, row.ids, len(row.logprobs))
             except DecodeError as error:
                 row.error = error
             else:
                 if not row.sampler.ambiguous:
-                    row.take(statistics, token)
+                    row.take(step, token)
 
     def _sample_on_device(self, rows: list[_Row]) -> None:
         """On a device that works on while nobody waits: the host looks once, at the end."""
@@ -291,10 +291,10 @@ class _Rows:
         for row, (token, _), packed in zip(rows, launched, packed_rows, strict=True):
             sampler, vocab = row.sampler, row.logits.shape[-1]
             try:
-                statistics = unpack(
+                step = unpack(
                     packed, sampler.chain, sampler.count, vocab, sampler.piece, len(row.logprobs)
                 )
             except DecodeError as error:
                 row.error = error
             else:
-                row.take(statistics, token)
+                row.take(step, token)

@@ -13,7 +13,7 @@ import platform
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,11 +28,10 @@ from decodecli.models.supported import UnsupportedModel
 from decodecli.records.run import Run, RunHeader, RunSummary, Step, perplexity
 from decodecli.sampling.chain import Chain
 from decodecli.sampling.sampler import Sampler
-from decodecli.sampling.statistics import StepStatistics, unpack
+from decodecli.sampling.statistics import unpack
 from decodecli.settings import SEED_LIMIT, SamplingParams, check_positive, ignored_under_greedy
 
 DEFAULT_CANDIDATES = 10
-_STATISTICS = tuple(field.name for field in fields(StepStatistics))
 
 
 class Decoding:
@@ -40,7 +39,8 @@ class Decoding:
 
     Args:
         prompt: the prompt, run through the model.
-        params: the decoding settings; a seed of None is drawn here and recorded in the header.
+        params: the decoding settings.
+        seed: in place of that of `params`; where both are None, one is drawn. The header records it.
         candidates: how many rows a step lists.
         shared: whether other decodings start from the same prompt, so that its cache is copied.
         sources: where each value came from, for the header.
@@ -58,6 +58,7 @@ class Decoding:
         prompt: PrefilledPrompt,
         params: SamplingParams | None = None,
         *,
+        seed: int | None = None,
         candidates: int = DEFAULT_CANDIDATES,
         shared: bool = True,
         sources: Mapping[str, str] | None = None,
@@ -70,7 +71,8 @@ class Decoding:
         self.candidates = check_positive("candidates", candidates, "10 is the default", lowest=0)
         self.shared = shared
         self.on_logits = on_logits
-        self.seed = secrets.randbelow(SEED_LIMIT) if self.params.seed is None else self.params.seed
+        seed = self.params.seed if seed is None else seed
+        self.seed = secrets.randbelow(SEED_LIMIT) if seed is None else seed
         self.notices = self._notices()
         self.header = self._header(sources, recorded or {})
         self.finish_reason = "interrupted"  # until something better is known
@@ -108,10 +110,10 @@ class Decoding:
         logits, ids = prompt.logits, torch.tensor([prompt.ids], device=prompt.logits.device)
         start = time.perf_counter()
         while True:
-            token, statistics = sampler(logits, ids, len(self._tokens))
+            token, sampled = sampler(logits, ids, len(self._tokens))
             if self.on_logits is not None:
                 self.on_logits(logits[0].cpu())
-            step = self.record(statistics)
+            step = self.record(sampled)
             self.seconds = time.perf_counter() - start
             yield step
             if self.finish_reason != "going":
@@ -126,8 +128,9 @@ class Decoding:
         """The same where a GPU samples and runs the model, steps ahead of what is read here."""
         vocab, start = self.prompt.logits.shape[-1], time.perf_counter()
         for index, packed in enumerate(graph):
-            statistics = unpack(packed, self.chain, self.candidates, vocab, self.lm.piece, index)
-            step = self.record(statistics)
+            step = self.record(
+                unpack(packed, self.chain, self.candidates, vocab, self.lm.piece, index)
+            )
             self.seconds = time.perf_counter() - start
             yield step
             if self.finish_reason != "going":
@@ -158,18 +161,11 @@ class Decoding:
         """Whether the last recorded token ended the run."""
         return self.finish_reason in ("stop", "length")
 
-    def record(self, statistics: StepStatistics) -> Step:
-        """The next step, from its statistics. Iterating does this; so does whoever runs the steps of
-        many decodings together."""
-        index = len(self._tokens)
-        text = self.add_token(statistics.token_id, statistics.logprob)
-        return Step(
-            index=index,
-            position=len(self.prompt.ids) + index,
-            text=text,
-            token=self.lm.piece(statistics.token_id),
-            **{name: getattr(statistics, name) for name in _STATISTICS},
-        )
+    def record(self, step: Step) -> Step:
+        """The sampled step with its position and text. Iterating does this; so does whoever runs the
+        steps of many decodings together."""
+        position = len(self.prompt.ids) + step.index
+        return replace(step, position=position, text=self.add_token(step.token_id, step.logprob))
 
     def add_token(self, token_id: int, logprob: float) -> str:
         """What `record` does where no record of the step is wanted; returns the token's text."""

@@ -15,6 +15,12 @@ def field_values(record: Any) -> dict[str, Any]:
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
+def continuation_repr(prompt: str, text: str) -> str:
+    """The end of a prompt and the beginning of what follows it, for a `repr`."""
+    beginning = text if len(text) <= 60 else text[:59] + "…"
+    return f"{prompt[-30:]!r} → {beginning!r}"
+
+
 class Displayed:
     """A record that can be printed, shown in a notebook and turned into a DataFrame."""
 

@@ -103,17 +103,16 @@ class DistributionReport(Displayed):
             values |= {"prompt": self.prompt, "prompt_ids": list(self.prompt_ids)}
         values |= {"params": self.params, "order": list(self.order)}
         values |= {} if self.target is None else {"target": self.target}
-        zero, infinity = self.limits
-        return values | {
-            "temperatures": [
-                {**spread.as_dict(), "tokens": self._tokens(index)}
-                for index, spread in enumerate(self.spreads)
-            ],
-            "limits": {
-                "zero": {**zero.as_dict(), "tokens": self._limit("at_zero")},
-                "infinity": {**infinity.as_dict(), "tokens": self._limit("at_infinity")},
-            },
-        }
+        limits = {}
+        for name, spread in zip(("zero", "infinity"), self.limits, strict=True):
+            masses = ((row.token, getattr(row, f"at_{name}")) for row in self.rows)
+            tokens = [{"token": token, "probability": mass} for token, mass in masses]
+            limits[name] = spread.as_dict() | {"tokens": tokens}
+        temperatures = [
+            spread.as_dict() | {"tokens": self._tokens(index)}
+            for index, spread in enumerate(self.spreads)
+        ]
+        return values | {"temperatures": temperatures, "limits": limits}
 
     def _tokens(self, index: int) -> list[dict[str, Any]]:
         tokens = []
@@ -123,9 +122,6 @@ class DistributionReport(Displayed):
             if row.final:
                 tokens[-1] |= {"final": row.final[index], "removed_by": row.removed_by[index]}
         return tokens
-
-    def _limit(self, name: str) -> list[dict[str, Any]]:
-        return [{"token": row.token, "probability": getattr(row, name)} for row in self.rows]
 
     def flat(self) -> list[dict[str, Any]]:
         """One record a token and temperature: what CSV, JSONL and pandas hold."""
@@ -232,10 +228,14 @@ class TextReport(Displayed):
         return {
             "command": "inspect-logits",
             "model": asdict(self.model),
-            **{name: getattr(self, name) for name in ("mean_logprob", "perplexity")},
+            "mean_logprob": self.mean_logprob,
+            "perplexity": self.perplexity,
             "bits_per_character": self.bits_per_character,
             "tokens": len(self.positions),
-            **{name: getattr(self, name) for name in ("scored", "window", "stride", "windows")},
+            "scored": self.scored,
+            "window": self.window,
+            "stride": self.stride,
+            "windows": self.windows,
             "positions": self.flat(),
         }
 

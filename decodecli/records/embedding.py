@@ -170,22 +170,21 @@ class EmbedReport(Displayed):
                 for word, neighbours in zip(self.words, self.nearest, strict=True)
                 for neighbour in neighbours
             ]
-        return [self._row(index) for index in range(len(self.words))]
-
-    def _row(self, index: int) -> dict[str, Any]:
-        word = self.words[index]
-        x, y = (None, None) if self.plane is None else self.plane.coordinates[index]
-        return {
-            "word": word.word,
-            "kind": word.kind,
-            "group": word.group,
-            "token_ids": " ".join(map(str, word.token_ids)),
-            "norm": word.norm,
-            "pc1": x,
-            "pc2": y,
-            "silhouette": None if self.separation is None else self.separation.words[index],
-            **{
-                f"cosine {other.word}": cosine
-                for other, cosine in zip(self.words, self.cosine[index], strict=True)
-            },
-        }
+        rows = []
+        for index, word in enumerate(self.words):
+            x, y = (None, None) if self.plane is None else self.plane.coordinates[index]
+            cosines = zip(self.words, self.cosine[index], strict=True)
+            rows.append(
+                {
+                    "word": word.word,
+                    "kind": word.kind,
+                    "group": word.group,
+                    "token_ids": " ".join(map(str, word.token_ids)),
+                    "norm": word.norm,
+                    "pc1": x,
+                    "pc2": y,
+                    "silhouette": None if self.separation is None else self.separation.words[index],
+                    **{f"cosine {other.word}": cosine for other, cosine in cosines},
+                }
+            )
+        return rows

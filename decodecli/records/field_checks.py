@@ -7,7 +7,7 @@ import math
 from array import array
 from collections.abc import Callable
 from dataclasses import fields
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from decodecli.records.run import Candidate, ModelInfo
@@ -50,38 +50,54 @@ def build_record(owner: type[Any], values: Any) -> Any:
     return owner(**checked)
 
 
-# A check returns the value or raises TypeError.
-def _of(kind: type) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if type(value) is not kind:
-            raise TypeError
-        return value
-
-    return check
+Check = Callable[[Any], Any]  # returns the value or raises TypeError
 
 
-def _whole(value: Any) -> int:
+@cache
+def _checks(owner: type[Any]) -> tuple[tuple[str, Check], ...]:
+    """Every field of a record with what checks it: the class says itself which fields it has."""
+    return tuple((field.name, _check_of(field.name, str(field.type))) for field in fields(owner))
+
+
+def _check_of(name: str, annotation: str) -> Check:
+    """What checks a field of that annotation; numbers also by the range that its name stands for."""
+    if annotation.endswith(" | None"):
+        check = _check_of(name, annotation.removesuffix(" | None"))
+        return lambda value: None if value is None else check(value)
+    if annotation.startswith("dict["):
+        check = _check_of(name, annotation.removeprefix("dict[str, ").removesuffix("]"))
+        return lambda value: {key: check(item) for key, item in _exactly(dict, value).items()}
+    if annotation == "float":
+        high = 0.01 if name.endswith("logprob") else math.inf  # a little above 0 is rounding
+        return partial(_number, -0.01 if name in _AT_LEAST_0 else -math.inf, high)
+    if annotation in _RECORDS:
+        return partial(build_record, _RECORDS[annotation])
+    if annotation.startswith("tuple[") and annotation not in _CHECKS:
+        check = _check_of(name, annotation.removeprefix("tuple[").removesuffix(", ...]"))
+        return lambda value: tuple([check(item) for item in _exactly(list, value)])
+    return _CHECKS[annotation]
+
+
+def _exactly(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise TypeError
+    return value
+
+
+def _integer(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise TypeError
     return value
 
 
-def _number(value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+def _number(low: float, high: float, value: Any) -> float:
     is_number = type(value) is float or type(value) is int
     if not is_number or not math.isfinite(value) or not low <= value <= high:
         raise TypeError
     return float(value)
 
 
-def _logprob(value: Any) -> float:
-    return _number(value, high=0.01)  # a little above 0 is rounding
-
-
-def _at_least_0(value: Any) -> float:
-    return _number(value, low=-0.01)
-
-
-def _ids(value: Any) -> tuple[int, ...]:
+def _integers(value: Any) -> tuple[int, ...]:
     if type(value) is not list or min(array("i", value), default=0) < 0:
         raise TypeError
     return tuple(value)
@@ -93,46 +109,13 @@ def _numbers(value: Any) -> tuple[float, ...]:
     return tuple(value)
 
 
-def _many(check: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
-    return lambda value: tuple([check(item) for item in _list(value)])
-
-
-def _map(check: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
-    return lambda value: {name: check(item) for name, item in _object(value).items()}
-
-
-_string, _list, _object = _of(str), _of(list), _of(dict)
-_BY_NAME: dict[str, Callable[[Any], Any]] = {
-    "cumulative": _at_least_0,
-    "entropy": _at_least_0,
-    "final_entropy": _at_least_0,
-    "model": lambda value: build_record(ModelInfo, value),
-    "candidates": _many(lambda value: build_record(Candidate, value)),
-    "versions": _map(_string),
-    "sources": _map(_string),
-    "seconds": _map(_at_least_0),
-}
-_BY_TYPE: dict[str, Callable[[Any], Any]] = {
-    "int": _whole,
-    "float": _number,
-    "str": _string,
-    "dict[str, Any]": _object,
-    "bool": _of(bool),
-    "tuple[int, ...]": _ids,
+_RECORDS = {"ModelInfo": ModelInfo, "Candidate": Candidate}
+_CHECKS: dict[str, Check] = {
+    "Any": lambda value: value,
+    "int": _integer,
+    "str": partial(_exactly, str),
+    "bool": partial(_exactly, bool),
+    "tuple[int, ...]": _integers,
     "tuple[float, ...]": _numbers,
-    "tuple[str, ...]": _many(_string),
 }
-
-
-def _check_of(name: str, annotation: str) -> Callable[[Any], Any]:
-    kind = annotation.removesuffix(" | None")
-    check = _BY_NAME.get(name) or (_logprob if name.endswith("logprob") else _BY_TYPE[kind])
-    if kind == annotation:
-        return check
-    return lambda value: None if value is None else check(value)
-
-
-@cache
-def _checks(owner: type[Any]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
-    """Every field of a record with what checks it: the class says itself which fields it has."""
-    return tuple((field.name, _check_of(field.name, str(field.type))) for field in fields(owner))
+_AT_LEAST_0 = ("cumulative", "entropy", "final_entropy", "seconds")

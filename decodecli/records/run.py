@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any, overload
 
-from decodecli.records.display import Displayed, field_values
+from decodecli.records.display import Displayed, continuation_repr, field_values
 
 SCHEMA = 1
 # Controls beyond those that JSON escapes anyway, line separators, and bidirectional overrides.
@@ -181,10 +181,8 @@ class Run(Displayed):
     notices: tuple[str, ...] = field(default=())
 
     def __repr__(self) -> str:
-        tail, text = self.header.prompt[-30:], self.text
-        text = text if len(text) <= 60 else text[:59] + "…"
-        tokens, seed = self.summary.new_tokens, self.header.seed
-        return f"Run({tail!r} → {text!r}, {tokens} tokens, seed {seed})"
+        texts = continuation_repr(self.header.prompt, self.text)
+        return f"Run({texts}, {self.summary.new_tokens} tokens, seed {self.header.seed})"
 
     def __len__(self) -> int:
         return len(self.steps)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from decodecli.records.display import Displayed, field_values
+from decodecli.records.display import Displayed, continuation_repr, field_values
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -53,10 +53,9 @@ class CellRecord:
     error: str | None = None
 
     def __repr__(self) -> str:
-        prompt, text = self.prompt[-30:], self.text
-        text = text if len(text) <= 60 else text[:59] + "…"
         temperature, seed = self.params.get("temperature"), self.params.get("seed")
-        return f"CellRecord({self.index}, {prompt!r} → {text!r}, T {temperature}, seed {seed})"
+        texts = continuation_repr(self.prompt, self.text)
+        return f"CellRecord({self.index}, {texts}, T {temperature}, seed {seed})"
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: `{"type": "cell", "index": …}`."""
@@ -124,14 +123,10 @@ class SweepSummary(Displayed):
         """One record a setting: its values, then each number with the ends of its interval."""
         rows = []
         for setting in self.settings:
-            row: dict[str, Any] = {
-                **setting.setting,
-                "task": setting.task,
-                "prompt": setting.prompt,
-            }
+            row = {**setting.setting, "task": setting.task, "prompt": setting.prompt}
             row["cells"] = setting.cells
             for name, estimate in setting.numbers.items():
-                row |= {name: estimate.value}
+                row[name] = estimate.value
                 row |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
             rows.append(row)
         return rows

@@ -47,12 +47,26 @@ class TokenRow:
         return values | {"start": start, "end": end}
 
 
+@dataclass(frozen=True, slots=True)
+class VocabularyRow:
+    """One token of a vocabulary. `text` is None where its bytes are no whole characters."""
+
+    token_id: int
+    token: str
+    text: str | None
+    data: bytes
+    kind: str
+    script: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return _with_hex_bytes(self)
+
+
 def _with_hex_bytes(row: TokenRow | VocabularyRow) -> dict[str, Any]:
     """The fields of a row, `data` as `bytes` in hexadecimal digits."""
-    values = field_values(row)
     return {
         "bytes" if name == "data" else name: value.hex() if name == "data" else value
-        for name, value in values.items()
+        for name, value in field_values(row).items()
     }
 
 
@@ -63,9 +77,6 @@ class Difference:
     at: int
     given: str
     returned: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return field_values(self)
 
 
 @dataclass(frozen=True, repr=False)
@@ -126,13 +137,10 @@ class TokenReport(Displayed):
     def counts(self) -> dict[str, Any]:
         """The numbers under the table; the ratios leave tokens out that stand for no text."""
         kinds = Counter(row.kind for row in self.rows)
+        sizes = ("characters", "bytes", "words", "tokens_per_character", "tokens_per_word")
         return {
             "tokens": len(self.rows),
-            "characters": self.characters,
-            "bytes": self.bytes,
-            "words": self.words,
-            "tokens_per_character": self.tokens_per_character,
-            "tokens_per_word": self.tokens_per_word,
+            **{name: getattr(self, name) for name in sizes},
             "kinds": {kind: kinds[kind] for kind in KINDS if kinds[kind]},
         }
 
@@ -149,7 +157,7 @@ class TokenReport(Displayed):
             "round_trip": {
                 "same": self.difference is None,
                 "decoded": self.decoded,
-                "difference": self.difference.as_dict() if self.difference else None,
+                "difference": field_values(self.difference) if self.difference else None,
             },
             "exact": self.exact,
             "tokens": self.flat(),
@@ -198,21 +206,6 @@ class TokenReports(Displayed):
             (self.variants[number % len(self.variants)], report)
             for number, report in enumerate(self.reports)
         ]
-
-
-@dataclass(frozen=True, slots=True)
-class VocabularyRow:
-    """One token of a vocabulary. `text` is None where its bytes are no whole characters."""
-
-    token_id: int
-    token: str
-    text: str | None
-    data: bytes
-    kind: str
-    script: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return _with_hex_bytes(self)
 
 
 @dataclass(frozen=True, repr=False)

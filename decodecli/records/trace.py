@@ -15,6 +15,7 @@ from decodecli.settings import SamplingParams
 LONGEST_LINE = 2**27  # bytes; a step that lists a vocabulary of 256 k tokens takes about half of it
 
 Record = RunHeader | Step | RunSummary
+_SAMPLING = {field.name for field in fields(SamplingParams)}
 
 
 class TraceError(DecodecliError):
@@ -53,11 +54,9 @@ class TraceReader:
             try:
                 record = _parse(line if self.line > 1 else line.removeprefix(b"\xef\xbb\xbf"))
                 if not isinstance(record, RunHeader):
-                    is_step = isinstance(record, Step)
                     if last is None:
-                        raise ValueError(
-                            f"a {'step' if is_step else 'summary'} that follows no run"
-                        )
+                        kind = "step" if isinstance(record, Step) else "summary"
+                        raise ValueError(f"a {kind} that follows no run")
                     if isinstance(record, Step) and record.index <= last:
                         raise ValueError(f"index {record.index} after index {last}")
             except ValueError as error:
@@ -96,14 +95,14 @@ def _parse(line: bytes) -> Record:
         raise ValueError("longer than any record")
     values = decode_line(line)
     kind = values.get("type") if isinstance(values, dict) else None
-    if kind == "step":
-        return _step(values)
-    if kind == "summary":
-        summary: RunSummary = build_record(RunSummary, values)
-        return summary
-    if kind != "run":
+    if kind == "run":
+        return _header(values)
+    if kind not in ("step", "summary"):
         raise ValueError("no record of a run")
-    return _header(values)
+    record: Step | RunSummary = build_record(Step if kind == "step" else RunSummary, values)
+    if isinstance(record, Step) and record.token_id not in [c.token_id for c in record.candidates]:
+        raise ValueError("the chosen token is not among the candidates")
+    return record
 
 
 def _header(values: dict[str, Any]) -> RunHeader:
@@ -111,9 +110,8 @@ def _header(values: dict[str, Any]) -> RunHeader:
         raise _OtherSchema(f"schema {json.dumps(values.get('schema'))[:20]}")
     header: RunHeader = build_record(RunHeader, values)
     params = header.params
-    names = {field.name for field in fields(SamplingParams)}
     try:
-        SamplingParams(**{name: value for name, value in params.items() if name in names})
+        SamplingParams(**{name: params[name] for name in _SAMPLING & params.keys()})
     except UsageError as error:
         raise ValueError(f"params: {error.message.removeprefix('--')}") from None
     samples = params.get("num_samples", 1)
@@ -125,10 +123,3 @@ def _header(values: dict[str, Any]) -> RunHeader:
         if not fits:
             raise ValueError(f"params: {name} is out of range")
     return header
-
-
-def _step(values: dict[str, Any]) -> Step:
-    step: Step = build_record(Step, values)
-    if all(row.token_id != step.token_id for row in step.candidates):
-        raise ValueError("the chosen token is not among the candidates")
-    return step

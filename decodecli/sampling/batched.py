@@ -34,15 +34,11 @@ class SampledToken:
     ambiguous: bool
 
 
-# Row, token, and whether the draw is ambiguous.
-_Drawn = tuple[int, int, bool]
-
-
 class BatchedSampler:
     """Draws a token in each of several rows, step after step."""
 
     def __init__(self) -> None:
-        self._cache: dict[tuple[int, ...], tuple[list[Sampler], RowSettings]] = {}
+        self._cache: dict[tuple[int, ...], tuple[Sequence[Sampler], RowSettings]] = {}
         self._width = _NARROW
 
     @torch.inference_mode()
@@ -65,42 +61,25 @@ class BatchedSampler:
             entropy = np.maximum(log_sum - mean, 0)
         finite = np.isfinite(entropy[:, 0])
         rows = [r for r in range(len(samplers)) if batchable[r] and finite[r]]
-        settings = self._settings(list(samplers))
         largest = np.maximum(np.abs(highest), np.abs(scores.min(1, keepdims=True)))
         with np.errstate(invalid="ignore"):
-            margin = score_margin(settings, largest)
-        for row, token, ambiguous in self._tokens(samplers, logits, shifted, margin, rows):
-            logprob = min(float(shifted[row, token]) - float(log_sum[row, 0]), 0.0)
-            sampled[row] = SampledToken(token, logprob, float(entropy[row, 0]), ambiguous)
-        return sampled
+            margin = score_margin(self._settings(samplers), largest)
 
-    def _tokens(
-        self,
-        samplers: Sequence[Sampler],
-        logits: Tensor,
-        shifted: np.ndarray,
-        margin: np.ndarray,
-        rows: list[int],
-    ) -> list[_Drawn]:
-        """The draws of those of `rows` that can be made here."""
-        greedy = [r for r in rows if samplers[r].chain.greedy]
+        drawn: list[tuple[int, int, bool]] = []  # row, token, and whether the draw is ambiguous
+        if greedy := [r for r in rows if samplers[r].chain.greedy]:
+            top, tokens = logits[greedy].topk(2).values, logits[greedy].argmax(1).tolist()
+            near = (top[:, 0] - top[:, 1]).numpy() <= margin[greedy, 0]
+            drawn += zip(greedy, tokens, near.tolist(), strict=True)
         sampling = [r for r in rows if not samplers[r].chain.greedy]
-        filtered = [r for r in sampling if samplers[r].chain.filters]
-        drawn: list[_Drawn] = []
-        if greedy:
-            top = logits[greedy].topk(2).values
-            gaps = (top[:, 0] - top[:, 1]).tolist()
-            tokens = logits[greedy].argmax(1).tolist()
-            drawn += [
-                (r, token, gap <= margin[r, 0])
-                for r, token, gap in zip(greedy, tokens, gaps, strict=True)
-            ]
         for r in sampling:
             if not samplers[r].chain.filters:
                 drawn.append((r, *_from_vocabulary(samplers[r], shifted[r], float(margin[r, 0]))))
-        if filtered:
+        if filtered := [r for r in sampling if samplers[r].chain.filters]:
             drawn += self._from_heads(samplers, logits, shifted, margin, filtered)
-        return drawn
+        for row, token, ambiguous in drawn:
+            logprob = min(float(shifted[row, token]) - float(log_sum[row, 0]), 0.0)
+            sampled[row] = SampledToken(token, logprob, float(entropy[row, 0]), ambiguous)
+        return sampled
 
     def _from_heads(
         self,
@@ -109,8 +88,8 @@ class BatchedSampler:
         shifted: np.ndarray,
         margin: np.ndarray,
         rows: list[int],
-    ) -> list[_Drawn]:
-        """The same for rows with a filter; those whose filters reach too far are left out."""
+    ) -> list[tuple[int, int, bool]]:
+        """The draws of `rows`, which have a filter; those whose filters reach too far are left out."""
         settings = self._settings([samplers[r] for r in rows])
         if len(rows) < len(logits):
             logits, shifted, margin = logits[rows], shifted[rows], margin[rows]
@@ -129,14 +108,14 @@ class BatchedSampler:
         gumbel_scores = np.full_like(scores, -np.inf)
         for i in usable:
             with np.errstate(divide="ignore"):
-                noise = np.log(_noise(samplers[rows[i]].step_bits(), ids[i]))
+                noise = np.log(_exponential(_step_bits(samplers[rows[i]]), ids[i]))
             gumbel_scores[i] = scores[i] - noise
         winners = np.where(truncation.kept, gumbel_scores, -np.inf).argmax(1)[:, None]
         ambiguous = near_tie(truncation, gumbel_scores, winners, margin)
         tokens = np.take_along_axis(ids, winners, 1)[:, 0]
         return [(rows[i], int(tokens[i]), bool(ambiguous[i])) for i in usable]
 
-    def _settings(self, samplers: list[Sampler]) -> RowSettings:
+    def _settings(self, samplers: Sequence[Sampler]) -> RowSettings:
         """Those of these samplers; remembered, as they are the same until a row ends."""
         key = tuple(map(id, samplers))
         if key not in self._cache:
@@ -144,7 +123,7 @@ class BatchedSampler:
                 self._cache.clear()
             tolerances = [s.tie_check.tolerance if s.tie_check else 0.0 for s in samplers]
             settings = RowSettings.of([sampler.chain for sampler in samplers], tolerances)
-            self._cache[key] = samplers, settings
+            self._cache[key] = tuple(samplers), settings
         return self._cache[key][1]
 
 
@@ -152,21 +131,27 @@ def _from_vocabulary(sampler: Sampler, shifted: np.ndarray, margin: float) -> tu
     """A draw from the whole vocabulary, and whether it is ambiguous.
 
     The noise e = −log(1 − u) is at least u, so exp(score) / u bounds exp(score) / e from above: only
-    tokens whose bound reaches the best one found need their logarithm.
+    tokens whose bound reaches the exact score of the one with the highest bound need their logarithm.
     """
-    bits = sampler.step_bits()
+    bits = _step_bits(sampler)
     scores = divide_by_temperature(shifted.astype(np.float64), sampler.chain.temperature)
     with np.errstate(divide="ignore"):
         bounds = scores - np.log(uniform(bits))
         first = int(bounds.argmax())
-        best_found = scores[first] - float(np.log(_noise(bits, np.array([first])))[0])
-        rivals = np.flatnonzero(bounds >= best_found - margin)
-        exact = scores[rivals] - np.log(_noise(bits, rivals))
+        reached = scores[first] - float(np.log(_exponential(bits, np.array([first])))[0])
+        rivals = np.flatnonzero(bounds >= reached - margin)
+        exact = scores[rivals] - np.log(_exponential(bits, rivals))
     winner = int(exact.argmax())
     best = float(exact[winner])
     exact[winner] = -np.inf
     return int(rivals[winner]), bool((exact > best - margin).any())
 
 
-def _noise(bits: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def _step_bits(sampler: Sampler) -> np.ndarray:
+    assert sampler.noise is not None
+    bits: np.ndarray = sampler.noise.bits().numpy()
+    return bits
+
+
+def _exponential(bits: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return exponential(torch.from_numpy(bits[ids])).numpy()

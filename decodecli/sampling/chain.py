@@ -42,17 +42,18 @@ class Processed:
 
 
 class Chain:
-    """The active stages of one setting, ready to run.
+    """The active stages of `params`, ready to run, at its own `temperature` or the one given.
 
     `order` names them, `filters` those that remove tokens; `temperature` is the one that the tempered
     distribution is taken at (1 under greedy).
     """
 
-    def __init__(self, params: SamplingParams) -> None:
+    def __init__(self, params: SamplingParams, temperature: float | None = None) -> None:
+        temperature = params.temperature if temperature is None else temperature
         self.params = params
-        self.order = stage_order(params)
-        self.greedy = params.greedy
-        self.temperature = 1.0 if params.greedy else params.temperature
+        self.order = stage_order(params, temperature)
+        self.greedy = temperature == 0
+        self.temperature = 1.0 if self.greedy else temperature
         self.penalises = "repetition_penalty" in self.order
         self.needs_history = not WITH_HISTORY.isdisjoint(self.order)
         self.filters = tuple(n for n in self.order if n not in RESCORING and n != "greedy")
@@ -67,7 +68,7 @@ class Chain:
         for number, name in enumerate(self.order, start=1):
             if name == "greedy":
                 break
-            value = getattr(self.params, name)
+            value = self.temperature if name == "temperature" else getattr(self.params, name)
             inputs: tuple[Any, ...] = (ids, value) if name in WITH_HISTORY else (value,)
             result: Tensor = getattr(processors, name)(scores, *inputs)
             if name in RESCORING:

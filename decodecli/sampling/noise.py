@@ -30,12 +30,13 @@ class ExponentialNoise:
     @torch.inference_mode()
     def __init__(self, seed: int, vocab: int, device: torch.device) -> None:
         self._generator = torch.Generator(device=device).manual_seed(seed)
-        self._noise = torch.empty((1, vocab), device=device)
-        self._bits: Tensor | None = None
-        if device.type == "cpu" and _bits_match_torch():
-            self._bits = torch.empty(vocab, dtype=torch.int64)
+        self.has_bits = device.type == "cpu" and _bits_match_torch()
         self._next: Future[Tensor] | None = None
-        if self._bits is not None and vocab >= _LARGE:
+        if not self.has_bits:
+            self._noise = torch.empty((1, vocab), device=device)
+            return
+        self._bits = torch.empty(vocab, dtype=torch.int64)
+        if vocab >= _LARGE:
             self._spare = torch.empty_like(self._bits)
             self._worker, self._process = ThreadPoolExecutor(1, "noise"), os.getpid()
             self._prefetch()
@@ -43,32 +44,21 @@ class ExponentialNoise:
     @torch.inference_mode()
     def full(self) -> Tensor:
         """The step's noise, (1, vocab) float32; valid until the next step's."""
-        if self._bits is not None:
-            return exponential(self._step_bits())[None]
+        if self.has_bits:
+            return exponential(self.bits())[None]
         return self._noise.exponential_(1, generator=self._generator)
 
     @torch.inference_mode()
     def gather(self, ids: np.ndarray) -> np.ndarray:
         """The step's noise of the tokens `ids` alone, float32."""
-        if self._bits is not None:
-            return exponential(self._step_bits()[torch.from_numpy(ids)]).numpy()
+        if self.has_bits:
+            return exponential(self.bits()[torch.from_numpy(ids)]).numpy()
         selected: np.ndarray = self.full()[0].cpu().numpy()[ids]
         return selected
 
-    @property
-    def has_bits(self) -> bool:
-        """Whether a step's noise is made from bits."""
-        return self._bits is not None
-
-    @torch.inference_mode()
-    def bits(self) -> np.ndarray:
-        """The step's bits, (vocab,) int64, until the next step's; `exponential` makes noise of them."""
-        bits: np.ndarray = self._step_bits().numpy()
-        return bits
-
-    def _step_bits(self) -> Tensor:
-        """The bits of this step; the next step's may be under way into the spare buffer."""
-        assert self._bits is not None
+    def bits(self) -> Tensor:
+        """The step's bits where it `has_bits`, (vocab,) int64, valid until the next step's; `exponential`
+        makes noise of them. The next step's may be under way into the spare buffer."""
         if self._next is None:
             return _random_bits(self._bits, self._generator)
         if self._process != os.getpid():  # a fork has the bits if they were ready, but no thread

@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-Floats = list[float]
 
-
-def log_softmax(scores: Sequence[float], temperature: float = 1.0) -> Floats:
+def log_softmax(scores: Sequence[float], temperature: float = 1.0) -> list[float]:
     """log of softmax(scores / temperature); 0 and infinity are the limits."""
     highest = max(scores)
 
@@ -27,10 +25,6 @@ def log_softmax(scores: Sequence[float], temperature: float = 1.0) -> Floats:
     values = [shifted(score) for score in scores]
     total = math.log(math.fsum(map(math.exp, values)))
     return [value - total for value in values]
-
-
-def probabilities(logprobs: Sequence[float]) -> Floats:
-    return list(map(math.exp, logprobs))
 
 
 def entropy(logprobs: Sequence[float]) -> float:

@@ -23,6 +23,8 @@ _SMALLEST_TEMPERATURE = 1e-37
 def divide_by_temperature(scores: Any, value: Any) -> Any:
     """`scores / value`, of tensors, arrays or floats: nothing else divides by a temperature."""
     if isinstance(value, float):
+        if value == 1.0:
+            return scores
         value = max(value, _SMALLEST_TEMPERATURE)
     return scores / value
 

@@ -46,11 +46,6 @@ def entropy(logprobs: Any) -> float:
     return max(0.0, float(-np.nansum(terms)))
 
 
-def probabilities(logprobs: Any) -> Floats:
-    """The probabilities of log probabilities."""
-    return np.exp(np.asarray(logprobs, dtype=np.float64))
-
-
 def kept(logprobs: Any) -> int:
     """How many tokens have a probability above 0."""
     return int((~np.isneginf(logprobs)).sum())
@@ -58,27 +53,18 @@ def kept(logprobs: Any) -> int:
 
 def covering(logprobs: Any, shares: tuple[float, ...] = (0.5, 0.9, 0.99)) -> tuple[int, ...]:
     """How many of the most probable tokens it takes to hold each share of the mass."""
-    mass = np.cumsum(np.sort(probabilities(logprobs))[::-1])
+    mass = np.cumsum(np.sort(np.exp(logprobs))[::-1])
     # A sum that falls short by rounding alone counts as reached.
     return tuple(int(np.searchsorted(mass, share - 1e-12)) + 1 for share in shares)
 
 
 def margin(logprobs: Any) -> float:
     """Probability of the first token less that of the second; of one token alone, 1."""
-    masses = probabilities(logprobs)
+    masses = np.exp(logprobs)
     if masses.size < 2:
         return 1.0
     second, first = np.partition(masses, -2)[-2:]
     return float(first - second)
-
-
-def penalise_repetition(logits: Any, ids: Any, penalty: float) -> Floats:
-    """Logits of the tokens in `ids` divided by the penalty if positive, else multiplied."""
-    scores = np.array(logits, dtype=np.float64)
-    present = np.unique(np.asarray(ids, dtype=np.int64))
-    below = scores[present] < 0
-    scores[present] = np.where(below, scores[present] * penalty, scores[present] / penalty)
-    return scores
 
 
 def rank_of(logits: Any, token_id: int) -> int:
@@ -93,73 +79,55 @@ def row_order(logits: Any) -> NDArray[np.int64]:
     return np.lexsort((np.arange(values.size), -values))
 
 
-def repeated_ngram(vocab: int, ids: Any, size: int) -> Mask:
-    """True for the tokens that would complete an n-gram of `size` tokens already in `ids`."""
-    tokens = [int(token) for token in ids]
-    removed = np.zeros(vocab, dtype=np.bool_)
-    if size and len(tokens) >= size:
-        suffix = tokens[len(tokens) - size + 1 :]
-        for start in range(len(tokens) - size + 1):
-            if tokens[start : start + size - 1] == suffix:
-                removed[tokens[start + size - 1]] = True
-    return removed
-
-
-def below_top_nsigma(scores: Any, n: float) -> Mask:
+def below_top_nsigma(scores: Floats, n: float) -> Mask:
     """True for scores more than n standard deviations, of those that are finite, below the highest."""
-    values = np.asarray(scores, dtype=np.float64)
-    return values < values.max() - n * values[np.isfinite(values)].std()
+    return scores < scores.max() - n * scores[np.isfinite(scores)].std()
 
 
-def beyond_top_k(logprobs: Any, k: int) -> Mask:
+def beyond_top_k(logprobs: Floats, k: int) -> Mask:
     """True for all but the k most probable tokens and their ties."""
-    values = np.asarray(logprobs, dtype=np.float64)
-    if k <= 0 or k >= values.size:
-        return np.zeros(values.size, dtype=np.bool_)
-    return values < np.sort(values)[-k]
+    if k <= 0 or k >= logprobs.size:
+        return np.zeros(logprobs.size, dtype=np.bool_)
+    return logprobs < np.sort(logprobs)[-k]
 
 
-def beyond_top_p(logprobs: Any, p: float) -> Mask:
+def beyond_top_p(logprobs: Floats, p: float) -> Mask:
     """True for all but the smallest set of most probable tokens with mass at least p."""
-    values = np.asarray(logprobs, dtype=np.float64)
-    order = np.argsort(-values, kind="stable")
-    mass_before = np.concatenate(([0.0], np.cumsum(np.exp(values[order]))[:-1]))
-    removed = np.zeros(values.size, dtype=np.bool_)
+    order = np.argsort(-logprobs, kind="stable")
+    mass_before = np.concatenate(([0.0], np.cumsum(np.exp(logprobs[order]))[:-1]))
+    removed = np.zeros(logprobs.size, dtype=np.bool_)
     removed[order] = mass_before >= p
     removed[order[0]] = False
     return removed
 
 
-def below_min_p(logprobs: Any, share: float) -> Mask:
+def below_min_p(logprobs: Floats, share: float) -> Mask:
     """True for tokens less probable than `share` of the most probable one."""
-    masses = probabilities(logprobs)
+    masses = np.exp(logprobs)
     return masses < share * masses.max()
 
 
-def beyond_typical_p(logprobs: Any, mass: float) -> Mask:
+def beyond_typical_p(logprobs: Floats, mass: float) -> Mask:
     """True for all but the tokens whose surprisal is nearest the entropy, up to `mass`, and ties."""
-    values = np.asarray(logprobs, dtype=np.float64)
     with np.errstate(invalid="ignore"):
-        distance = np.abs(-values - entropy(values))
+        distance = np.abs(-logprobs - entropy(logprobs))
     order = np.argsort(distance, kind="stable")
-    reached = np.cumsum(np.exp(values[order])) < mass
-    last = min(int(reached.sum()), values.size - 1)
+    reached = np.cumsum(np.exp(logprobs[order])) < mass
+    last = min(int(reached.sum()), logprobs.size - 1)
     removed = distance > distance[order[last]]
     removed[order[0]] = False
     return removed
 
 
-def below_epsilon_cutoff(logprobs: Any, epsilon: float) -> Mask:
+def below_epsilon_cutoff(logprobs: Floats, epsilon: float) -> Mask:
     """True for tokens less probable than epsilon, the most probable excepted."""
-    values = np.asarray(logprobs, dtype=np.float64)
-    return (np.exp(values) < epsilon) & (values < values.max())
+    return (np.exp(logprobs) < epsilon) & (logprobs < logprobs.max())
 
 
-def below_eta_cutoff(logprobs: Any, epsilon: float) -> Mask:
+def below_eta_cutoff(logprobs: Floats, epsilon: float) -> Mask:
     """True for tokens less probable than min(ε, √ε·exp(−entropy)), the most probable excepted."""
-    return below_epsilon_cutoff(
-        logprobs, min(epsilon, math.sqrt(epsilon) * math.exp(-entropy(logprobs)))
-    )
+    cutoff = math.sqrt(epsilon) * math.exp(-entropy(logprobs))
+    return below_epsilon_cutoff(logprobs, min(epsilon, cutoff))
 
 
 FILTERS: dict[str, Callable[[Any, Any], Mask]] = {

@@ -3,13 +3,13 @@
 Vocabulary-wide sums are taken in float32 after subtracting the maximum; the listed rows are then
 finished in float64, so that a temperature of 0.001 or 100 loses nothing. `compute` does the former
 and leaves the numbers in one small tensor on the logits' device, without waiting for it; `unpack`
-makes `StepStatistics` of them on the host.
+makes a `Step` of them on the host.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from decodecli.errors import DecodeError
-from decodecli.records.run import Candidate
+from decodecli.records.run import Candidate, Step
 from decodecli.sampling.chain import Chain, Processed
 from decodecli.sampling.processors import divide_by_temperature
 
@@ -43,22 +43,6 @@ class Distribution:
 ONE_HOT = Distribution(0.0, 1.0, 0.0, 0.0)  # all of the probability on one token
 
 
-@dataclass(frozen=True)
-class StepStatistics:
-    """The numbers of a `Step`: all but its position and its text."""
-
-    token_id: int
-    rank: int
-    logit: float
-    logprob: float
-    tempered_logprob: float
-    final_logprob: float
-    entropy: float
-    final_entropy: float
-    kept: int
-    candidates: tuple[Candidate, ...]
-
-
 def _constants(scores: Tensor, temperature: float) -> Tensor:
     """Highest score, log of the sum, entropy in nats of softmax(scores (vocab,) / temperature), (3,)."""
     highest = scores.amax()
@@ -68,10 +52,10 @@ def _constants(scores: Tensor, temperature: float) -> Tensor:
     return torch.stack((highest, log_sum, entropy))
 
 
-def distribution(scores: Tensor, temperature: float = 1.0) -> Distribution:
-    """The softmax of `scores` (vocab,) / temperature; −inf entries have probability 0."""
-    highest, log_sum, entropy = _constants(scores, temperature).tolist()
-    return Distribution(highest, temperature, log_sum, entropy)
+def distribution(scores: Tensor) -> Distribution:
+    """The softmax of `scores` (vocab,); −inf entries have probability 0."""
+    highest, log_sum, entropy = _constants(scores, 1.0).tolist()
+    return Distribution(highest, 1.0, log_sum, entropy)
 
 
 def highest_ids(logits: Tensor, count: int) -> Tensor:
@@ -83,28 +67,6 @@ def highest_ids(logits: Tensor, count: int) -> Tensor:
     reverse = torch.arange(last, -1, -1, device=logits.device)
     keys = ((order << 32) | reverse).topk(min(count, last + 1)).values
     return last - (keys & 0xFFFFFFFF)
-
-
-def step_statistics(
-    logits: Tensor,
-    processed: Processed,
-    chain: Chain,
-    token_id: int,
-    count: int,
-    piece: Callable[[int], str],
-    step: int = 0,
-) -> StepStatistics:
-    """The step's numbers for `logits` (vocab,).
-
-    `processed` holds one row; `piece` spells a token id; `count` rows are listed, and the chosen
-    token besides.
-
-    Raises:
-        DecodeError: the logits are not finite, or the settings leave nothing to draw from.
-    """
-    chosen = torch.tensor([[token_id]], device=logits.device)
-    packed = compute(logits[None], processed, chain, chosen, count)
-    return unpack(packed.cpu().numpy(), chain, count, logits.shape[-1], piece, step)
 
 
 def compute(
@@ -157,9 +119,9 @@ def unpack(
     count: int,
     vocab: int,
     piece: Callable[[int], str],
-    step: int = 0,
-) -> StepStatistics:
-    """The statistics of a step from what `compute` gave, on the host.
+    index: int = 0,
+) -> Step:
+    """The `build_step` of what `compute` gave, on the host.
 
     Raises:
         DecodeError: the logits are not finite, or the settings leave nothing to draw from.
@@ -174,86 +136,77 @@ def unpack(
     lowest, mass = floats[9:11]
     if not (raw.finite and math.isfinite(lowest)):
         raise DecodeError(
-            f"the logits of step {step} are not finite (nan or inf)",
+            f"the logits of step {index} are not finite (nan or inf)",
             "try --dtype float32 or bfloat16, or --quantize none",
         )
     if not (kept and tempered.finite and final.finite):
         raise DecodeError(
-            f"{' and '.join(chain.order)} leave nothing to draw from at step {step}",
+            f"{' and '.join(chain.order)} leave nothing to draw from at step {index}",
             "choose milder values",
         )
-    columns = (integers[:width], floats[11 : 11 + width], floats[11 + width :], integers[width:])
-    unlisted = None if token in integers[:listed] else (rank, min(mass, 1.0))
+    ids, codes = integers[:width], integers[width:]
+    rows = list(zip(ids, floats[11 : 11 + width], floats[11 + width :], codes, strict=True))
+    unlisted = None if token in ids[:listed] else (rank, min(mass, 1.0))
     if unlisted is None:
-        columns = tuple(column[:listed] for column in columns)
-    return StepNumbers(raw, tempered, final, kept, *columns, unlisted).statistics(
-        chain, piece, token
-    )
+        rows.pop()
+    return build_step(chain, piece, index, token, (raw, tempered, final), kept, rows, unlisted)
 
 
-@dataclass(frozen=True, slots=True)
-class StepNumbers:
-    """The three distributions of a step, how many tokens were kept, and the rows that it lists.
+def build_step(
+    chain: Chain,
+    piece: Callable[[int], str],
+    index: int,
+    token_id: int,
+    distributions: tuple[Distribution, Distribution, Distribution],
+    kept: int,
+    rows: Sequence[tuple[int, float, float, int]],
+    unlisted: tuple[int, float] | None,
+) -> Step:
+    """The `Step` that drew `token_id`, but for `position` and `text`, which the decode loop knows.
 
-    Rows stand highest logit first, in four columns; `removed` holds 0 or 1 + the index in the chain's
-    order of the stage that removed the token. The last row may be the chosen token alone: `unlisted` is
-    then its rank and its cumulative probability among all tokens.
+    Args:
+        piece: spells a token id.
+        distributions: at temperature 1, after penalties and temperature, and the one drawn from.
+        rows: what is listed, highest logit first: token id, logit, logit after the penalties, and 0 or
+            1 + the index in the chain's order of the stage that removed the token.
+        unlisted: where the last row is the chosen token alone, its rank and its cumulative probability.
     """
-
-    raw: Distribution
-    tempered: Distribution
-    final: Distribution
-    kept: int
-    ids: list[int]
-    logits: list[float]
-    penalised: list[float]
-    removed: list[int]
-    unlisted: tuple[int, float] | None = None
-
-    def statistics(
-        self, chain: Chain, piece: Callable[[int], str], token_id: int
-    ) -> StepStatistics:
-        """As records have it; `piece` spells a token id."""
-        candidates = self._candidates(chain, piece, token_id)
-        chosen = candidates[self.ids.index(token_id)]
-        return StepStatistics(
-            token_id=token_id,
-            rank=chosen.rank,
-            logit=chosen.logit,
-            logprob=chosen.logprob,
-            tempered_logprob=chosen.tempered_logprob,
-            final_logprob=chosen.final_logprob or 0.0,  # a drawn token was not removed
-            entropy=self.raw.entropy,
-            final_entropy=self.final.entropy,
-            kept=1 if chain.greedy else self.kept,
-            candidates=tuple(candidates),
-        )
-
-    def _candidates(
-        self, chain: Chain, piece: Callable[[int], str], token_id: int
-    ) -> list[Candidate]:
-        candidates: list[Candidate] = []
-        cumulative, rank, before = 0.0, 0, math.inf
-        last = len(self.ids) if self.unlisted is not None else 0
-        for number, (token, logit, penalised, code) in enumerate(
-            zip(self.ids, self.logits, self.penalised, self.removed, strict=True), start=1
-        ):
-            if logit < before:  # equal logits share a rank
-                rank, before = number, logit
-            tempered_logprob = self.tempered.logprob(penalised)
-            cumulative += math.exp(tempered_logprob)
-            if number == last and self.unlisted is not None:
-                rank, cumulative = self.unlisted
-            removed_by = chain.order[code - 1] if code else None
-            if chain.greedy and not code and token != token_id:
-                removed_by = "greedy"
-            final_logprob = None
-            if removed_by is None:
-                final_logprob = 0.0 if chain.greedy else self.final.logprob(penalised)
-            candidates.append(
-                Candidate(
-                    rank, token, piece(token), logit, self.raw.logprob(logit),
-                    tempered_logprob, min(cumulative, 1.0), final_logprob, removed_by,
-                )
-            )  # fmt: skip
-        return candidates
+    raw, tempered, final = distributions
+    candidates: list[Candidate] = []
+    cumulative, rank, previous = 0.0, 0, math.inf
+    for number, (token, logit, penalised, code) in enumerate(rows, start=1):
+        if logit < previous:  # equal logits share a rank
+            rank, previous = number, logit
+        tempered_logprob = tempered.logprob(penalised)
+        cumulative += math.exp(tempered_logprob)
+        if unlisted is not None and number == len(rows):
+            rank, cumulative = unlisted
+        removed_by = chain.order[code - 1] if code else None
+        if chain.greedy and not code and token != token_id:
+            removed_by = "greedy"
+        final_logprob = None
+        if removed_by is None:
+            final_logprob = 0.0 if chain.greedy else final.logprob(penalised)
+        candidates.append(
+            Candidate(
+                rank, token, piece(token), logit, raw.logprob(logit),
+                tempered_logprob, min(cumulative, 1.0), final_logprob, removed_by,
+            )
+        )  # fmt: skip
+    chosen = next(row for row in candidates if row.token_id == token_id)
+    return Step(
+        index=index,
+        position=0,
+        token_id=token_id,
+        token=chosen.token,
+        text="",
+        rank=chosen.rank,
+        logit=chosen.logit,
+        logprob=chosen.logprob,
+        tempered_logprob=chosen.tempered_logprob,
+        final_logprob=chosen.final_logprob or 0.0,  # a drawn token was not removed
+        entropy=raw.entropy,
+        final_entropy=final.entropy,
+        kept=1 if chain.greedy else kept,
+        candidates=tuple(candidates),
+    )

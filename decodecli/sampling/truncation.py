@@ -12,7 +12,8 @@ tie: two scores that could change places, or a token at the edge of a filter. `T
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,16 +46,14 @@ class RowSettings:
 
     @classmethod
     def of(cls, chains: Sequence[Chain], tolerances: Sequence[float] = (0.0,)) -> RowSettings:
-        params = [chain.params for chain in chains]
-        with np.errstate(divide="ignore"):
-            log_min_p = np.log(_column(p.min_p for p in params))
-        return cls(
-            _column(chain.temperature for chain in chains),
-            _column(tolerances),
-            _column(p.top_k or np.inf for p in params),
-            _column(np.inf if p.top_p == 1 else p.top_p for p in params),
-            log_min_p,
-        )
+        rows = []
+        for chain, tolerance in zip(chains, tolerances, strict=True):
+            params = chain.params
+            top_k = params.top_k or np.inf
+            top_p = np.inf if params.top_p == 1 else params.top_p
+            log_min_p = math.log(params.min_p) if params.min_p else -np.inf
+            rows.append((chain.temperature, tolerance, top_k, top_p, log_min_p))
+        return cls(*np.array(rows, np.float64).T[..., None])
 
 
 @dataclass(frozen=True)
@@ -85,37 +84,32 @@ def truncate(
             at the edge of top-p can; negative: none can, equal ones are told apart by their order.
         complete: whether these are all scores there are.
     """
+    width = scores.shape[1]
     weights = np.exp(scores)
     with np.errstate(invalid="ignore"):  # −inf beside −inf, where tokens are banned
         clusters = np.cumsum(np.diff(scores, axis=1, prepend=scores[:, :1]) < -margin, axis=1)
-    in_top_k, borderline, beyond = _top_k(scores, clusters, settings.top_k, margin, complete)
-    mass = np.where(np.isfinite(settings.top_k) | complete, _sum(weights * in_top_k), total)
+    # top-k keeps all that reach the score of the k-th; those that could change places with it are
+    # borderline.
+    on = np.isfinite(settings.top_k)
+    last = np.where(on, np.minimum(settings.top_k, width), width).astype(np.int64) - 1
+    in_top_k = scores >= np.where(on, np.take_along_axis(scores, last, 1), -np.inf)
+    edge = np.take_along_axis(clusters, last, 1)
+    following = np.take_along_axis(clusters, np.minimum(last + 1, width - 1), 1)
+    tied = on & (last + 1 < width) & (edge == following) & (margin > 0)
+    borderline = tied & (clusters == edge)
+    in_sight = ~(on & (settings.top_k >= width))[:, 0]
+
+    mass = np.where(on | complete, (weights * in_top_k).sum(1, keepdims=True), total)
     in_top_p, near = _top_p(weights, in_top_k, clusters, settings.top_p, mass, margin, borderline)
     kept = in_top_p & (scores >= settings.log_min_p)
     kept[:, 0] = True
     with np.errstate(invalid="ignore"):
         near |= np.abs(scores - settings.log_min_p) <= np.maximum(margin, _RATIO_ROUNDING)
     # The first stays whatever happens, unless another could be the first.
-    near[:, 0] &= clusters[:, min(1, scores.shape[1] - 1)] == 0
+    near[:, 0] &= clusters[:, min(1, width - 1)] == 0
     borderline |= near
-    last = kept[:, -1] | borderline[:, -1]
-    return Truncation(in_top_k, in_top_p, kept, borderline, ~(beyond | last) | complete)
-
-
-def _top_k(
-    scores: np.ndarray, clusters: np.ndarray, top_k: np.ndarray, margin: np.ndarray, complete: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kept are all that reach the score of the k-th; borderline those that could change places with
-    it; and for which rows k is beyond what is in sight."""
-    width = scores.shape[1]
-    on = np.isfinite(top_k)
-    last = np.where(on, np.minimum(top_k, width), width).astype(np.int64) - 1
-    kept = scores >= np.where(on, np.take_along_axis(scores, last, 1), -np.inf)
-    edge = np.take_along_axis(clusters, last, 1)
-    following = np.take_along_axis(clusters, np.minimum(last + 1, width - 1), 1)
-    tied = on & (last + 1 < width) & (edge == following) & (margin > 0)
-    beyond = (on & (top_k >= width))[:, 0] & (not complete)
-    return kept, tied & (clusters == edge), beyond
+    in_sight &= ~(kept[:, -1] | borderline[:, -1])
+    return Truncation(in_top_k, in_top_p, kept, borderline, in_sight | complete)
 
 
 def _top_p(
@@ -136,7 +130,7 @@ def _top_p(
         return inside, np.zeros_like(inside)
     # Those before could weigh exp(margin) times as much against the others, or as little.
     more = np.exp(np.clip(margin, 0, 700.0))
-    spare = _MASS_ROUNDING + _sum(weights * borderline) / mass
+    spare = _MASS_ROUNDING + (weights * borderline).sum(1, keepdims=True) / mass
     least = before / (before + (1 - before) * more)
     most = before * more / (before * more + 1 - before)
     near = (least - spare <= top_p) & (top_p <= most + spare)
@@ -231,10 +225,22 @@ class TieCheck:
         noise: Tensor | None,
         chosen: Tensor,
     ) -> bool:
-        """For a draw by the processors, of `chosen` (1, 1) from `logits` (1, vocab)."""
-        margin, token = self.margin(float(logits.abs().amax())), int(chosen)
+        """For a draw by the processors, of `chosen` (1, 1) from `logits` (1, vocab).
+
+        Of filters that `truncate` does not know, the chain itself is asked: whether it draws the same
+        from logits moved in some random directions and in the opposite ones. Two scores that are nearly
+        equal change places in one or the other, so that a draw near a tie is missed about once in
+        10,000 times.
+        """
+        largest, token = logits.abs().amax(), int(chosen)
         if not self._truncating:
-            return not self._survives_shifts(logits, ids, noise, chosen)
+            generator = torch.Generator().manual_seed(token)
+            reach = torch.maximum(torch.tensor(self.tolerance), _LOGIT_ROUNDING * largest)
+            off = torch.randn((_TRIALS, logits.shape[-1]), generator=generator) * reach * _FURTHER
+            moved = torch.cat((logits + off, logits - off))
+            history = None if ids is None else ids.expand(len(moved), -1)
+            return not bool((draw(self.chain(moved, history).scores, noise) == chosen).all())
+        margin = self.margin(float(largest))
         scores = divide_by_temperature(
             processed.penalised[0].double(), max(self.chain.temperature, _LEAST_TEMPERATURE)
         )
@@ -248,26 +254,3 @@ class TieCheck:
         log_sum = float((scores - scores.amax()).logsumexp(-1))
         row_noise = noise[0, falling.indices].numpy()
         return self.in_head(falling.values.numpy(), row_noise, index, log_sum, margin, True)
-
-    def _survives_shifts(
-        self, logits: Tensor, ids: Tensor | None, noise: Tensor | None, chosen: Tensor
-    ) -> bool:
-        """Whether the processors draw the same from logits moved in some random directions and in the
-        opposite ones. Two scores that are nearly equal change places in one or the other, so that a
-        draw near a tie is missed about once in 10,000 times."""
-        generator = torch.Generator().manual_seed(int(chosen))
-        largest = torch.maximum(torch.tensor(self.tolerance), _LOGIT_ROUNDING * logits.abs().amax())
-        off = torch.randn((_TRIALS, logits.shape[-1]), generator=generator) * largest * _FURTHER
-        moved = torch.cat((logits + off, logits - off))
-        history = None if ids is None else ids.expand(len(moved), -1)
-        drawn = draw(self.chain(moved, history).scores, noise)
-        return bool((drawn == chosen).all())
-
-
-def _column(values: Iterable[float]) -> np.ndarray:
-    return np.array(list(values), dtype=np.float64)[:, None]
-
-
-def _sum(values: np.ndarray) -> np.ndarray:
-    sums: np.ndarray = values.sum(1, keepdims=True)
-    return sums

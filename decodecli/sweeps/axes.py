@@ -20,7 +20,7 @@ from typing import Any
 
 from decodecli.config import FALSE, KEYS, TRUE, nearest
 from decodecli.errors import UsageError
-from decodecli.settings import SamplingParams, check_seed, flag_name
+from decodecli.settings import SamplingParams, check_seed, check_value, flag_name
 
 # Every axis, the outermost first: the seed changes fastest.
 AXES: tuple[str, ...] = (
@@ -57,7 +57,7 @@ def parse_axis(name: str, value: Any, *, repeats: bool = False) -> tuple[Any, ..
     values: list[Any]
     if name == "stop":
         several = any(isinstance(item, list | tuple) for item in items)
-        values = [SamplingParams(stop=item).stop for item in (items if several else [value])]
+        values = [check_value("stop", item) for item in (items if several else [value])]
     elif name == "bos":
         values = [_bos(word) for item in items for word in _words(name, item)]
     else:
@@ -138,7 +138,7 @@ def _numbers(name: str, items: Sequence[Any]) -> list[Any]:
 def _check(name: str, value: Any) -> Any:
     if name == "seed":  # None would be one to draw
         return check_seed(value)
-    return getattr(SamplingParams(**{name: value}), name)
+    return check_value(name, value)
 
 
 def _expanded(name: str, word: str) -> list[Any]:

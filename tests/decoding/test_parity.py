@@ -44,7 +44,7 @@ class TopNSigma(transformers.LogitsProcessor):
         self.n = n
 
     def __call__(self, input_ids, scores):
-        removed = reference.below_top_nsigma(scores[0].double().cpu(), self.n)
+        removed = reference.below_top_nsigma(scores[0].double().cpu().numpy(), self.n)
         return scores.masked_fill(torch.from_numpy(removed).to(scores.device), -torch.inf)
 
 

@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decodecli.errors import DecodeError
+from decodecli.records.run import Step
 from decodecli.sampling import noise as noise_module
 from decodecli.sampling.chain import Chain
 from decodecli.sampling.noise import ExponentialNoise
 from decodecli.sampling.sampler import Head, Sampler
-from decodecli.sampling.statistics import StepStatistics, highest_ids
+from decodecli.sampling.statistics import highest_ids
 from decodecli.settings import SamplingParams
 
 CPU = torch.device("cpu")
@@ -37,7 +38,7 @@ def both(chain: Chain, logits: torch.Tensor, count: int, seed: int, steps: int =
     return [(quick(logits)[1], slow(logits)[1]) for _ in range(steps)]
 
 
-def check_same(ours: StepStatistics, theirs: StepStatistics) -> None:
+def check_same(ours: Step, theirs: Step) -> None:
     def close(a: float | None, b: float | None) -> bool:
         if a is None or b is None:
             return a is b
@@ -90,9 +91,13 @@ def test_a_large_vocabulary_gives_the_same_over_many_steps(vocab, filters):
 
 def test_the_quick_way_is_taken_where_it_should_be(monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        Sampler, "_by_processors", lambda self, *_: asked.append(self.chain.order) or (None, None)
-    )
+    launch = Sampler.launch
+
+    def counted(self, *inputs):
+        asked.append(self.chain.order)
+        return launch(self, *inputs)
+
+    monkeypatch.setattr(Sampler, "launch", counted)
     logits = logits_like_a_models(32_000, 3, 9, 5)
     for quick in ({"top_k": 50, "top_p": 0.9}, {"top_p": 0.9}, {"min_p": 0.05}, {"temperature": 0}):
         Sampler(Chain(SamplingParams(**quick)), 10, str, 0)(logits)
@@ -103,7 +108,7 @@ def test_the_quick_way_is_taken_where_it_should_be(monkeypatch):
         {"repetition_penalty": 1.2},
         {"top_p": 0.9, "eta_cutoff": 0.1},
     ):
-        Sampler(Chain(SamplingParams(**slow)), 10, str, 0)(logits)
+        Sampler(Chain(SamplingParams(**slow)), 10, str, 0)(logits, torch.tensor([[7, 8]]))
     assert len(asked) == 4
 
 

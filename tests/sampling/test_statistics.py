@@ -14,7 +14,7 @@ from decodecli.errors import DecodeError
 from decodecli.sampling import reference as d
 from decodecli.sampling.chain import Chain, draw
 from decodecli.sampling.noise import ExponentialNoise
-from decodecli.sampling.statistics import highest_ids, step_statistics
+from decodecli.sampling.statistics import compute, highest_ids, unpack
 from decodecli.settings import SamplingParams
 
 VOCAB, CPU = 300, torch.device("cpu")
@@ -24,6 +24,12 @@ TEMPERATURES = [0.001, 0.01, 0.1, 0.5, 1.0, 1.4, 5.0, 20.0, 100.0]
 def close(ours: float, theirs: float) -> bool:
     """The contract's tolerance: 1e-4 relative or 1e-5 absolute."""
     return math.isclose(ours, theirs, rel_tol=1e-4, abs_tol=1e-5)
+
+
+def step_of(logits, processed, chain, token, count, index=0):
+    """The step that drew `token` from `logits` (vocab,)."""
+    packed = compute(logits[None], processed, chain, torch.tensor([[token]]), count)
+    return unpack(packed.numpy(), chain, count, len(logits), str, index)
 
 
 @st.composite
@@ -76,7 +82,7 @@ def test_every_number_of_a_step_equals_its_float64_recomputation(
     token = int(
         draw(filtered.scores, None if chain.greedy else ExponentialNoise(seed, VOCAB, CPU).full())
     )
-    seen = step_statistics(logits, filtered, chain, token, count, str)
+    seen = step_of(logits, filtered, chain, token, count)
 
     exact = logits.double().numpy()
     plain = d.log_softmax(exact)
@@ -125,7 +131,7 @@ def test_numbers_hold_over_a_large_vocabulary(vocab, temperature):
     chain = Chain(SamplingParams(temperature=temperature, top_p=0.9))
     filtered = chain(logits[None], None)
     token = int(draw(filtered.scores, ExponentialNoise(1, vocab, CPU).full()))
-    seen = step_statistics(logits, filtered, chain, token, 10, str)
+    seen = step_of(logits, filtered, chain, token, 10)
     tempered = d.log_softmax(logits.double().numpy(), temperature)
     assert close(seen.entropy, d.entropy(d.log_softmax(logits.double().numpy())))
     assert close(seen.tempered_logprob, tempered[token])
@@ -141,7 +147,7 @@ def test_equal_logits_are_listed_by_id_and_share_a_rank(values, count):
     logits = torch.tensor(values, dtype=torch.float32)
     assert highest_ids(logits, count).tolist() == [int(i) for i in d.row_order(values)[:count]]
     chain = Chain(SamplingParams(temperature=0))
-    seen = step_statistics(logits, chain(logits[None], None), chain, 0, count, str)
+    seen = step_of(logits, chain(logits[None], None), chain, 0, count)
     assert all(row.rank == d.rank_of(values, row.token_id) for row in seen.candidates)
 
 
@@ -151,7 +157,7 @@ def test_logits_that_are_not_finite_are_noticed(bad):
     logits[17] = bad
     chain = Chain(SamplingParams())
     with pytest.raises(DecodeError, match="step 3"):
-        step_statistics(logits, chain(logits[None], None), chain, 0, 10, str, step=3)
+        step_of(logits, chain(logits[None], None), chain, 0, 10, index=3)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -160,7 +166,7 @@ def test_settings_that_leave_no_token_are_an_error(temperature):
     chain = Chain(SamplingParams(temperature=temperature, no_repeat_ngram_size=1))
     filtered = chain(logits, torch.tensor([[0, 1, 2]]))
     with pytest.raises(DecodeError, match="no_repeat_ngram_size"):
-        step_statistics(logits[0], filtered, chain, 0, 3, str)
+        step_of(logits[0], filtered, chain, 0, 3)
 
 
 @pytest.mark.parametrize("temperature", [1e-45, 1e-300, 1e300])
@@ -169,7 +175,7 @@ def test_absurd_temperatures_neither_overflow_nor_give_numbers_json_cannot_hold(
     chain = Chain(SamplingParams(temperature=temperature))
     filtered = chain(logits[None], None)
     token = int(draw(filtered.scores, ExponentialNoise(0, 4, CPU).full()))
-    seen = step_statistics(logits, filtered, chain, token, 4, str)
+    seen = step_of(logits, filtered, chain, token, 4)
     numbers = [row.tempered_logprob for row in seen.candidates]
     assert all(math.isfinite(number) for number in [*numbers, seen.final_entropy])
     if temperature < 1:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,11 +84,12 @@ def generate(
 class GenerateRequest:
     """Everything that `generate` is told but the prompt, checked.
 
-    The seed is an integer. sources, recorded: what the trace's header says beside the parameters.
+    seed: of the first sample. sources, recorded: what the trace's header says beside the parameters.
     """
 
     load: LoadParams
     sampling: SamplingParams
+    seed: int
     output: OutputParams
     plot: str | None
     sources: Mapping[str, str]
@@ -105,7 +106,9 @@ class GenerateRequest:
         output = effective.output()
         check_choice("format", output.format, FORMATS)
         check_chat_and_bos(output.chat_params, output.bos)
-        sampling, load = _with_seed(effective.sampling(), output.num_samples), effective.load()
+        sampling = effective.sampling()
+        seed = _first_seed(sampling.seed, output.num_samples)
+        load = effective.load()
         if plot is not None:
             from decodecli.render.plots.text import check_text_plot
 
@@ -122,25 +125,25 @@ class GenerateRequest:
         recorded |= {name: True for name in trusted if getattr(load, name)}
         sources = {k: v for k, v in effective.sources.items() if k not in ("preset", "config")}
         told = (*effective.notices, *notices)
-        return cls(load, sampling, output, plot, sources, recorded, told)
+        return cls(load, sampling, seed, output, plot, sources, recorded, told)
 
 
-def _with_seed(params: SamplingParams, samples: int) -> SamplingParams:
-    """The settings with an integer seed, and room for the seeds of all samples."""
+def _first_seed(seed: int | None, samples: int) -> int:
+    """The seed given, or one that is drawn, if there is room for those of all samples."""
     import secrets
 
     if samples > SEED_LIMIT:
         raise UsageError(
             f"--num-samples must be at most {SEED_LIMIT}, got {samples}", "there are no more seeds"
         )
-    if params.seed is None:
-        return replace(params, seed=secrets.randbelow(SEED_LIMIT - samples + 1))
-    if params.seed + samples > SEED_LIMIT:
+    if seed is None:
+        return secrets.randbelow(SEED_LIMIT - samples + 1)
+    if seed + samples > SEED_LIMIT:
         raise UsageError(
-            f"--seed {params.seed} with --num-samples {samples} runs past 4294967295",
+            f"--seed {seed} with --num-samples {samples} runs past 4294967295",
             "choose a smaller seed",
         )
-    return params
+    return seed
 
 
 def _check_apart(output: OutputParams, plot: str | None) -> None:
@@ -228,13 +231,13 @@ def run_samples(
     from decodecli.decoding.decode import Decoding
 
     params, output = request.sampling, request.output
-    assert params.seed is not None
     for sample in range(output.num_samples):
         if logits is not None:
             logits.start(sample + 1)
         decoding = Decoding(
             prefix,
-            replace(params, seed=params.seed + sample),
+            params,
+            seed=request.seed + sample,
             candidates=output.candidates,
             shared=sample + 1 < output.num_samples,
             sources=request.sources,
