@@ -97,7 +97,7 @@ def checkpoint_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = Fa
     """
     path = checkpoint.folder / "tokenizer.json"
     if path.is_file():
-        with blamed_on(f"the tokenizer of {checkpoint.name}"):
+        with blamed_on(f"the tokenizer of {checkpoint.name}", folder=checkpoint.folder):
             return from_file(path, checkpoint.name)
     # transformers makes a fast tokenizer of a SentencePiece model
     tokenizer = find_tokenizer(str(checkpoint.folder), trust_remote_code=trust_remote_code)

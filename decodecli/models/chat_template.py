@@ -13,14 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from decodecli.errors import LoadError, PromptError
-from decodecli.models.model_files import first_line
+from decodecli.models.model_files import SPECIAL_TOKENS, first_line
 from decodecli.models.time_limit import within
 from decodecli.settings import ChatParams
 
 Messages = Sequence[Mapping[str, Any]]
-ROLES = (
-    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
-)  # fmt: skip
 _SECONDS = 5.0  # that a template may take
 _ALLOW = "--allow-special lets it be one"
 
@@ -107,7 +104,9 @@ def encode_chat(tokenizer: Any, name: str, text: str, chat: ChatParams) -> list[
     source = getattr(tokenizer, "chat_template", None)
     if isinstance(source, dict):  # several by name
         source = source.get("default")
-    roles = {role: str(piece) for role in ROLES if (piece := getattr(tokenizer, role, None))}
+    roles = {
+        role: str(piece) for role in SPECIAL_TOKENS if (piece := getattr(tokenizer, role, None))
+    }
     template = ChatTemplate(name, source if isinstance(source, str) else None, roles)
     messages = [{"role": "user", "content": text}]
     if chat.system is not None:

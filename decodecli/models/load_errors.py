@@ -13,7 +13,7 @@ import torch
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.models import machine, memory_estimate
 from decodecli.models.checkpoint import Checkpoint
-from decodecli.models.model_files import first_line
+from decodecli.models.model_files import first_line, reason
 
 # Where transformers refuses a plan of devices for 4 and 8 bits, by a ValueError.
 _BITSANDBYTES = (
@@ -85,6 +85,6 @@ def explained(checkpoint: Checkpoint, device: str, held: str) -> Iterator[None]:
                 "use --quantize none, which may spread to the CPU and the disk, or a smaller model"
             )
         else:
-            message = f"{name} cannot be loaded: {first_line(error)}"
+            message = f"{name} cannot be loaded: {reason(error, checkpoint.folder)}"
             hint = "is the folder complete? --debug shows where it failed"
         raise LoadError(message, hint) from error

@@ -24,7 +24,7 @@ from decodecli.models.detokenize import piece_of
 from decodecli.models.load_errors import advice, explained
 from decodecli.models.machine import check_threads, choose_threads
 from decodecli.models.memory_estimate import Headers, context_length
-from decodecli.models.model_files import blamed_on, first_line
+from decodecli.models.model_files import blamed_on, first_line, reason
 from decodecli.models.resolve import (
     DTYPES,
     check_max_memory,
@@ -287,7 +287,7 @@ def _check_architecture(checkpoint: Checkpoint, params: LoadParams) -> None:
                 "a newer transformers may know it: pip install -U transformers",
             ) from error
         raise LoadError(
-            f"config.json of {checkpoint.name} cannot be used: {first_line(error)}",
+            f"config.json of {checkpoint.name} cannot be used: {reason(error, checkpoint.folder)}",
             "copy the original model's config.json into the folder",
         ) from error
     if getattr(config, "is_encoder_decoder", False):
@@ -308,7 +308,7 @@ def _check_architecture(checkpoint: Checkpoint, params: LoadParams) -> None:
 def _load_tokenizer(params: LoadParams, checkpoint: Checkpoint) -> Any:
     from transformers import AutoTokenizer
 
-    with blamed_on(f"the tokenizer of {checkpoint.name}"):
+    with blamed_on(f"the tokenizer of {checkpoint.name}", folder=checkpoint.folder):
         try:
             return AutoTokenizer.from_pretrained(
                 checkpoint.folder,

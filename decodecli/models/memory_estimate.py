@@ -32,7 +32,7 @@ from decodecli.models.machine import DeviceMemory
 from decodecli.models.model_files import (
     NUMBER_BYTES,
     blamed_on,
-    first_line,
+    reason,
     safetensors_header,
     weight_files,
 )
@@ -55,12 +55,13 @@ _BUFFERS = re.compile(r"(inv_freq|masked_bias|\.attn\.bias|attention\.bias)$")
 class Headers:
     """What a checkpoint's headers say, and what a model loaded from it takes.
 
-    tensors: name → its dtype as safetensors spells it, and its shape.
+    tensors: name → its dtype as safetensors spells it, and its shape. folder: None for one on the hub.
     """
 
     name: str
     config: dict[str, Any]
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+    folder: Path | None = None
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Headers:
@@ -74,7 +75,7 @@ class Headers:
             for file in weight_files(checkpoint.folder)
             for name, tensor in safetensors_header(file).items()
         }
-        return cls(checkpoint.name, checkpoint.config, tensors)
+        return cls(checkpoint.name, checkpoint.config, tensors, checkpoint.folder)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -186,7 +187,7 @@ def estimate(headers: Headers, memory: DeviceMemory, context: int | None = None)
         UsageError: the model has fewer positions.
         LoadError: its configuration cannot be understood.
     """
-    with blamed_on(f"config.json of {headers.name}"):
+    with blamed_on(f"config.json of {headers.name}", folder=headers.folder):
         config = _text_config(headers)
         longest = context_length(config)
         if context is not None and longest is not None and context > longest:
@@ -331,7 +332,7 @@ def _text_config(headers: Headers) -> Any:
         return AutoConfig.for_model(values.pop("model_type", None), **values).get_text_config()
     except Exception as error:  # each kind of configuration has its own
         raise LoadError(
-            f"config.json of {headers.name} cannot be understood: {first_line(error)}",
+            f"config.json of {headers.name} cannot be understood: {reason(error, headers.folder)}",
             "a newer transformers may know it: pip install -U transformers",
         ) from error
 

@@ -33,22 +33,94 @@ NUMBER_BYTES = {
 }
 _MOST_PARAMETERS = 2**53  # of one tensor, more than there is memory in the world
 _MOST_DIMENSIONS = 64
+SPECIAL_TOKENS = (
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+)  # fmt: skip
 # Modules or names that transformers makes one by one.
 _COUNTS = re.compile(r"(num|n)_.*(layers?|experts|blocks|stages|groups|heads|labels)|depth")
 _LAYERS = re.compile(r"(num|n)_(hidden_|decoder_)?layers?")
 _MOST_MODULES = 10_000  # of any kind; the largest models have some hundreds of layers and experts
+# Where a value of another type than these makes transformers stumble without a word on the key.
+_JSON_FILES = (
+    "config.json", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json",
+)  # fmt: skip
+_JSON_TYPES: tuple[tuple[str, Any, set[str]], ...] = (
+    (
+        "an object",
+        dict,
+        {
+            "added_tokens_decoder", "auto_map", "id2label", "label2id", "per_layer_config",
+            "quantization_config", "rope_parameters", "rope_scaling", "text_config",
+            "watermarking_config",
+        },
+    ),
+    ("a list", list, {"architectures", "layer_types", "model_input_names", "suppress_tokens"}),
+    ("a list or an object", list | dict, {"additional_special_tokens", "extra_special_tokens"}),
+    (
+        "a text",
+        str,
+        {"attn_implementation", "hidden_act", "model_type", "rope_type", "tokenizer_class"},
+    ),
+    ("a text or an object", str | dict, {"dtype", "torch_dtype", *SPECIAL_TOKENS}),
+    ("a text or a list", str | list, {"chat_template"}),
+    (
+        "a number",
+        int | float,
+        {
+            "assistant_ensemble_weight", "attention_chunk_size", "max_new_tokens",
+            "model_max_length", "num_labels", "num_return_sequences", "rope_theta",
+            "sliding_window",
+        },
+    ),
+    ("true or false", bool, {"is_causal", "output_attentions", "output_hidden_states"}),
+)  # fmt: skip
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
 def first_line(error: BaseException) -> str:
     """The first line of what an exception says, or its kind when it says nothing."""
+    if type(error).__module__ == "huggingface_hub.errors" and error.__cause__:
+        error = (
+            error.__cause__
+        )  # of a dataclass that is checked: its first line names only the field
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 
 
+def reason(error: BaseException, folder: Path | None) -> str:
+    """What a library says of a model's files in a line; where it stumbled in Python's own words over
+    a value in the folder's files, the file, the key and the value."""
+    stumbled = isinstance(error, AttributeError | TypeError | LookupError | NameError)
+    if folder is None or not (stumbled or _is_checked_field(error)):
+        return first_line(error)
+    word = error.args[0] if isinstance(error, KeyError) else getattr(error, "name", None)
+    for name in _JSON_FILES:
+        parts: list[dict[str, Any]] = []
+        with contextlib.suppress(LoadError):
+            parts.append(read_json(folder / name))
+        for part in parts:  # which grows meanwhile
+            parts += [value for value in part.values() if isinstance(value, dict)]
+            for key, value in part.items():
+                for expected, types, keys in _JSON_TYPES:
+                    if key in keys and value is not None and not isinstance(value, types):
+                        return f"{name} says {key} = {_short(value)}, not {expected}"
+                if isinstance(value, str) and value == word:
+                    return f"{name} says {key} = {_short(value)}, which transformers does not know"
+    if stumbled:
+        return "a value in its files is not of the kind that transformers expects"
+    return first_line(error)
+
+
+def _is_checked_field(error: BaseException) -> bool:
+    """Whether a field of transformers' configuration classes refused its value."""
+    return type(error).__module__ == "huggingface_hub.errors"
+
+
 @contextlib.contextmanager
 def blamed_on(
-    what: str, hint: str = "copy the original model's files into the folder"
+    what: str,
+    hint: str = "copy the original model's files into the folder",
+    folder: Path | None = None,
 ) -> Iterator[None]:
     """The boundary around libraries that read a model's files: whatever they raise says that `what`
     cannot be used. Errors of our own, which say it better, pass.
@@ -65,7 +137,7 @@ def blamed_on(
     except RecursionError as error:
         raise LoadError(f"{what} cannot be used: it is nested too deep", hint) from error
     except BaseException as error:
-        raise LoadError(f"{what} cannot be used: {first_line(error)}", hint) from error
+        raise LoadError(f"{what} cannot be used: {reason(error, folder)}", hint) from error
 
 
 def check_regular(folder: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from decodecli.errors import DecodeError
 from decodecli.models.forward import DecoderForward, build_forward
 from decodecli.models.kv_cache import DynamicKVCache, prompt_tensors
 from decodecli.models.load_errors import out_of_memory
-from decodecli.models.model_files import first_line
+from decodecli.models.model_files import reason
 from decodecli.models.supported import UnsupportedModel
 
 # Where transformers' models hand back their cache, which is also the argument that takes it.
@@ -130,8 +131,10 @@ class ModelRunner:
         except Exception as error:
             if out_of_memory(error):
                 raise
+            folder = Path(self.model.config.name_or_path)
+            loaded = (folder / "config.json").is_file()
             raise DecodeError(
-                f"the model cannot run this prompt: {first_line(error)}",
+                f"the model cannot run this prompt: {reason(error, folder if loaded else None)}",
                 "does its config.json belong to its weights? --debug shows where it failed",
             ) from error
         for name in _CACHES:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from decodecli.errors import LoadError
@@ -22,13 +23,15 @@ _SECONDS = 10.0
 _CHARACTERS = 50_000  # that a slow tokenizer takes in a second, and then some
 
 
-def tokenized(name: str, text: str, call: Callable[[], T]) -> T:
+def tokenized(name: str, text: str, call: Callable[[], T], folder: Path | None = None) -> T:
     """What `call`, which tokenizes `text` with the tokenizer of the model `name`, returns.
+
+    `folder` is where its files are, so that an error can say what is wrong in them.
 
     Raises:
         LoadError: it failed, or took longer than any sound tokenizer would.
     """
-    with blamed_on(f"the tokenizer of {name}"), _quiet_panics():
+    with blamed_on(f"the tokenizer of {name}", folder=folder), _quiet_panics():
         return within(_SECONDS + len(text) / _CHARACTERS, call, f"the tokenizer of {name}")
 
 
@@ -38,8 +41,12 @@ def token_ids(lm: LanguageModel, text: str, special: bool) -> list[int]:
     Raises:
         LoadError: as for `tokenized`.
     """
+    folder = lm.checkpoint.folder if lm.checkpoint else None
     return tokenized(
-        lm.info.name, text, lambda: lm.tokenizer(text, add_special_tokens=special)["input_ids"]
+        lm.info.name,
+        text,
+        lambda: lm.tokenizer(text, add_special_tokens=special)["input_ids"],
+        folder,
     )
 
 

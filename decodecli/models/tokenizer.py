@@ -17,10 +17,15 @@ from typing import Any
 from decodecli.byte_level import ALPHABET
 from decodecli.errors import LoadError, UsageError
 from decodecli.library_logging import quiet_libraries
-from decodecli.models.chat_template import ROLES
 from decodecli.models.checkpoint import Progress, fetch_snapshot, has_tokenizer, local_folder
 from decodecli.models.detokenize import piece_of, special_ids, tokenizer_kind
-from decodecli.models.model_files import blamed_on, check_regular, first_line, read_json
+from decodecli.models.model_files import (
+    SPECIAL_TOKENS,
+    blamed_on,
+    check_regular,
+    first_line,
+    read_json,
+)
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # Classes for which transformers reads tokenizer.json as it stands; the others rebuild it.
@@ -178,12 +183,12 @@ def find_tokenizer(
             f"{name} has no tokenizer (tokenizer.json or tokenizer.model)",
             "copy the tokenizer files of the original model into the folder",
         )
-    with blamed_on(what):
+    with blamed_on(what, folder=folder):
         settings: Settings = {}
         for file in ("special_tokens_map.json", "tokenizer_config.json"):  # the older one first
             if (folder / file).is_file():
                 settings |= read_json(folder / file)
-        with blamed_on(f"the chat template of {name}"):
+        with blamed_on(f"the chat template of {name}", folder=folder):
             template = _chat_template(folder, settings)
         class_name = settings.get("tokenizer_class")
         # Without a configuration there is no class that could rebuild it.
@@ -205,7 +210,9 @@ def wrap(hf_tokenizer: Any, name: str = "tokenizer", template: Any = None) -> To
         backend = None
     special = frozenset(special_ids(hf_tokenizer))
     added = frozenset(getattr(hf_tokenizer, "added_tokens_decoder", {})) - special
-    roles = {role: str(piece) for role in ROLES if (piece := getattr(hf_tokenizer, role, None))}
+    roles = {
+        role: str(piece) for role in SPECIAL_TOKENS if (piece := getattr(hf_tokenizer, role, None))
+    }
     if backend is not None:
         backend.no_truncation()
         backend.no_padding()
@@ -223,7 +230,7 @@ def from_file(
     backend, settings = tokenizers.Tokenizer.from_file(str(path)), settings or {}
     backend.no_truncation()
     backend.no_padding()
-    roles = {role: piece for role in ROLES if (piece := _content(settings.get(role)))}
+    roles = {role: piece for role in SPECIAL_TOKENS if (piece := _content(settings.get(role)))}
     # Add what the configuration names and the file lacks, as transformers does.
     wanted: dict[str, Any] = {}
     listed = settings.get("added_tokens_decoder")

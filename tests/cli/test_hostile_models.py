@@ -109,6 +109,33 @@ REFUSED = [
 ]
 
 
+# Values over which transformers stumbles without a word on the file or the key.
+REFUSED += [
+    ("generate", "config.json", (key,), text, f"config.json says {key} = {text}, not {kind}")
+    for key, text, kind in (
+        ("architectures", "5", "a list"),
+        ("layer_types", "5", "a list"),
+        ("id2label", "[1]", "an object"),
+        ("text_config", "5", "an object"),
+        ("rope_parameters", "5", "an object"),
+        ("num_labels", "[1]", "a number"),
+        ("sliding_window", "[1]", "a number"),
+        ("attn_implementation", "5", "a text"),
+    )
+]
+REFUSED += [
+    ("fit", "config.json", ("id2label",), "5", "config.json says id2label = 5, not an object"),
+    ("generate", "config.json", ("hidden_act",), '"x"', "config.json says hidden_act = 'x', which"),
+    ("fit", "config.json", ("dtype",), '"x"', "config.json says dtype = 'x', which"),
+    ("generate", "config.json", ("vocab_size",), "5", "lm_head.weight is [4096, 32], not [5, 32]"),
+    ("generate", "config.json", ("num_attention_heads",), '"4"', "'num_attention_heads' expected"),
+    ("generate", "generation_config.json", ("max_new_tokens",), "[]", "says max_new_tokens = []"),
+    ("generate", "tokenizer_config.json", ("model_max_length",), '"x"', "says model_max_length = "),
+    ("generate", "tokenizer_config.json", ("bos_token",), "5", "says bos_token = 5, not a text"),
+    ("tokenize", "tokenizer_config.json", ("tokenizer_class",), "5", "says tokenizer_class = 5"),
+]
+
+
 @pytest.mark.parametrize(("command", "file", "keys", "text", "words"), REFUSED)
 def test_a_value_that_cannot_be_is_refused_at_once(run, copied, command, file, keys, text, words):
     folder = copied()
