@@ -21,7 +21,7 @@ from decodecli.records.run import (
     to_json_line,
 )
 from decodecli.render.escaping import safe_text
-from decodecli.render.jsonl import TraceFile
+from decodecli.render.run_files import TraceFile
 from decodecli.settings import OutputParams
 
 if TYPE_CHECKING:

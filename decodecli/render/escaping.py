@@ -50,19 +50,19 @@ def visible(piece: str, byte_level: bool = False) -> str:
     if match := _BYTE_TOKEN.fullmatch(piece):
         byte = chr(int(match[1], 16))
         return _PICTURES[byte] if byte in " \n\t\r" else piece
-    if byte_level and (data := _bytes_of(piece)) is not None:
-        # A lone surrogate stands for a byte that is no UTF-8.
-        piece = data.decode("utf-8", "surrogateescape")
-        return _shown(piece, stray_bytes=True)
-    return _shown(piece)
-
-
-def _shown(text: str, stray_bytes: bool = False) -> str:
-    if text.isascii() and text.isprintable():
-        return text.replace(" ", SPACE)
+    stray_bytes = False  # whether a lone surrogate stands for a byte that is no UTF-8
+    if byte_level:
+        try:
+            data = bytes([ALPHABET[character] for character in piece])
+        except KeyError:  # an added token is not spelt in the alphabet
+            pass
+        else:
+            piece, stray_bytes = data.decode("utf-8", "surrogateescape"), True
+    if piece.isascii() and piece.isprintable():
+        return piece.replace(" ", SPACE)
     parts: list[str] = []
     stands_alone = True  # whether a mark that came now would have no letter under it
-    for character in text:
+    for character in piece:
         picture = _picture(character)
         if stray_bytes and "\udc80" <= character <= "\udcff":
             picture = f"<0x{ord(character) - 0xDC00:02X}>"
@@ -167,11 +167,3 @@ _ASCII_SIGNS = str.maketrans(
     {picture: f"<U+{ord(character):04X}>" for character, picture in _PICTURES.items()}
     | {SPACE: "_", NEWLINE: "\\n", TAB: "\\t", "␍": "\\r", "…": "~", "−": "-"}
 )
-
-
-def _bytes_of(piece: str) -> bytes | None:
-    """A byte-level piece's bytes; None when it is not spelt in the alphabet (an added token)."""
-    try:
-        return bytes([ALPHABET[character] for character in piece])
-    except KeyError:
-        return None

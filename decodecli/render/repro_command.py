@@ -15,10 +15,6 @@ from decodecli.settings import BUILTIN, SamplingParams, flag_name
 
 LONGEST_PROMPT = 200
 
-_SHORT_FLAGS = {"temperature": "-t", "max_new_tokens": "-n"}
-_LOADING = ("device", "dtype", "quantize")
-_PERMISSIONS = ("allow_pickle", "trust_remote_code")
-
 
 def repeat_command(header: RunHeader) -> str:
     """A shell line that asks for the same run again.
@@ -27,21 +23,19 @@ def repeat_command(header: RunHeader) -> str:
     greedy. A prompt that is very long, or that no argument can hold, is left to a file, with a note
     behind `#`.
     """
-    words = ["decodecli generate"]
-    note = ""
-    prompt = header.prompt
-    in_file = len(prompt) > LONGEST_PROMPT or prompt == "-" or _unprintable(prompt)
+    prompt, greedy = header.prompt, header.greedy
+    # No command line can hold NUL or lone surrogates.
+    unprintable = re.search("[\x00\ud800-\udfff]", prompt)
+    in_file = len(prompt) > LONGEST_PROMPT or prompt == "-" or unprintable
+    first, last, note = [quoted(prompt)], [], ""
     if in_file:
-        words.append("--file PROMPT.txt")
+        first = ["--file PROMPT.txt"]
         note = f"  # PROMPT.txt: the prompt, {count(len(prompt))} characters"
-    elif not prompt.startswith("-"):
-        words.append(quoted(prompt))
-    words += _model_words(header)
-    words += _decoding_words(header)
-    words += [] if header.greedy else [f"--seed {header.seed}"]
-    if not in_file and prompt.startswith("-"):
-        words.append(f"-- {quoted(prompt)}")
-    return " ".join(words) + note
+    elif prompt.startswith("-"):
+        first, last = [], [f"-- {quoted(prompt)}"]
+    words = [*first, *_model_options(header), *_decoding_options(header)]
+    words += [*([] if greedy else [f"--seed {header.seed}"]), *last]
+    return " ".join(["decodecli generate", *words]) + note
 
 
 def cell_command(record: CellRecord, model: Mapping[str, Any]) -> str:
@@ -73,28 +67,25 @@ def cell_command(record: CellRecord, model: Mapping[str, Any]) -> str:
     return repeat_command(header)
 
 
-def _model_words(header: RunHeader) -> list[str]:
+def _model_options(header: RunHeader) -> list[str]:
     """The model, and of the loading options those that were not left to `auto`."""
     model = header.model
-    usual = model.name == BUILTIN and not _requested(header, "model")
-    words = [] if usual else [f"--model {quoted(model.name)}"]
-    if model.revision and _requested(header, "revision", unknown=True):
+    words = []
+    if model.name != BUILTIN or _requested(header, "model"):
+        words.append(f"--model {quoted(model.name)}")
+    if model.revision and header.sources.get("revision") != "default":
         words.append(f"--revision {quoted(model.revision)}")
-    words += [
-        f"{flag_name(name)} {quoted(str(getattr(model, name)))}"
-        for name in _LOADING
-        if _requested(header, name)
-    ]
-    words += [flag_name(name) for name in _PERMISSIONS if header.params.get(name)]
-    return words
+    loading = [name for name in ("device", "dtype", "quantize") if _requested(header, name)]
+    words += [f"{flag_name(name)} {quoted(str(getattr(model, name)))}" for name in loading]
+    permissions = ("allow_pickle", "trust_remote_code")
+    return words + [flag_name(name) for name in permissions if header.params.get(name)]
 
 
-def _decoding_words(header: RunHeader) -> list[str]:
+def _decoding_options(header: RunHeader) -> list[str]:
     params = header.params
     words: list[str] = []
-    bos = params.get("bos")
+    bos, system = params.get("bos"), params.get("system")
     if params.get("chat"):
-        system = params.get("system")
         words += ["--chat"] if system is None else [f"--system {quoted(system)}"]
         words += ["--allow-special"] if params.get("allow_special") else []
     elif bos is not None:
@@ -106,40 +97,30 @@ def _decoding_words(header: RunHeader) -> list[str]:
         if name == "temperature" and (value == 0 or params.get("greedy")):
             words.append("--greedy")
         elif value != field.default or _requested(header, name):
-            words.append(f"{_SHORT_FLAGS.get(name, flag_name(name))} {_number(value)}")
-    words += [f"--stop {quoted(text)}" for text in params.get("stop") or ()]
-    return words
+            flag = {"temperature": "-t", "max_new_tokens": "-n"}.get(name, flag_name(name))
+            words.append(f"{flag} {plain(value) if isinstance(value, float) else value}")
+    return words + [f"--stop {quoted(text)}" for text in params.get("stop") or ()]
 
 
-def _requested(header: RunHeader, name: str, unknown: bool = False) -> bool:
-    """Whether a value was asked for, by flag, environment or file; `unknown` when nobody knows."""
-    return header.sources[name] != "default" if name in header.sources else unknown
-
-
-def _number(value: Any) -> str:
-    return plain(value) if isinstance(value, float) else str(value)
-
-
-def _unprintable(text: str) -> bool:
-    """Whether no command line can hold `text`: NUL, lone surrogates."""
-    return bool(re.search("[\x00\ud800-\udfff]", text))
+def _requested(header: RunHeader, name: str) -> bool:
+    """Whether a value was asked for, by flag, environment or file."""
+    return header.sources.get(name, "default") != "default"
 
 
 def quoted(text: str) -> str:
     """`text` as one shell word that is safe to print: plain, "…", '…', or $'…' with escapes."""
-    if not text.isprintable():
-        return "$'" + "".join(map(_escaped, text)) + "'"
-    if re.fullmatch(r"[\w@%+=:,./-]+", text, re.ASCII):
-        return text
-    return shlex.quote(text) if re.search(r'["$`\\!]', text) else f'"{text}"'
+    if text.isprintable():
+        if re.fullmatch(r"[\w@%+=:,./-]+", text, re.ASCII):
+            return text
+        return shlex.quote(text) if re.search(r'["$`\\!]', text) else f'"{text}"'
 
+    def escaped(character: str) -> str:
+        if character == "'":
+            return "\\'"
+        if character.isprintable() and character != "\\":
+            return character
+        if "\x7f" < character < "\u0100":
+            return f"\\u{ord(character):04x}"  # Python's \x would be a byte to the shell
+        return character.encode("unicode_escape").decode()
 
-def _escaped(character: str) -> str:
-    """A character inside $'…'."""
-    if character == "'":
-        return "\\'"
-    if character.isprintable() and character != "\\":
-        return character
-    if "\x7f" < character < "\u0100":
-        return f"\\u{ord(character):04x}"  # Python's \x would be a byte to the shell
-    return character.encode("unicode_escape").decode()
+    return f"$'{''.join(map(escaped, text))}'"

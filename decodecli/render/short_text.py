@@ -58,9 +58,7 @@ def run_style(steps: Sequence[Step], style: Style) -> Style:
 @lines.register
 def _(record: Run, style: Style) -> list[str]:
     style = run_style(record.steps, style).of_run(record.header)
-    facts, text = Facts(), RunningText()
-    for step in record.steps:
-        facts.add(step)
+    text = RunningText()
     text.add(safe_text(record.header.prompt[-1000:] + record.text[:1000]))
     rows = text.rows(style.width, "")
     rows = rows if len(rows) <= _TEXT_ROWS else [*rows[: _TEXT_ROWS - 1], "…"]
@@ -69,7 +67,8 @@ def _(record: Run, style: Style) -> list[str]:
     result += [step_line(step, style).rstrip("\n") for step in record.steps[:_STEPS]]
     if len(record) > _STEPS:
         result.append(f"  … {count(len(record) - _STEPS)} more steps")
-    return [*result, "", *summary_lines(record.header, record.summary, facts, style)]
+    facts = summary_lines(record.header, record.summary, Facts(record.steps), style)
+    return [*result, "", *facts]
 
 
 @lines.register

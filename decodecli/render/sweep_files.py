@@ -9,11 +9,10 @@ from typing import Any
 
 from decodecli.csv_text import csv_text
 from decodecli.records.metrics import METRICS
-from decodecli.records.sweep import Estimate, SweepSummary
+from decodecli.records.sweep import SweepSummary
 from decodecli.render.escaping import clip, model_title, one_line
 from decodecli.render.number_format import count
 from decodecli.render.plots.sweep_data import (
-    Metric,
     axis_name,
     constants,
     facts,
@@ -34,28 +33,26 @@ def summary_csv(summary: SweepSummary) -> str:
     Columns: the axes, `task`, `prompt`, `cells`, and for each of `METRICS` its value, `_low` and `_high`
     of its 95 % interval and `_n`, the number of observations; empty where there is none.
     """
-    names = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high", "_n")]
+    ends = ("", "_low", "_high", "_n")
+    names = [f"{metric}{end}" for metric in METRICS for end in ends]
     rows: list[list[Any]] = [[*summary.axes, "task", "prompt", "cells", *names]]
     for setting in summary.settings:
         axes = [_csv_value(setting.setting.get(axis)) for axis in summary.axes]
         row = [*axes, setting.task, setting.prompt, setting.cells]
         for metric in METRICS:
             estimate = setting.numbers.get(metric)
-            numbers = astuple(estimate) if estimate else (None,) * 4
-            row += map(_csv_value, numbers)
+            row += map(_csv_value, astuple(estimate) if estimate else (None,) * len(ends))
         rows.append(row)
     return csv_text(rows)
 
 
 def _csv_value(value: Any) -> str:
     """A value as JSON and TOML spell it; a list's parts with spaces between."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, list | tuple):
         return " ".join(map(_csv_value, value))
-    return repr(value) if isinstance(value, float) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 def summary_markdown(summary: SweepSummary) -> str:
@@ -64,46 +61,36 @@ def summary_markdown(summary: SweepSummary) -> str:
     named = bool(groups(summary))
     left = [axis_name(axis) for axis in summary.axes] or ["setting"]
     left += [group_heading(summary)] if named else []
-    headings = [*map(_markdown, left), "cells", *(metric.heading for metric in metrics)]
-    rules = [":---"] * len(left) + ["---:"] * (1 + len(metrics))
-    rows = [headings, rules]
+    rows = [
+        [*map(_markdown, left), "cells", *(metric.heading for metric in metrics)],
+        [":---"] * len(left) + ["---:"] * (1 + len(metrics)),
+    ]
     for setting in summary.settings:
         names = [value_name(setting.setting.get(axis)) for axis in summary.axes]
         names = names or [setting_name(setting.setting)]
         names += [setting.group or ""] if named else []
-        cells = [
-            _with_interval(metric, setting.numbers.get(metric.name), metric.name in intervals)
-            for metric in metrics
-        ]
-        rows.append([*map(_markdown, names), count(setting.cells), *cells])
+        rows.append([*map(_markdown, names), count(setting.cells)])
+        for metric in metrics:
+            estimate = setting.numbers.get(metric.name)
+            cell = "" if estimate is None else metric.text(estimate.value)
+            if estimate and metric.name in intervals and estimate.low is not None:
+                low, high = metric.text(estimate.low), metric.text(estimate.high or 0.0)
+                cell += "" if low == cell == high else f" [{low}, {high}]"
+            rows[-1].append(cell)
     parts = [
         f"# Sweep of {_markdown(model_title(summary.name))}",
         _markdown(" · ".join(facts(summary)[1:])),
-        *_common(summary),
+    ]
+    if values := constants(summary.constant):
+        parts.append(f"Constant: {_markdown(' · '.join(values))}")
+    if summary.prompt is not None:
+        parts.append(f"Prompt: {_markdown(clip(summary.prompt, _PROMPT)) or '(empty)'}")
+    parts += [
         "\n".join("| " + " | ".join(row) + " |" for row in rows),
         "In brackets: the 95 % interval, where it is wider than the number's last digit. The numbers are "
         "defined in decodecli's `docs/METRICS.md`.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _common(summary: SweepSummary) -> list[str]:
-    """What is constant, and the only prompt: a paragraph each."""
-    values = constants(summary.constant)
-    parts = [f"Constant: {_markdown(' · '.join(values))}"] if values else []
-    if summary.prompt is not None:
-        parts.append(f"Prompt: {_markdown(clip(summary.prompt, _PROMPT)) or '(empty)'}")
-    return parts
-
-
-def _with_interval(metric: Metric, estimate: Estimate | None, with_interval: bool) -> str:
-    if estimate is None:
-        return ""
-    value = metric.text(estimate.value)
-    if not with_interval or estimate.low is None or estimate.high is None:
-        return value
-    low, high = metric.text(estimate.low), metric.text(estimate.high)
-    return value if low == value == high else f"{value} [{low}, {high}]"
 
 
 def _markdown(text: str) -> str:

@@ -40,88 +40,68 @@ def blocks(records: Sequence[CellRecord], columns: str = "") -> list[Block]:
     """Group records for comparison, in their order; the arguments are those of `compare_lines`."""
     varying = _varying(records)
     short = {name: shortened(record.params.get(name) for record in records) for name in varying}
-    if not columns:
-        columns = "settings" if varying else "seeds"
-
-    def parts(record: CellRecord) -> dict[str, str]:
-        values = _setting(record, varying)
-        for name, value in values.items():
-            values[name] = short[name].get(value, value) if isinstance(value, float) else value
-        return {
-            "prompts": record.prompt_id,
-            "settings": setting_name(values),
-            "seeds": f"seed {record.params.get('seed')}",
-        }
-
-    groups: dict[object, list[CellRecord]] = {}
+    columns = columns or ("settings" if varying else "seeds")
+    groups: dict[object, list[tuple[CellRecord, dict[str, str]]]] = {}
     for record in records:
-        keys = {
+        setting = {name: record.params.get(name) for name in varying}
+        seed = record.params.get("seed")
+        keys = {"prompts": record.prompt_id, "settings": frozen(setting), "seeds": seed}
+        for name, value in setting.items():
+            setting[name] = short[name].get(value, value) if isinstance(value, float) else value
+        names = {
             "prompts": record.prompt_id,
-            "settings": frozen(_setting(record, varying)),
-            "seeds": record.params.get("seed"),
+            "settings": setting_name(setting),
+            "seeds": f"seed {seed}",
         }
-        del keys[columns]
-        groups.setdefault(tuple(keys.items()), []).append(record)
+        key = tuple(keys[part] for part in keys if part != columns)
+        groups.setdefault(key, []).append((record, names))
     result = []
     for members in groups.values():
-        names = parts(members[0])
-        del names[columns]
-        if not varying:
-            names.pop("settings", None)
-        prompt = None if columns == "prompts" else members[0].prompt
-        labels = tuple(parts(record)[columns] for record in members)
-        result.append(Block(one_line(" · ".join(names.values())), prompt, tuple(members), labels))
+        first, names = members[0]
+        unnamed = (columns,) if varying else (columns, "settings")
+        name = one_line(" · ".join(names[part] for part in names if part not in unnamed))
+        prompt = None if columns == "prompts" else first.prompt
+        labels = tuple(names[columns] for _, names in members)
+        result.append(Block(name, prompt, tuple(record for record, _ in members), labels))
     return result
 
 
 def folded(blocks: Sequence[Block]) -> list[Block]:
     """The blocks, greedy texts that every seed repeats shown once: within a block, or whole blocks."""
     groups: dict[object, list[Block]] = {}
-    for k, block in enumerate(map(_without_repeats, blocks)):
-        same = (block.labels, *(_same_text(record, k) for record in block.records))
-        greedy = all(map(_is_greedy, block.records))
-        groups.setdefault(same if greedy else k, []).append(block)
-    return [_as_one(group) for group in groups.values()]
+    for k, block in enumerate(blocks):
+        same: dict[object, list[int]] = {}
+        for n, record in enumerate(block.records):
+            same.setdefault(_same_text(record, (k, n)), []).append(n)
+        labels = tuple(
+            block.labels[first]
+            if not others
+            else f"{_seeds(block.records[n] for n in (first, *others))}: the same"
+            for first, *others in same.values()
+        )
+        records = tuple(block.records[first] for first, *_ in same.values())
+        once = replace(block, records=records, labels=labels)
+        groups.setdefault((labels, *same), []).append(once)
+    result = []
+    for first, *others in groups.values():
+        if others:  # blocks that differ in the seed alone
+            name = first.name.removesuffix(f"seed {first.records[0].params.get('seed')}")
+            seeds = _seeds(block.records[0] for block in (first, *others))
+            first = replace(first, name=f"{name}{seeds}: the same")
+        result.append(first)
+    return result
 
 
-def _as_one(same: Sequence[Block]) -> Block:
-    """Blocks that differ in the seed alone as one."""
-    if len(same) == 1:
-        return same[0]
-    first, seeds = same[0], _seeds(block.records[0] for block in same)
-    name = first.name.removesuffix(f"seed {first.records[0].params.get('seed')}")
-    return replace(first, name=f"{name}{seeds}: the same")
-
-
-def _without_repeats(block: Block) -> Block:
-    """The block, greedy records that differ in the seed alone being one."""
-    groups: dict[object, list[int]] = {}
-    for k, record in enumerate(block.records):
-        groups.setdefault(_same_text(record, k), []).append(k)
-    labels = [
-        block.labels[first]
-        if not others
-        else f"{_seeds(block.records[k] for k in (first, *others))}: the same"
-        for first, *others in groups.values()
-    ]
-    records = tuple(block.records[first] for first, *_ in groups.values())
-    return replace(block, records=records, labels=tuple(labels))
-
-
-def _same_text(record: CellRecord, index: int) -> object:
-    """What greedy records that differ in the seed alone have in common; of others their `index`."""
-    if not _is_greedy(record):
-        return index
+def _same_text(record: CellRecord, key: object) -> object:
+    """What greedy records that differ in the seed alone have in common; of others their `key`."""
+    if record.params.get("temperature") != 0:
+        return key
     setting = {name: value for name, value in record.params.items() if name != "seed"}
     return record.prompt_id, frozen(setting), record.token_ids
 
 
 def _seeds(records: Iterable[CellRecord]) -> str:
     return seeds_name([record.params["seed"] for record in records]).replace("–", " to ")
-
-
-def _is_greedy(record: CellRecord) -> bool:
-    return record.params.get("temperature") == 0
 
 
 def _varying(records: Sequence[CellRecord]) -> list[str]:
@@ -131,10 +111,6 @@ def _varying(records: Sequence[CellRecord]) -> list[str]:
     # `greedy` says again what temperature 0 says.
     apart = {"seed", *(["greedy"] if len(values.get("temperature", ())) > 1 else [])}
     return [name for name in names if name not in apart and len(values[name]) > 1]
-
-
-def _setting(record: CellRecord, varying: Iterable[str]) -> dict[str, Any]:
-    return {name: record.params.get(name) for name in varying}
 
 
 def parting(first: CellRecord, other: CellRecord) -> int | None:

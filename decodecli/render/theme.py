@@ -42,8 +42,6 @@ LINES = (63, 131, 29, 243)  # curves; what tells them apart without colours is t
 # Cosines, from low to high: each a fill and its ink.
 HEAT = ((255, 16), (153, 16), (111, 16), (69, 16), (26, 231), (18, 231))
 
-_NONE = ("",) * len(LEVELS)
-_NO_HEAT = ("",) * len(HEAT)
 _TEXT_MONO = (REVERSE, BOLD + UNDERLINE, UNDERLINE, "")
 _TEXT_16 = ("\x1b[1;37;41m", "\x1b[30;43m", UNDERLINE, "")
 _HEAT_16 = ("", "", "\x1b[30;46m", "\x1b[30;46m", "\x1b[1;37;44m", "\x1b[1;37;44m")
@@ -58,11 +56,14 @@ def css(selector: str = ".p") -> str:
     """The scale as CSS: rules for `.p0` and so on, the most surprising first."""
     rules = []
     for number, step in enumerate(SCALE):
-        declarations = [f"background:{hex_colour(step.fill)}"] if step.fill is not None else []
-        declarations += [f"color:{hex_colour(step.ink)}"] if step.ink is not None else []
-        declarations += ["font-weight:bold"] if step.bold else []
-        declarations += ["text-decoration:underline"] if step.underline else []
-        rules += [f"{selector}{number}{{{';'.join(declarations)}}}"] if declarations else []
+        looks = {
+            "background": hex_colour(step.fill) if step.fill is not None else "",
+            "color": hex_colour(step.ink) if step.ink is not None else "",
+            "font-weight": "bold" if step.bold else "",
+            "text-decoration": "underline" if step.underline else "",
+        }
+        declarations = ";".join(f"{name}:{value}" for name, value in looks.items() if value)
+        rules += [f"{selector}{number}{{{declarations}}}"] if declarations else []
     return "\n".join(rules)
 
 
@@ -70,16 +71,9 @@ def _ink(number: int) -> str:
     return f"\x1b[38;5;{number}m"
 
 
-def _filled(fill: int, ink: int) -> str:
-    return f"\x1b[38;5;{ink};48;5;{fill}m"
-
-
 def _sequence(step: Surprise) -> str:
-    parts = [BOLD] if step.bold else []
-    parts += [UNDERLINE] if step.underline else []
-    if step.fill is not None and step.ink is not None:
-        parts.append(_filled(step.fill, step.ink))
-    return "".join(parts)
+    filled = "" if step.fill is None else f"\x1b[38;5;{step.ink};48;5;{step.fill}m"
+    return BOLD * step.bold + UNDERLINE * step.underline + filled
 
 
 @dataclass(frozen=True)
@@ -93,10 +87,10 @@ class Theme:
     dim: str = ""
     reset: str = ""
     prompt: str = ""  # dim where the text after it has no colours to stand out by
-    text: tuple[str, ...] = _NONE
+    text: tuple[str, ...] = ("",) * len(LEVELS)
     bar: str = ""
     lines: tuple[str, ...] = ("",)
-    heat: tuple[str, ...] = _NO_HEAT
+    heat: tuple[str, ...] = ("",) * len(HEAT)
 
     @classmethod
     def of(cls, console: Console) -> Theme:
@@ -124,7 +118,7 @@ class Theme:
             text=tuple(map(_sequence, SCALE)),
             bar=_ink(BAR),
             lines=tuple(map(_ink, LINES)),
-            heat=tuple(_filled(*pair) for pair in HEAT),
+            heat=tuple(_sequence(Surprise(*pair)) for pair in HEAT),
         )
 
     def paint(self, code: str, text: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from decodecli.errors import UsageError
-from decodecli.render.logits_file import LogitsFile
+from decodecli.render.run_files import LogitsFile
 
 SHORT = ("--seed", "4", "-n", "5", "--quiet")
 

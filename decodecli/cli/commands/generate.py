@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from decodecli.cli.sinks import Sinks
     from decodecli.config import Effective
     from decodecli.decoding.prompt import PrefilledPrompt
-    from decodecli.render.logits_file import LogitsFile
+    from decodecli.render.run_files import LogitsFile
     from decodecli.settings import OutputParams
 
 FORMATS = ("text", "jsonl")
@@ -175,7 +175,7 @@ def run(request: GenerateRequest, text: str, notices: streams.Notices) -> None:
         DecodecliError: whatever ends it; a trace or logits that could not be written, at the end.
     """
     from decodecli.cli.sinks import Sinks
-    from decodecli.render.jsonl import TraceFile
+    from decodecli.render.run_files import LogitsFile, TraceFile
 
     output, pace = request.output, Pace(request.output)
     trace = TraceFile(output.trace) if output.trace else None
@@ -184,8 +184,6 @@ def run(request: GenerateRequest, text: str, notices: streams.Notices) -> None:
         if trace is not None:
             stack.callback(trace.close)
         if output.save_logits is not None:
-            from decodecli.render.logits_file import LogitsFile
-
             logits = LogitsFile(output.save_logits, output.num_samples)
             stack.callback(logits.close)
         stack.enter_context(quiet_libraries(output.verbose))

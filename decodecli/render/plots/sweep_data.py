@@ -14,13 +14,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from rich.cells import cell_len
-
 from decodecli.records.metrics import METRICS
 from decodecli.records.sweep import Estimate, SettingSummary, SweepSummary
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import DRAWING_SIGNS, clip, encodable, model_title, one_line
 from decodecli.render.terminal.step_table import Style
+from decodecli.render.terminal.table import wrap_parts
 from decodecli.settings import SamplingParams
 
 _LONGEST = 32  # cells of a value's name
@@ -196,7 +195,7 @@ def constant_lines(
 ) -> list[str]:
     """`constant: T 1.4 · up to 40 tokens`, wrapped between values."""
     heading = "constant: "
-    rows = joined(constants(params, always_named), max(width - len(heading), 1))
+    rows = wrap_parts(constants(params, always_named), max(width - len(heading), 1))
     return [clip((" " * len(heading) if k else heading) + row, width) for k, row in enumerate(rows)]
 
 
@@ -289,17 +288,6 @@ def is_geometric(values: Iterable[float]) -> bool:
         steps = [b - a for a, b in itertools.pairwise(positions)]
         unevenness.append(statistics.pstdev(steps) / statistics.fmean(steps))
     return unevenness[0] < unevenness[1] - 1e-9
-
-
-def joined(parts: Sequence[str], width: int) -> list[str]:
-    """Parts with dots between, wrapped between parts."""
-    rows: list[str] = []
-    for part in parts:
-        if rows and cell_len(rows[-1]) + 3 + cell_len(part) <= width:
-            rows[-1] += f" · {part}"
-        else:
-            rows.append(clip(part, width))
-    return rows
 
 
 def spelt(lines: Sequence[str], style: Style) -> list[str]:

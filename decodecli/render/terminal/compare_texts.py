@@ -16,9 +16,10 @@ from rich.cells import cell_len
 
 from decodecli.records.sweep import CellRecord
 from decodecli.render.escaping import clip, safe_text
-from decodecli.render.plots.sweep_data import constant_lines, joined, spelt
+from decodecli.render.plots.sweep_data import constant_lines, spelt
 from decodecli.render.repro_command import cell_command
 from decodecli.render.terminal.step_table import Style, legend_lines
+from decodecli.render.terminal.table import wrap_parts
 from decodecli.render.terminal.wrap import RunningText
 from decodecli.render.text_comparison import (
     MARK,
@@ -66,12 +67,12 @@ def compare_lines(
     lines = [_plain(line, style) for line in constant_lines(common(records), style.width, varying)]
     prompt, groups = None, folded(blocks(records, columns))
     for block in groups:
-        lines += [
-            *([""] if lines else []),
-            style.bold(clip(_plain(block.name, style), style.width)),
-        ]
+        lines += [""] if lines else []
+        lines.append(style.bold(clip(_plain(block.name, style), style.width)))
         if block.prompt is not None and block.prompt != prompt:
-            lines += _prompt_rows(block.prompt, style)
+            running = RunningText(_PROMPT_ROWS)
+            running.add(_plain(safe_text(block.prompt[-2000:]), style), style.theme.dim)
+            lines += running.rows(style.width, style.theme.reset) or ["(empty prompt)"]
         prompt = block.prompt
         width = (style.width + len(_BETWEEN)) // len(block.records) - len(_BETWEEN)
         beside = len(block.records) > 1 and width >= _NARROWEST
@@ -80,24 +81,21 @@ def compare_lines(
             which = f"repeat {block.labels[0]}:" if len(block.records) > 1 else "repeat:"
             command = cell_command(block.records[0], model)
             lines.append(f"{style.dim(_plain(which, style))} {command}")
-    marked = any(block.prompt is not None and len(block.records) > 1 for block in groups)
-    return spelt([*lines, "", *_legend(style, marked)], style)
-
-
-def _prompt_rows(prompt: str, style: Style) -> list[str]:
-    """The end of the prompt, in a few rows."""
-    running = RunningText(_PROMPT_ROWS)
-    running.add(_plain(safe_text(prompt[-2000:]), style), style.theme.dim)
-    return running.rows(style.width, style.theme.reset) or ["(empty prompt)"]
+    legend = legend_lines(style)
+    if any(block.prompt is not None and len(block.records) > 1 for block in groups):
+        legend.insert(0, f"{style.accent(MARK)} the first token unlike the first text's")
+    legend = [line for line in legend if cell_len(_ESCAPE.sub("", line)) <= style.width]
+    return spelt([*lines, "", *legend], style)
 
 
 def _beside(block: Block, width: int, style: Style) -> list[str]:
     """Columns of equal width."""
     heads, texts = [], []
     for record, label in zip(block.records, block.labels, strict=True):
-        facts = joined(text_facts(_compared_with(block, record), record), width)
-        heads.append([style.bold(clip(_plain(label, style), width)), *map(style.dim, facts)])
-        texts.append(_text_rows(block, record, width, style))
+        facts, rows = _facts_and_rows(block, record, width, style)
+        facts = [style.dim(row) for row in wrap_parts(facts, width)]
+        heads.append([style.bold(clip(_plain(label, style), width)), *facts])
+        texts.append(rows)
     bar = style.dim(_BETWEEN)
     return [
         bar.join(_padded(row, width) for row in rows).rstrip()
@@ -114,26 +112,23 @@ def _below(block: Block, style: Style) -> list[str]:
     indent = indent if beside else 2
     lines: list[str] = []
     for record, label in zip(block.records, labels, strict=True):
-        facts = text_facts(_compared_with(block, record), record)
-        rows = _text_rows(block, record, max(style.width - indent, 1), style)
-        if beside:
-            gutter = [style.bold(label), *(style.dim(clip(fact, indent - 2)) for fact in facts)]
-            pairs = zip_longest(gutter, rows, fillvalue="")
-            lines += [f"{_padded(left, indent)}{row}".rstrip() for left, row in pairs]
-        else:
+        facts, rows = _facts_and_rows(block, record, max(style.width - indent, 1), style)
+        gutter = [style.bold(label), *(style.dim(clip(fact, indent - 2)) for fact in facts)]
+        if not beside:
             lines.append(style.bold(clip(" · ".join([label, *facts]), style.width)))
-            lines += [f"  {row}".rstrip() for row in rows]
+            gutter = []
+        pairs = zip_longest(gutter, rows, fillvalue="")
+        lines += [f"{_padded(left, indent)}{row}".rstrip() for left, row in pairs]
     return lines
 
 
-def _compared_with(block: Block, record: CellRecord) -> CellRecord:
-    """The first record, or the record itself where the prompts differ."""
-    return record if block.prompt is None else block.records[0]
-
-
-def _text_rows(block: Block, record: CellRecord, width: int, style: Style) -> list[str]:
-    """The text in its colours, wrapped, the mark where it parts; after its own prompt, if it has one."""
-    theme, running, first = style.theme, RunningText(), _compared_with(block, record)
+def _facts_and_rows(
+    block: Block, record: CellRecord, width: int, style: Style
+) -> tuple[list[str], list[str]]:
+    """A text's facts, and the text in its colours, wrapped, the mark where it parts from the first one;
+    where the prompts differ it is compared with none, and stands after its own prompt."""
+    theme, running = style.theme, RunningText()
+    first = record if block.prompt is None else block.records[0]
     index = None if record is first else parting(first, record)
 
     def add(text: str, code: str) -> None:
@@ -150,14 +145,7 @@ def _text_rows(block: Block, record: CellRecord, width: int, style: Style) -> li
         running.add(MARK, theme.accent)
     if record.error is not None or not record.token_ids:
         add(record.error or "(no text)", theme.dim)
-    return running.rows(max(width, 1), theme.reset)
-
-
-def _legend(style: Style, marked: bool) -> list[str]:
-    """The key to the colours and the mark, where there is room."""
-    lines = [style.accent(MARK) + " the first token unlike the first text's"] if marked else []
-    lines += legend_lines(style)
-    return [line for line in lines if cell_len(_ESCAPE.sub("", line)) <= style.width]
+    return text_facts(first, record), running.rows(width, theme.reset)
 
 
 def _padded(row: str, width: int) -> str:
