@@ -7,7 +7,7 @@ template escapes whatever it is given; tokens are spelt as in the terminal.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any
@@ -15,12 +15,12 @@ from typing import Any
 from decodecli.records.display import Displayed
 from decodecli.records.distribution import ComparisonReport, DistributionReport, TextReport
 from decodecli.records.embedding import EmbedReport
-from decodecli.records.run import Candidate, Run, Step, exp_or_zero
+from decodecli.records.run import Run, Step, exp_or_zero
 from decodecli.records.sweep import SweepResult, SweepSummary
 from decodecli.records.tokens import TokenReport, TokenReports, VocabularyReport
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import guess_byte_level, model_title, one_line
-from decodecli.render.html.environment import asset, render
+from decodecli.render.html import asset, render
 from decodecli.render.number_format import count, decimal, percent
 from decodecli.render.short_text import lines, run_style
 from decodecli.render.terminal.distribution_tables import report_header, whole_text_facts
@@ -120,18 +120,14 @@ def run_page(run: Run, *, steps: int = _STEPS) -> Page:
     """A run: settings, the coloured text, how it went, and a folded table a step."""
     style = run_style(run.steps, _WIDE).of_run(run.header)
     model = replace(run.header.model, name=model_title(run.header.model.name))
-    facts = Facts()
-    for step in run.steps:
-        facts.add(step)
+    tokens = ((step.text, step.logprob, step.rank) for step in run.steps)
     tables = [step_as_table(step, style, folded=True) for step in run.steps[:steps]]
     if steps and len(run) > steps:
         tables.append(Table((f"{count(len(run) - steps)} more steps: run[{steps}:]",), ()))
     return Page(
         header=tuple(header_lines(replace(run.header, model=model), style)),
-        spans=tuple(
-            text_spans(((s.text, s.logprob, s.rank) for s in run.steps), run.header.prompt)
-        ),
-        facts=tuple(summary_lines(run.header, run.summary, facts, style)),
+        spans=tuple(text_spans(tokens, run.header.prompt)),
+        facts=tuple(summary_lines(run.header, run.summary, Facts(run.steps), style)),
         tables=tuple(tables),
         given="the prompt",
     )
@@ -148,210 +144,187 @@ def _(record: Step) -> Page:
 
 def step_as_table(step: Step, style: Style, *, folded: bool = False) -> Table:
     """A step's candidates, the chosen one marked, with bars of the final probability."""
-    kept = f"kept {count(step.kept)}" + (
-        f" of {count(style.vocab_size)}" if style.vocab_size else ""
+    of = f" of {count(style.vocab_size)}" if style.vocab_size else ""
+    title = (
+        f"#{step.index + 1} {style.token(step.token)} · {percent(math.exp(step.logprob))} at T=1 · "
+        f"rank {count(step.rank)} · kept {count(step.kept)}{of} · "
+        f"H {numbers.entropy(step.entropy)} → {numbers.entropy(step.final_entropy)}"
     )
-    entropy = f"H {numbers.entropy(step.entropy)} → {numbers.entropy(step.final_entropy)}"
-    chosen = f"#{step.index + 1} {style.token(step.token)}"
-    title = f"{chosen} · {percent(math.exp(step.logprob))} at T=1 · rank {count(step.rank)}"
-    title += f" · {kept} · {entropy}"
-    heads = ("#", "token", "id", "logit", "T=1", *([style.tempered] if style.tempered else []))
-
-    def cells(row: Candidate) -> tuple[str, ...]:
-        mark = "▸ " if row.token_id == step.token_id else ""
+    rows = []
+    for row in step.candidates:
+        is_chosen = row.token_id == step.token_id
+        final = exp_or_zero(row.final_logprob)
         tempered = [percent(exp_or_zero(row.tempered_logprob))] if style.tempered else []
-        return (
-            f"{mark}{count(row.rank)}",
+        cells = (
+            ("▸ " if is_chosen else "") + count(row.rank),
             style.token(row.token),
             str(row.token_id),
             decimal(row.logit),
             percent(exp_or_zero(row.logprob)),
             *tempered,
             percent(row.cumulative),
-            percent(exp_or_zero(row.final_logprob)),
+            percent(final),
         )
-
-    rows = tuple(
-        Row(
-            cells(row),
-            exp_or_zero(row.final_logprob),
-            row.removed_by,
-            "chosen" if row.token_id == step.token_id else "removed" if row.removed_by else "",
-        )
-        for row in step.candidates
-    )
-    heads = (*heads, "cum", "final", "")
-    return Table(heads, rows, (1,), "" if folded else title, title if folded else "")
+        look = "chosen" if is_chosen else "removed" if row.removed_by else ""
+        rows.append(Row(cells, final, row.removed_by, look))
+    tempered = [style.tempered] if style.tempered else []
+    heads = ("#", "token", "id", "logit", "T=1", *tempered, "cum", "final", "")
+    return Table(heads, tuple(rows), (1,), "" if folded else title, title if folded else "")
 
 
 @page.register
 def _(record: DistributionReport) -> Page:
-    style = Style(width=10_000, byte_level=guess_byte_level(row.token for row in record.rows))
-    tables = tuple(_distribution(record, index, style) for index in range(len(record.spreads)))
-    header = [line for line in report_header(record, style) if line]
-    return Page(header=tuple(header), facts=record.notes, tables=tables)
+    style = replace(_WIDE, byte_level=guess_byte_level(row.token for row in record.rows))
+    filtered = ["final"] if record.filtered else []
+    heads = ("#", "token", "id", record.score_name, "probability", *filtered, "")
+    tables = []
+    for index, spread in enumerate(record.spreads):
+        caption = f"T={spread.temperature:g} · entropy {numbers.entropy(spread.entropy)} nats"
+        if filtered:
+            caption += f" · kept {count(spread.kept)} of {count(record.size)}"
+        rows = []
+        for row in record.rows[:_ROWS]:
+            final = row.final[index] if row.final else row.probability[index]
+            removed = row.removed_by[index] if row.removed_by else None
+            score = "−inf" if row.score is None else decimal(row.score)
+            cells = [count(row.rank), style.token(row.token), str(row.token_id), score]
+            cells.append(percent(row.probability[index]))
+            cells += [percent(final)] if filtered else []
+            look = "chosen" if row.token == record.target else "removed" if removed else ""
+            rows.append(Row(tuple(cells), final or 0.0, removed, look))
+        tables.append(Table(heads, tuple(rows), (1,), caption))
+    header = tuple(line for line in report_header(record, style) if line)
+    return Page(header=header, facts=record.notes, tables=tuple(tables))
 
 
-def _distribution(report: DistributionReport, index: int, style: Style) -> Table:
-    spread = report.spreads[index]
-    caption = f"T={spread.temperature:g} · entropy {numbers.entropy(spread.entropy)} nats"
-    heads = ["#", "token", "id", report.score_name, "probability"]
-    if report.filtered:
-        heads.append("final")
-        caption += f" · kept {count(spread.kept)} of {count(report.size)}"
-    rows = []
-    for row in report.rows[:_ROWS]:
-        final = row.final[index] if row.final else row.probability[index]
-        removed = row.removed_by[index] if row.removed_by else None
-        score = "−inf" if row.score is None else decimal(row.score)
-        cells = [count(row.rank), style.token(row.token), str(row.token_id), score]
-        cells.append(percent(row.probability[index]))
-        cells += [percent(final)] if report.filtered else []
-        look = "chosen" if row.token == report.target else "removed" if removed else ""
-        rows.append(Row(tuple(cells), final or 0.0, removed, look))
-    return Table((*heads, ""), tuple(rows), (1,), caption)
+# A column's field, and how its values are spelt; a value of None is blank.
+_Columns = Mapping[str, tuple[str, Callable[[Any], str]]]
+
+
+def _table(columns: _Columns, records: Sequence[Any], folded: str = "") -> Table:
+    """A row a record."""
+    rows = [
+        tuple(
+            "" if (value := getattr(record, field)) is None else spell(value)
+            for field, spell in columns.values()
+        )
+        for record in records
+    ]
+    words = ("token", "text", "bytes", "kind", "script")
+    left = tuple(k for k, name in enumerate(columns) if name in words)
+    return _cut(tuple(columns), rows, left, folded=folded)
 
 
 @page.register
 def _(record: TextReport) -> Page:
-    style = Style(width=10_000, byte_level=guess_byte_level(p.token for p in record.positions))
-    rows = [
-        (
-            str(p.position),
-            style.token(p.token),
-            "" if p.logprob is None else percent(math.exp(p.logprob)),
-            "" if p.rank is None else count(p.rank),
-            "" if p.logprob is None else decimal(-p.logprob),
-            "" if p.entropy is None else numbers.entropy(p.entropy),
-        )
-        for p in record.positions
-    ]
-    heads = ("#", "token", "T=1", "rank", "surprisal", "entropy")
+    style = Style(byte_level=guess_byte_level(p.token for p in record.positions))
+    columns: _Columns = {
+        "#": ("position", str),
+        "token": ("token", style.token),
+        "T=1": ("logprob", lambda logprob: percent(math.exp(logprob))),
+        "rank": ("rank", count),
+        "surprisal": ("surprisal", decimal),
+        "entropy": ("entropy", numbers.entropy),
+    }
+    model = record.model
+    size = numbers.size(model.parameters)
     return Page(
-        header=(_model_line(record.model),),
+        header=(f"{model_title(model.name)} {size} · {model.dtype} · {model.device}",),
         spans=tuple(text_spans((p.text, p.logprob, p.rank) for p in record.positions)),
         facts=tuple(whole_text_facts(record)),
         given="nothing before it" if record.scored < len(record.positions) else "",
-        tables=(_plain(heads, rows, (1,), folded="token by token"),),
+        tables=(_table(columns, record.positions, folded="token by token"),),
     )
-
-
-def _model_line(model: Any) -> str:
-    return f"{model_title(model.name)} {numbers.size(model.parameters)} · {model.dtype} · {model.device}"
 
 
 @page.register
 def _(record: ComparisonReport) -> Page:
     first = record.reports[0]
-    style = Style(width=10_000, byte_level=guess_byte_level(row.token for row in first.rows))
+    style = replace(_WIDE, byte_level=guess_byte_level(row.token for row in first.rows))
     heads = ["token", *(f"{n} T={t:g}" for n in record.variants for t in first.temperatures)]
-    by_id = [{row.token_id: row for row in report.rows} for report in record.reports]
-    rows = [
-        (
-            style.token(row.token),
-            *(percent(p) for other in by_id for p in other[row.token_id].probability),
-        )
-        for row in first.rows
-    ]
+    rows_by_id = [{row.token_id: row for row in report.rows} for report in record.reports]
+    rows = []
+    for row in first.rows:
+        same = (rows[row.token_id] for rows in rows_by_id)
+        rows.append((style.token(row.token), *(percent(p) for r in same for p in r.probability)))
     gaps = [""] * (len(first.temperatures) - 1)
     rows.append(("KL, nats", *(c for d in record.differences for c in (f"{d.kl:.4f}", *gaps))))
     header = tuple(line for line in report_header(first, style) if line)
-    return Page(header=header, facts=record.notes, tables=(_plain(heads, rows, (0,)),))
+    return Page(header=header, facts=record.notes, tables=(_cut(heads, rows, (0,)),))
+
+
+def _token_columns(style: Style) -> _Columns:
+    return {
+        "id": ("token_id", str),
+        "token": ("token", style.token),
+        "text": ("text", one_line),
+        "bytes": ("data", lambda data: data.hex(" ").upper()),
+        "kind": ("kind", str),
+    }
 
 
 @page.register
 def _(record: TokenReport) -> Page:
-    style = Style(byte_level=record.byte_level)
-    rows = [
-        (
-            str(row.position),
-            str(row.token_id),
-            style.token(row.token),
-            one_line(row.text),
-            row.data.hex(" ").upper(),
-            row.kind,
-            f"{row.span[0]}–{row.span[1]}" if row.span else "",
-        )
-        for row in record.rows
-    ]
-    heads = ("#", "id", "token", "text", "bytes", "kind", "characters")
-    return Page(header=(one_line(record.model),), tables=(_plain(heads, rows, (2, 3, 4, 5)),))
+    columns: _Columns = {
+        "#": ("position", str),
+        **_token_columns(Style(byte_level=record.byte_level)),
+        "characters": ("span", "{0[0]}–{0[1]}".format),
+    }
+    return Page(header=(one_line(record.model),), tables=(_table(columns, record.rows),))
 
 
 @page.register
 def _(record: TokenReports) -> Page:
-    tables = [
-        table
-        for name, report in record.named()
-        for table in (
-            Table(t.heads, t.rows, t.words, one_line(str(name))) for t in page(report).tables
-        )
-    ]
-    return Page(tables=tuple(tables))
+    pages = [(one_line(str(name)), page(report)) for name, report in record.named()]
+    return Page(tables=tuple(replace(t, caption=name) for name, p in pages for t in p.tables))
 
 
 @page.register
 def _(record: VocabularyReport) -> Page:
-    style = Style(byte_level=record.byte_level)
-    rows = [
-        (
-            str(row.token_id),
-            style.token(row.token),
-            one_line(row.text or ""),
-            row.data.hex(" ").upper(),
-            row.kind,
-            row.script,
-        )
-        for row in record.rows
-    ]
-    heads = ("id", "token", "text", "bytes", "kind", "script")
+    columns = _token_columns(Style(byte_level=record.byte_level))
+    columns = {**columns, "script": ("script", str)}
     header = f"{one_line(record.model)} · {count(record.size)} tokens"
-    return Page(header=(header,), tables=(_plain(heads, rows, (1, 2, 3, 4, 5)),))
+    return Page(header=(header,), tables=(_table(columns, record.rows),))
 
 
 @page.register
 def _(record: EmbedReport) -> Page:
     names = [one_line(word.word) for word in record.words]
+    style = Style(byte_level=record.byte_level)
     rows = [
         (name, *("" if value is None else decimal(value) for value in row))
         for name, row in zip(names, record.cosine, strict=True)
     ]
-    style = Style(byte_level=record.byte_level)
     near = [
         (name, str(n.rank), style.token(n.token), str(n.token_id), decimal(n.cosine))
         for name, neighbours in zip(names, record.nearest, strict=bool(record.nearest))
         for n in neighbours
     ]
-    tables = [_plain(("", *names), rows, (0,), caption="cosine similarity")]
+    tables = [_cut(("", *names), rows, (0,), "cosine similarity")]
     if near:
-        heads = ("word", "#", "token", "id", "cosine")
-        tables.append(_plain(heads, near, (0, 2), caption="nearest tokens"))
+        tables.append(_cut(("word", "#", "token", "id", "cosine"), near, (0, 2), "nearest tokens"))
     header = f"{one_line(record.model)} · {one_line(record.matrix.name)}"
     return Page(header=(header,), facts=record.notes, tables=tuple(tables))
 
 
-@page.register
-def _(record: SweepSummary) -> Page:
+@page.register(SweepSummary)
+@page.register(SweepResult)
+def _(record: SweepSummary | SweepResult) -> Page:
     from decodecli.records.metrics import METRICS
     from decodecli.render.plots.sweep_data import facts
 
-    metrics = [m for m in METRICS if any(m in setting.numbers for setting in record.settings)]
+    summary = record.summary if isinstance(record, SweepResult) else record
+    metrics = [m for m in METRICS if any(m in setting.numbers for setting in summary.settings)]
     rows = []
-    for setting in record.settings:
-        values = [setting.numbers.get(name) for name in metrics]
-        cells = [str(value) for value in setting.setting.values()]
-        cells += ["" if value is None else f"{value.value:.4g}" for value in values]
-        rows.append(tuple(cells))
-    heads = (*record.axes, *(name.replace("_", " ") for name in metrics))
-    return Page(header=(" · ".join(facts(record)),), tables=(_plain(heads, rows),))
+    for setting in summary.settings:
+        values = (setting.numbers.get(name) for name in metrics)
+        cells = ["" if value is None else f"{value.value:.4g}" for value in values]
+        rows.append((*map(str, setting.setting.values()), *cells))
+    heads = (*summary.axes, *(name.replace("_", " ") for name in metrics))
+    return Page(header=(" · ".join(facts(summary)),), tables=(_cut(heads, rows),))
 
 
-@page.register
-def _(record: SweepResult) -> Page:
-    return page(record.summary)
-
-
-def _plain(
+def _cut(
     heads: Sequence[str],
     rows: Sequence[tuple[str, ...]],
     words: tuple[int, ...] = (),

@@ -10,15 +10,13 @@ import base64
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from heapq import heappush, heappushpop
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from decodecli.records.sweep import CellRecord, Estimate, SettingSummary, SweepSummary
+from decodecli.records.sweep import CellRecord, Estimate, SweepSummary
 from decodecli.render.escaping import clip, model_title, one_line
-from decodecli.render.html.environment import asset, render
+from decodecli.render.html import asset, render
 from decodecli.render.html.notebook import Span
 from decodecli.render.number_format import count, percent
 from decodecli.render.plots.sweep_data import (
@@ -36,7 +34,7 @@ from decodecli.render.plots.sweep_data import (
     told_intervals,
     value_name,
 )
-from decodecli.render.text_comparison import MARK, Block, blocks, parting, text_facts
+from decodecli.render.text_comparison import MARK, blocks, parting, text_facts
 from decodecli.render.theme import LEVELS, css, level
 
 CELLS = 400  # texts, shared among the settings
@@ -66,8 +64,15 @@ def report_html(
     Raises:
         OSError: a plot cannot be read.
     """
-    prompts: dict[str, tuple[int, str]] = {}
-    sample = chosen(summary, _collect_prompts(records, prompts), most)
+    prompts: dict[str, tuple[int, str]] = {}  # each with the index of its first cell
+
+    def collected() -> Iterator[CellRecord]:
+        for record in records:
+            first = prompts.get(record.prompt_id, (record.index, ""))[0]
+            prompts[record.prompt_id] = min(first, record.index), record.prompt
+            yield record
+
+    sample = chosen(summary, collected(), most)
     summary = readable(summary)
     script = asset("sweep_report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -85,7 +90,11 @@ def report_html(
             for name, (_, text) in sorted(prompts.items(), key=lambda item: item[1])
         ],
         table=_table(summary),
-        pictures=[_picture(path, summary) for path in map(Path, plots) if _media_type(path)],
+        pictures=[
+            _picture(path, summary)
+            for path in map(Path, plots)
+            if path.suffix.lower() in _MEDIA_TYPES
+        ],
         texts=_texts(sample, summary),
         levels=LEVELS,
         mark=MARK,
@@ -93,84 +102,58 @@ def report_html(
     )
 
 
-def _collect_prompts(
-    records: Iterable[CellRecord], prompts: dict[str, tuple[int, str]]
-) -> Iterator[CellRecord]:
-    """Pass the records on, noting each prompt by its id with the index of its first cell."""
-    for record in records:
-        first = prompts.get(record.prompt_id, (record.index, ""))[0]
-        prompts[record.prompt_id] = min(first, record.index), record.prompt
-        yield record
-
-
-def _media_type(path: Path) -> str | None:
-    return _MEDIA_TYPES.get(path.suffix.lower())
-
-
 def _picture(path: Path, summary: SweepSummary) -> dict[str, str]:
-    data = base64.b64encode(path.read_bytes()).decode()
-    caption, alt = _caption(path.stem, summary)
-    return {"source": f"data:{_media_type(path)};base64,{data}", "caption": caption, "alt": alt}
-
-
-def _caption(name: str, summary: SweepSummary) -> tuple[str, str]:
-    """A picture's caption, and what it says to those who cannot see it."""
+    """The picture itself, its caption, and what it says to those who cannot see it."""
     placed = layout(summary)
     across, line = one_line(placed.across or "the settings"), one_line(placed.line or "")
-    kind, _, rest = name.partition("-")
-    each = f", a line for each {line} ({_span(summary, placed.line)})" if placed.line else ""
-    over = f"{across} ({_span(summary, placed.across)})" if placed.across else across
-    numbers = "the table above has the numbers"
+
+    def span(axis: str | None) -> str:  # an axis' values: all where they are few, else the ends
+        names = [value_name(value) for value in summary.axes.get(axis or "", ())]
+        return ", ".join(names) if len(names) <= 6 else f"{names[0]} to {names[-1]}"
+
+    kind, _, rest = path.stem.partition("-")
+    each = f", a line for each {line} ({span(placed.line)})" if placed.line else ""
+    over = f"{across} ({span(placed.across)})" if placed.across else across
+    caption = alt = path.stem
     if kind == "metrics":
         caption = f"{'More numbers' if rest else 'The numbers'} over {across}, with 95 % intervals"
-        return caption, f"Line charts of the numbers over {over}{each}; {numbers}"
-    if kind == "heatmap":
+        alt = f"Line charts of the numbers over {over}{each}"
+    elif kind == "heatmap":
         caption = f"The numbers over {across} and {line}" + (f": {rest}" if rest else "")
-        down = f"{line} ({_span(summary, placed.line)})"
-        return caption, f"Heat maps of the numbers over {over} and {down}; {numbers}"
-    if name == "quality-diversity":
+        alt = f"Heat maps of the numbers over {over} and {line} ({span(placed.line)})"
+    elif path.stem == "quality-diversity":
         caption = f"Quality against diversity: a point a setting, labelled by {across}"
-        return caption, f"Points of quality over diversity, joined along {over}{each}; {numbers}"
-    return name, f"{name}; {numbers}"
-
-
-def _span(summary: SweepSummary, axis: str | None) -> str:
-    """An axis' values: all where they are few, else the first and the last."""
-    names = [value_name(value) for value in summary.axes.get(axis or "", ())]
-    return ", ".join(names) if len(names) <= 6 else f"{names[0]} to {names[-1]}"
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A cell of the table. key: what the script sorts by. word: whether it is text, not a number."""
-
-    text: str = ""
-    key: str = ""
-    word: bool = False
-    interval: str = ""
-
-    @classmethod
-    def of(cls, text: str, value: Any, interval: str = "") -> _Cell:
-        if numeric([value]):
-            return cls(text, repr(float(value)), interval=interval)
-        return cls(text, one_line(str(value)), word=True)
+        alt = f"Points of quality over diversity, joined along {over}{each}"
+    data = base64.b64encode(path.read_bytes()).decode()
+    return {
+        "source": f"data:{_MEDIA_TYPES[path.suffix.lower()]};base64,{data}",
+        "caption": caption,
+        "alt": f"{alt}; the table above has the numbers",
+    }
 
 
 def _table(summary: SweepSummary) -> dict[str, Any]:
-    """Every number with its interval, a row a setting and task."""
-    same, with_interval = _same_everywhere(summary), told_intervals(summary)
-    metrics = [metric for metric in shown_metrics(summary) if metric.name not in same]
-    grouped = bool(groups(summary))
-
-    def row(setting: SettingSummary) -> list[_Cell]:
+    """Every number with its interval, a row a setting and task; numbers that are the same everywhere
+    stand below."""
+    with_interval, grouped = told_intervals(summary), bool(groups(summary))
+    metrics, same = [], []
+    for metric in shown_metrics(summary):
+        estimates = [setting.numbers.get(metric.name) for setting in summary.settings]
+        distinct = {None if estimate is None else estimate.value for estimate in estimates}
+        if len(distinct) == 1 and len(estimates) > 1:
+            same.append(f"{metric.heading} {metric.text(distinct.pop() or 0.0)}")
+        else:
+            metrics.append(metric)
+    rows = []
+    for setting in summary.settings[:ROWS]:
         values = [setting.setting.get(axis) for axis in summary.axes]
-        cells = [_Cell.of(value_name(v), v if numeric([v]) else value_name(v)) for v in values]
-        if grouped:
-            cells.append(_Cell.of(one_line(setting.group or ""), setting.group or ""))
-        cells.append(_Cell.of(count(setting.cells), setting.cells))
-        estimates = [(metric, setting.numbers.get(metric.name)) for metric in metrics]
-        return cells + [_number(m, estimate, m.name in with_interval) for m, estimate in estimates]
-
+        row = [_cell(value_name(v), v if numeric([v]) else value_name(v)) for v in values]
+        row += [_cell(one_line(setting.group or ""), setting.group or "")] if grouped else []
+        row.append(_cell(count(setting.cells), setting.cells))
+        for metric in metrics:
+            estimate = setting.numbers.get(metric.name)
+            row.append(_number(metric, estimate, metric.name in with_interval))
+        rows.append(row)
     heads = [
         {"name": axis_name(a), "word": not numeric(s.setting.get(a) for s in summary.settings)}
         for a in summary.axes
@@ -182,40 +165,37 @@ def _table(summary: SweepSummary) -> dict[str, Any]:
     value = value_name(summary.axes[axis][0]) if axis else "a value"
     return {
         "heads": [{"title": ""} | head for head in heads],
-        "rows": [row(setting) for setting in summary.settings[:ROWS]],
-        "same": ", ".join(same.values()),
+        "rows": rows,
+        "same": ", ".join(same),
         "left_out": len(summary.settings) - ROWS,
         "example": f"{axis_name(axis)} {value}".strip(),
     }
 
 
-def _same_everywhere(summary: SweepSummary) -> dict[str, str]:
-    """The numbers that need no column, by name: `repetition 0.0%`."""
-    constant = {}
-    for metric in shown_metrics(summary):
-        estimates = [setting.numbers.get(metric.name) for setting in summary.settings]
-        values = {None if estimate is None else estimate.value for estimate in estimates}
-        if len(values) == 1 and len(estimates) > 1:
-            constant[metric.name] = f"{metric.heading} {metric.text(values.pop() or 0.0)}"
-    return constant
+def _cell(text: str, value: Any, interval: str = "") -> dict[str, Any]:
+    """A cell of the table. key: what the script sorts by. word: whether it is text, not a number."""
+    word = not numeric([value])
+    key = one_line(str(value)) if word else repr(float(value))
+    return {"text": text, "key": key, "word": word, "interval": interval}
 
 
-def _number(metric: Metric, estimate: Estimate | None, with_interval: bool) -> _Cell:
+def _number(metric: Metric, estimate: Estimate | None, with_interval: bool) -> dict[str, Any]:
     if estimate is None:
-        return _Cell()
-    value, low, high = metric.text(estimate.value), estimate.low, estimate.high
-    if not with_interval or low is None or high is None:
-        return _Cell.of(value, estimate.value)
-    if metric.text(low) == value == metric.text(high):
-        return _Cell.of(value, estimate.value)
-    return _Cell.of(value, estimate.value, f"{_bound(metric, low)}…{_bound(metric, high)}")
-
-
-def _bound(metric: Metric, value: float) -> str:
-    """An interval's end, in a digit less than the number where that has three."""
-    if metric.share:
-        return f"{100 * value:.0f}"
-    return f"{value:.2f}" if metric.decimals == 3 else metric.text(value)
+        return _cell("", "") | {"word": False}
+    text, interval = metric.text(estimate.value), ""
+    if with_interval and estimate.low is not None and estimate.high is not None:
+        ends = estimate.low, estimate.high
+        if {text} != set(map(metric.text, ends)):
+            # In a digit less than the number where that has three.
+            interval = "…".join(
+                f"{100 * end:.0f}"
+                if metric.share
+                else f"{end:.2f}"
+                if metric.decimals == 3
+                else metric.text(end)
+                for end in ends
+            )
+    return _cell(text, estimate.value, interval)
 
 
 def chosen(summary: SweepSummary, records: Iterable[CellRecord], most: int) -> list[CellRecord]:
@@ -241,36 +221,33 @@ def _setting(record: CellRecord, summary: SweepSummary) -> tuple[Any, ...]:
 
 
 def _texts(records: Sequence[CellRecord], summary: SweepSummary) -> dict[str, Any] | None:
-    """The texts by prompt and seed, a card a setting."""
+    """The texts by prompt and seed, a card a setting. A text that another seed gave for the setting
+    before, as a greedy one, is not shown again."""
     if not records:
         return None
     every = blocks(records)
-    seeds: dict[Any, str] = {}
-    prompts = []
-    for prompt_id, of_prompt in groupby(every, lambda block: block.records[0].prompt_id):
-        members = list(of_prompt)
-        cards = [{"name": b.name, "cards": _cards(b, summary, seeds)} for b in members]
-        text = one_line(members[0].records[0].prompt)
-        prompts.append({"name": one_line(prompt_id), "text": text, "blocks": cards})
+    first_seeds: dict[Any, str] = {}
+    prompts: dict[str, dict[str, Any]] = {}
+    for block in every:
+        cards = []
+        for record, label in zip(block.records, block.labels, strict=True):
+            seed = f"seed {record.params.get('seed')}"
+            key = (record.prompt_id, _setting(record, summary), record.token_ids, record.error)
+            first_seed = first_seeds.setdefault(key, seed)
+            same = first_seed != seed
+            card = {"same_as": first_seed} if same else _text(block.records[0], record)
+            cards.append({"label": label, "same_as": "", **card})
+        first = block.records[0]
+        prompt = {"name": one_line(first.prompt_id), "text": one_line(first.prompt), "blocks": []}
+        prompts.setdefault(first.prompt_id, prompt)["blocks"].append(
+            {"name": block.name, "cards": cards}
+        )
     return {
         "count": len(records),
         "example": every[0].labels[0],
-        "prompts": prompts,
+        "prompts": list(prompts.values()),
         "open": len(every) <= _OPEN_BLOCKS,
     }
-
-
-def _cards(block: Block, summary: SweepSummary, seeds: dict[Any, str]) -> list[dict[str, Any]]:
-    """The block's texts. `seeds` grows by the seed that first gave each text of a setting: such a text,
-    as a greedy one, is not shown again."""
-    cards = []
-    for record, label in zip(block.records, block.labels, strict=True):
-        seed = f"seed {record.params.get('seed')}"
-        key = (record.prompt_id, _setting(record, summary), record.token_ids, record.error)
-        earlier = seeds.setdefault(key, seed)
-        card = {"same_as": earlier} if earlier != seed else _text(block.records[0], record)
-        cards.append({"label": label, "same_as": "", **card})
-    return cards
 
 
 def _text(first: CellRecord, record: CellRecord) -> dict[str, Any]:
