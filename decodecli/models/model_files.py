@@ -44,36 +44,24 @@ _MOST_MODULES = 10_000  # of any kind; the largest models have some hundreds of 
 _JSON_FILES = (
     "config.json", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json",
 )  # fmt: skip
-_JSON_TYPES: tuple[tuple[str, Any, set[str]], ...] = (
-    (
-        "an object",
+_JSON_TYPES: dict[str, tuple[Any, str]] = {
+    "an object": (
         dict,
-        {
-            "added_tokens_decoder", "auto_map", "id2label", "label2id", "per_layer_config",
-            "quantization_config", "rope_parameters", "rope_scaling", "text_config",
-            "watermarking_config",
-        },
+        "added_tokens_decoder auto_map id2label label2id per_layer_config quantization_config "
+        "rope_parameters rope_scaling text_config watermarking_config",
     ),
-    ("a list", list, {"architectures", "layer_types", "model_input_names", "suppress_tokens"}),
-    ("a list or an object", list | dict, {"additional_special_tokens", "extra_special_tokens"}),
-    (
-        "a text",
-        str,
-        {"attn_implementation", "hidden_act", "model_type", "rope_type", "tokenizer_class"},
-    ),
-    ("a text or an object", str | dict, {"dtype", "torch_dtype", *SPECIAL_TOKENS}),
-    ("a text or a list", str | list, {"chat_template"}),
-    (
-        "a number",
+    "a list": (list, "architectures layer_types model_input_names suppress_tokens"),
+    "a list or an object": (list | dict, "additional_special_tokens extra_special_tokens"),
+    "a text": (str, "attn_implementation hidden_act model_type rope_type tokenizer_class"),
+    "a text or an object": (str | dict, " ".join(("dtype", "torch_dtype", *SPECIAL_TOKENS))),
+    "a text or a list": (str | list, "chat_template"),
+    "a number": (
         int | float,
-        {
-            "assistant_ensemble_weight", "attention_chunk_size", "max_new_tokens",
-            "model_max_length", "num_labels", "num_return_sequences", "rope_theta",
-            "sliding_window",
-        },
+        "assistant_ensemble_weight attention_chunk_size max_new_tokens model_max_length num_labels "
+        "num_return_sequences rope_theta sliding_window",
     ),
-    ("true or false", bool, {"is_causal", "output_attentions", "output_hidden_states"}),
-)  # fmt: skip
+    "true or false": (bool, "is_causal output_attentions output_hidden_states"),
+}
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
@@ -101,8 +89,8 @@ def reason(error: BaseException, folder: Path | None) -> str:
         for part in parts:  # which grows meanwhile
             parts += [value for value in part.values() if isinstance(value, dict)]
             for key, value in part.items():
-                for expected, types, keys in _JSON_TYPES:
-                    if key in keys and value is not None and not isinstance(value, types):
+                for expected, (types, keys) in _JSON_TYPES.items():
+                    if key in keys.split() and not isinstance(value, types | None):
                         return f"{name} says {key} = {_short(value)}, not {expected}"
                 if isinstance(value, str) and value == word:
                     return f"{name} says {key} = {_short(value)}, which transformers does not know"

@@ -42,7 +42,7 @@ from decodecli.models.memory_estimate import packs
 from decodecli.models.model_files import first_line
 
 SCHEMES = ("nf4", "fp4", "int8")
-FORMAT = 3  # of what is in a file; another number is another entry
+FORMAT = 4  # of what is in a file; another number is another entry
 _PACKAGES = ("torch", "transformers", "bitsandbytes")
 _DTYPES = {  # as safetensors spells them
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -148,13 +148,12 @@ def load_cached(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) ->
         RuntimeError, OSError: memory ran out.
     """
     from transformers import GenerationConfig
-    from transformers.quantizers import AutoHfQuantizer
 
     path = cached_file(checkpoint, scheme, dtype, device)
     if path is None:
         return None
     try:
-        network = restore(path, _without_weights(checkpoint, dtype), device)
+        network = restore(path, _without_weights(checkpoint, scheme, dtype), device)
     except Unusable:
         with contextlib.suppress(OSError):  # made again
             path.unlink()
@@ -169,20 +168,22 @@ def load_cached(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) ->
         network.generation_config = GenerationConfig.from_pretrained(
             checkpoint.folder, local_files_only=True
         )
-    quantizer = AutoHfQuantizer.from_config(scheme_settings(scheme, dtype), pre_quantized=False)
-    network.is_quantized = True
-    network.quantization_method = quantizer.quantization_config.quant_method
-    network.hf_quantizer = quantizer
-    quantizer.postprocess_model(network)
+    network.hf_quantizer.postprocess_model(network)
     return network.eval()
 
 
-def _without_weights(checkpoint: Checkpoint, dtype: str) -> Any:
+def _without_weights(checkpoint: Checkpoint, scheme: str, dtype: str) -> Any:
+    """The model on the meta device, with layers of bitsandbytes' where transformers puts them."""
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.quantizers import AutoHfQuantizer
 
     config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, return_dict=True)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+        network = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+    quantizer = AutoHfQuantizer.from_config(scheme_settings(scheme, dtype), pre_quantized=False)
+    quantizer.preprocess_model(network, device_map=None)
+    network.hf_quantizer = quantizer
+    return network
 
 
 def cache(
@@ -234,7 +235,7 @@ def restore(path: Path, empty: Any, device: str) -> Any:
     """Fill a model without weights from the cache.
 
     Args:
-        empty: the model on the meta device, not quantized.
+        empty: the model on the meta device, with empty layers of bitsandbytes.
         device: where it is to run; on a CPU the tensors are the file's own pages.
 
     Raises:
@@ -242,10 +243,26 @@ def restore(path: Path, empty: Any, device: str) -> Any:
         OSError, RuntimeError: something else went wrong, and the file may be good.
     """
     layout, tensors = _read(path)
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    placed: dict[str, Tensor] = {}
     try:
-        _assemble(empty, {name: tensor.to(device) for name, tensor in tensors.items()}, layout)
+        for prefix, settings in layout["layers"].items():
+            start = f"{prefix}:"
+            weights = {n.removeprefix(start): tensors[n] for n in tensors if n.startswith(start)}
+            _fill(empty.get_submodule(prefix), settings, weights)
+        for prefix, module in empty.named_modules():
+            quantized = prefix in layout["layers"]
+            for name, holder, _ in _module_tensors(module, prefix, without_weight=quantized):
+                source = layout["aliases"].get(name, name)
+                if source not in placed:
+                    tensor = tensors[source]
+                    is_parameter = holder is module._parameters
+                    placed[source] = nn.Parameter(tensor, False) if is_parameter else tensor
+                holder[name.rpartition(".")[2]] = placed[source]
     except _UNUSABLE as error:
         raise Unusable(str(error)) from error
+    if unplaced := {name for name in tensors if ":" not in name} - placed.keys():
+        raise Unusable(f"the model has no {min(unplaced)}")
     return empty
 
 
@@ -265,7 +282,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _disassemble(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a model by name, and how its quantized layers are built again.
+    """The tensors of a model by name, and how its quantized layers are filled again.
 
     Tensors that two modules share are kept once; `aliases` says where else they belong.
     """
@@ -277,7 +294,9 @@ def _disassemble(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]
         if quantized is not None:
             layout["layers"][prefix], weights = quantized
             tensors |= {f"{prefix}:{name}": tensor for name, tensor in weights.items()}
-        for name, _, tensor in _own_tensors(module, prefix, without_weight=quantized is not None):
+        for name, _, tensor in _module_tensors(
+            module, prefix, without_weight=quantized is not None
+        ):
             first = names.setdefault(id(tensor), name)
             if first == name:
                 tensors[name] = tensor
@@ -286,10 +305,10 @@ def _disassemble(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]
     return tensors, layout
 
 
-def _own_tensors(
+def _module_tensors(
     module: nn.Module, prefix: str, without_weight: bool
 ) -> Iterator[tuple[str, dict[str, Any], Tensor]]:
-    """A module's parameters, buffers and plain tensors, without those of its parts: the whole name of
+    """A module's parameters, buffers and plain tensors, without those of its parts: the full name of
     each, and the dictionary that holds it under the name's last part."""
     holders: tuple[Any, ...] = (module._parameters, module._buffers, vars(module))
     for holder in holders:
@@ -298,92 +317,52 @@ def _own_tensors(
                 yield f"{prefix}.{leaf}".removeprefix("."), holder, tensor
 
 
-def _assemble(network: nn.Module, tensors: dict[str, Tensor], layout: dict[str, Any]) -> None:
-    for prefix, settings in layout["layers"].items():
-        start = prefix + ":"
-        weights = {n.removeprefix(start): tensors[n] for n in tensors if n.startswith(start)}
-        network.set_submodule(prefix, _build(settings, weights))
-    placed: dict[str, Tensor] = {}
-    for prefix, module in network.named_modules():
-        quantized = prefix in layout["layers"]
-        for name, holder, _ in _own_tensors(module, prefix, without_weight=quantized):
-            source = layout["aliases"].get(name, name)
-            if source not in placed:
-                tensor = tensors[source]
-                is_parameter = holder is module._parameters
-                placed[source] = nn.Parameter(tensor, False) if is_parameter else tensor
-            holder[name.rpartition(".")[2]] = placed[source]
-    unplaced = {name for name in tensors if ":" not in name} - placed.keys()
-    if unplaced:
-        raise Unusable(f"the model has no {min(unplaced)}")
-
-
-def _describe(module: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+def _describe(layer: nn.Module) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """A quantized layer's settings and the tensors of its weight; None for another module."""
     import bitsandbytes.nn as bnb
 
-    if not isinstance(module, bnb.Linear4bit | bnb.Linear8bitLt):
+    if isinstance(layer, bnb.Linear8bitLt):
+        scales = layer.weight.SCB if layer.state.SCB is None else layer.state.SCB
+        return {}, {"weight": layer.weight.data, "SCB": scales}
+    if not isinstance(layer, bnb.Linear4bit):
         return None
+    state = layer.weight.quant_state
+    fields = state.as_dict()
+    tensors = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
     settings: dict[str, Any] = {
-        "shape": [module.in_features, module.out_features],
-        "bias": module.bias is not None,
-        "transposed": getattr(module, "source_cls", nn.Linear).__name__ == "Conv1D",
+        "state": {name: value for name, value in fields.items() if name not in tensors},
+        "packed_kernel": bool(layer.support_avx512bf16_for_cpu),
     }
-    weight = module.weight
-    if isinstance(module, bnb.Linear8bitLt):
-        scales = weight.SCB if module.state.SCB is None else module.state.SCB
-        settings["threshold"] = module.state.threshold
-        return settings, {"weight": weight.data, "SCB": scales}
-    state = weight.quant_state.as_dict()
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    settings["state"] = {name: value for name, value in state.items() if name not in tensors}
-    settings["compute_dtype"] = str(module.compute_dtype).removeprefix("torch.")
-    settings["double_quant"] = weight.compress_statistics
-    settings["packed_kernel"] = bool(module.support_avx512bf16_for_cpu)
-    if getattr(weight.quant_state, "packing_format_for_cpu", False):
-        original = weight.quant_state
+    if getattr(state, "packing_format_for_cpu", False):
         settings["before_packing"] = {
-            "dtype": str(original.original_dtype).removeprefix("torch."),
-            "nested": bool(original.original_nested),
-            "shape": list(original.original_qshape),
+            "dtype": str(state.original_dtype).removeprefix("torch."),
+            "nested": bool(state.original_nested),
+            "shape": list(state.original_qshape),
         }
-    return settings, {"weight": weight.data, **tensors}
+    return settings, {"weight": layer.weight.data, **tensors}
 
 
-def _build(settings: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
-    """The layer that `_describe` described, its bias still to come."""
+def _fill(layer: Any, settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Give an empty layer the weight that `_describe` described."""
     import bitsandbytes.nn as bnb
     from bitsandbytes.functional import QuantState
-    from transformers.pytorch_utils import Conv1D
 
     weight = tensors.pop("weight")
-    shape, bias = settings["shape"], settings["bias"]
-    if "state" not in settings:
-        layer = bnb.Linear8bitLt(
-            *shape, bias, has_fp16_weights=False, threshold=settings["threshold"], device="meta"
-        )
+    if isinstance(layer, bnb.Linear8bitLt):
         layer.weight = bnb.Int8Params(
             weight, requires_grad=False, has_fp16_weights=False, CB=weight, SCB=tensors["SCB"]
         )
-    else:
-        state = QuantState.from_dict({**settings["state"], **tensors}, weight.device)
-        if before := settings.get("before_packing"):
-            state.packing_format_for_cpu = True
-            state.original_dtype = getattr(torch, before["dtype"])
-            state.original_nested = before["nested"]
-            state.original_qshape = torch.Size(before["shape"])
-        double_quant = settings["double_quant"]
-        layer = bnb.Linear4bit(
-            *shape, bias, getattr(torch, settings["compute_dtype"]), double_quant, state.quant_type,
-            device="meta",
-        )  # fmt: skip
-        layer.weight = bnb.Params4bit(
-            weight, requires_grad=False, quant_state=state, blocksize=state.blocksize,
-            compress_statistics=double_quant, quant_type=state.quant_type, module=layer,
-            bnb_quantized=True,
-        )  # fmt: skip
-        layer.quant_state = state
-        layer.support_avx512bf16_for_cpu = settings["packed_kernel"]
-    # Which class it stands for, as transformers notes it for saving.
-    layer.source_cls = Conv1D if settings["transposed"] else nn.Linear
-    return layer
+        return
+    state = QuantState.from_dict({**settings["state"], **tensors}, weight.device)
+    if before := settings.get("before_packing"):
+        state.packing_format_for_cpu = True
+        state.original_dtype = getattr(torch, before["dtype"])
+        state.original_nested = before["nested"]
+        state.original_qshape = torch.Size(before["shape"])
+    layer.weight = bnb.Params4bit(
+        weight, requires_grad=False, quant_state=state, blocksize=state.blocksize,
+        compress_statistics=layer.weight.compress_statistics, quant_type=state.quant_type,
+        module=layer, bnb_quantized=True,
+    )  # fmt: skip
+    layer.quant_state = state
+    layer.support_avx512bf16_for_cpu = settings["packed_kernel"]

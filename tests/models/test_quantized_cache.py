@@ -240,7 +240,7 @@ def entry(packable, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DECODECLI_CACHE", "off")  # the fixture that sets it is younger than this one
         quantization.store(load(packable).model, path, checkpoint, "nf4", "bfloat16")
-    return path, quantization._without_weights(checkpoint, "bfloat16")
+    return path, quantization._without_weights(checkpoint, "nf4", "bfloat16")
 
 
 @settings(max_examples=25, deadline=None)
@@ -306,7 +306,7 @@ def test_whatever_the_bytes_depend_on_makes_another_entry(copied, monkeypatch):
     keys.add(key_of(copied, device="cuda:0"))
     assert key_of(copied, device="cuda:1") in keys
     with monkeypatch.context() as patch:
-        patch.setattr(quantization, "FORMAT", 4)
+        patch.setattr(quantization, "FORMAT", 0)
         keys.add(key_of(copied))
     for package in ("torch", "transformers", "bitsandbytes"):
         real = quantization.importlib.metadata.version
