@@ -113,8 +113,8 @@ def test_a_token_is_asked_for_by_id_or_by_text(lm):
     assert digits != [300]
     report, _ = next_token(lm, PROMPT, rows=2, tokens=[4000])
     assert [row.token_id for row in report.rows][2:] == [4000]
-    with pytest.raises(UsageError, match="4096"):
-        continuation_ids(lm, PROMPT, "4096")
+    with pytest.raises(UsageError, match="6656"):
+        continuation_ids(lm, PROMPT, "6656")
     with pytest.raises(UsageError, match="empty"):
         continuation_ids(lm, PROMPT, "")
 

@@ -45,7 +45,7 @@ def test_ids_lie_where_llama_has_them(tokenizer) -> None:
         "<unk>", "<s>", "</s>", "<0x00>", "<0xFF>",
     ]  # fmt: skip
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (1, 2, 0)
-    assert len(tokenizer) == 4096
+    assert len(tokenizer) == 6656
     assert tokenizer.all_special_ids == [1, 2, 0]
 
 

@@ -58,10 +58,10 @@ def test_the_groups_that_ship_have_a_name(cli, tmp_path, monkeypatch):
 
 
 def test_it_is_noticed_that_most_words_take_several_tokens(cli):
-    err = cli("embed", "soccer", "tennis", "cat").succeeded().err
+    err = cli("embed", "metabolism", "synthesizer", "cat").succeeded().err
     assert "2 of 3 words take several tokens" in err
-    assert "several tokens" not in cli("embed", "soccer", "dog", "cat").succeeded().err
-    assert cli("embed", "soccer", "tennis", "--quiet").succeeded().err == ""
+    assert "several tokens" not in cli("embed", "metabolism", "dog", "cat").succeeded().err
+    assert cli("embed", "metabolism", "synthesizer", "--quiet").succeeded().err == ""
 
 
 def test_rows_and_expressions_stand_beside_words(cli, tiny_folder):
@@ -212,3 +212,9 @@ def test_it_starts_without_torch(shell):
     script = "decodecli embed cat dog > /dev/null && python -X importtime -m decodecli embed cat"
     result = shell(f"{script} 2>&1 >/dev/null | grep -cE '\\| +(torch|transformers)$' || true")
     assert result.out.strip() == "0"
+
+
+def test_the_built_in_model_keeps_the_notebooks_groups_apart(cli):
+    found = json.loads(cli("embed", "--file", "notebook", "--format", "json").succeeded().out)
+    assert found["silhouette"]["mean"] > 0
+    assert [len(word["tokens"]) for word in found["words"]] == [1] * 20

@@ -177,7 +177,7 @@ def test_all_logits_are_saved(cli, tmp_path):
     path = tmp_path / "logits.json"
     cli("inspect-logits", PROMPT, "--save", path).succeeded()
     saved = json.loads(path.read_text(encoding="utf-8"))
-    assert len(saved["tokens"]) == 4096
+    assert len(saved["tokens"]) == 6656
     assert saved["prompt"] == PROMPT
 
 

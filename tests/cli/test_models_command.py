@@ -48,7 +48,7 @@ def test_an_unknown_format_is_refused(cli):
 def test_whether_a_model_fits_is_told_for_every_scheme(cli, tiny_folder):
     out = cli("models", "fit", tiny_folder, "--device", "cpu").succeeded().out
     lines = out.splitlines()
-    assert "277,664 parameters · 128 of 128 positions" in lines[0]
+    assert "441,504 parameters · 128 of 128 positions" in lines[0]
     assert [line.split()[0] for line in lines[4:8]] == ["float32", "bfloat16", "int8", "nf4"]
     assert all(line.endswith("  fits") for line in lines[4:8])
     assert lines[-1].startswith("assumed: ")
@@ -57,7 +57,7 @@ def test_whether_a_model_fits_is_told_for_every_scheme(cli, tiny_folder):
 def test_a_fit_as_json_adds_up(cli, tiny_folder, strict):
     words = ("models", "fit", tiny_folder, "--context", "64", "--format", "json")
     found = strict(cli(*words).succeeded().out)
-    assert (found["context"], found["model_context"], found["parameters"]) == (64, 128, 277_664)
+    assert (found["context"], found["model_context"], found["parameters"]) == (64, 128, 441_504)
     for row in found["schemes"]:
         parts = row["weights_bytes"] + row["kv_cache_bytes"] + row["working_bytes"]
         assert row["total_bytes"] == parts

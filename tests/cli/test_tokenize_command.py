@@ -137,7 +137,7 @@ def test_a_chat_template_is_shown_as_applied(cli, folder, strict, tmp_path):
 
 def test_the_vocabulary_as_lines_has_no_header(cli, strict):
     lines = cli("tokenize", "--vocab", "--format", "jsonl").succeeded().out.splitlines()
-    assert len(lines) == 4096
+    assert len(lines) == 6656
     first = strict(lines[0])
     assert {"token_id", "token", "text", "bytes", "kind"} <= set(first)
     assert first["token_id"] == 0
@@ -145,7 +145,7 @@ def test_the_vocabulary_as_lines_has_no_header(cli, strict):
 
 def test_the_vocabulary_is_searched_and_counted_by_script(cli, strict):
     out = cli("tokenize", "--vocab", "--grep", "^▁the$").succeeded().out
-    assert "1 of 4,096 tokens" in out
+    assert "1 of 6,656 tokens" in out
     assert re.search(r"Latin \d", out)
     found = strict(cli("tokenize", "--vocab", "--script", "bytes", "--format", "json").out)
     assert len(found["tokens"]) == found["scripts"]["Bytes"] == 256
@@ -205,9 +205,9 @@ def test_another_encoding_gets_what_it_can_say(cli):
         (["x", "--format", "xml"], 2, "--format"),
         (["--ids", "1,x"], 2, "must be numbers"),
         (["--ids", ""], 2, "empty"),
-        (["--ids", "4096"], 2, "0 to 4095"),
-        (["--ids=-1"], 2, "0 to 4095"),
-        (["--ids", "99999999999"], 2, "0 to 4095"),
+        (["--ids", "6656"], 2, "0 to 6655"),
+        (["--ids=-1"], 2, "0 to 6655"),
+        (["--ids", "99999999999"], 2, "0 to 6655"),
         (["--ids", "99999999999999999999"], 2, "must be numbers"),
         (["x", "--ids", "1"], 2, "--ids"),
         (["--ids", "1", "--chat"], 2, "--ids"),

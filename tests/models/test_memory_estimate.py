@@ -188,7 +188,7 @@ def test_a_checkpoint_that_is_quantized_already_is_taken_as_it_is(tiny_folder):
     )
     (only,) = fit.estimate(quantized, LARGE).schemes
     assert only.scheme == "gptq"
-    assert only.weights == 277_664 * 4
+    assert only.weights == 441_504 * 4
 
 
 def test_a_configuration_that_nobody_knows_is_refused(tiny_folder):
