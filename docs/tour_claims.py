@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tour import Session
 
 ENGLISH, JAPANESE = "The capital of Japan is", "日本の首都は"
-KING, STORY = "There was once a king who", "Long, long ago, there was a"
+WOLF, STORY = "Once upon a time there was a wolf who had a", "Long, long ago, there was a"
 LONG_AGO, ONCE = "Long, long ago,", "Once upon a time,"
 Numbers = dict[str, str]
 
@@ -61,12 +61,12 @@ def vectors(session: Session) -> Numbers:
     names, silhouettes = [word["word"] for word in many["words"]], many["silhouette"]["words"]
     for group in ("countries", "colours"):
         mine = [k for k, word in enumerate(many["words"]) if word["group"] == group]
-        claim(min(silhouettes[k] for k in mine) > 0.3, f"{group} keep together")
+        mean = sum(silhouettes[k] for k in mine) / len(mine)
+        claim(mean > 0.3, f"{group} keep together")
     claim(silhouettes[names.index("horse")] < 0, "horse is not among the animals")
     of_many = _cosines(many)
     claim(of_many("horse", "Japan") > of_many("horse", "cat"), "horse is nearer to Japan than cat")
-    (queen,) = (token["rank"] for token in near if token["token"] == "▁queen")
-    claim(queen > 3, "queen is not among the first")
+    claim(all(token["token"] != "▁queen" for token in near), "queen is not among the ten nearest")
     return {
         "width": str(few["matrix"]["columns"]),
         "cat_dog": f"{of('cat', 'dog'):.2f}",
@@ -75,7 +75,6 @@ def vectors(session: Session) -> Numbers:
         "kept": _percent(many["pca"]["kept"], 0),
         "horse_japan": f"{of_many('horse', 'Japan'):.2f}",
         "horse_cat": f"{of_many('horse', 'cat'):.2f}",
-        "queen": str(queen),
     }
 
 
@@ -108,11 +107,11 @@ def next_token(session: Session) -> Numbers:
 
 def greedy(session: Session) -> Numbers:
     with_bos, without = (
-        session.printed(f'decodecli generate "{KING}" --greedy {more}--quiet')
+        session.printed(f'decodecli generate "{WOLF}" --greedy {more}--quiet')
         for more in ("", "--no-bos ")
     )
     claim(with_bos.split()[0] != without.split()[0], "BOS changes greedy's first word")
-    report = session.json(f'decodecli inspect-logits "{KING}" --compare-bos -c 5')
+    report = session.json(f'decodecli inspect-logits "{WOLF}" --compare-bos -c 5')
     tops = [each["temperatures"][0]["tokens"][:2] for each in report["variants"]]
     with_names, without_names = ([row["token"] for row in top] for top in tops)
     claim(with_names == without_names[::-1], "the first two tokens change places")
@@ -122,19 +121,19 @@ def greedy(session: Session) -> Numbers:
         [cell["text"] for cell in session.cells("bos", prompt_id=name)]
         for name in ("japan", "inverter", "night")
     )
-    claim(japan == [" Tokyo."] * 2, "Tokyo, twice")
+    claim(all(text.startswith(" Tokyo.") for text in japan), "Tokyo, twice")
+    claim("cities" in japan[0] and "cities" not in japan[1], "<s> makes it go on to other cities")
     claim(
         inverter[0] != inverter[1]
         and all("direct current" in text and "alternating current" in text for text in inverter),
         "two answers about the inverter, both right",
     )
-    claim(all("sun was shining" in text for text in night), "at night the sun shines")
-    shining = max(text.count("shining") for text in night)
-    claim(shining > 3, "greedy runs in circles")
+    scared = max(text.count("scared") for text in night)
+    claim(scared >= 3, "greedy repeats itself")
     return {
         "tv": f"{report['variants'][1]['total_variation']:.2f}",
         "gap": f"{100 * gap:.1f}",
-        "shining": _word(shining),
+        "scared": _word(scared),
     }
 
 
@@ -202,10 +201,10 @@ def knowledge_and_stories(session: Session) -> Numbers:
         )
     )
     claim(_falls(accuracy) and accuracy[-1] < accuracy[0] / 2, "accuracy falls with T")
-    claim(_falls(bleu) and _falls([-x for x in distinct]), "stories grow more varied with T")
+    claim(_falls(bleu) and distinct[0] < distinct[-1], "stories grow more varied with T")
     claim(stories[0]["temperature"] == 0.2 and stories[-1]["temperature"] == 2, "T from 0.2 to 2")
     (one,) = (k for k, setting in enumerate(answers) if setting["temperature"] == 1)
-    claim(accuracy[one] > 0.9 and bleu[one] < 0.15, "T = 1: mostly right, hardly a phrase shared")
+    claim(accuracy[one] > 0.9 and bleu[one] < 0.2, "T = 1: mostly right, few phrases shared")
     cells = session.cells("both")
     prompts = {cell["prompt_id"]: cell["task"] for cell in cells}
     claim(len({cell["seed"] for cell in cells}) == 5, "five seeds")

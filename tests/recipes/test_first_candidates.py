@@ -15,7 +15,8 @@ CAPITALS = {
     "China": "Beijing", "India": "New", "Turkey": "Ankara", "Poland": "Warsaw",
     "Sweden": "Stockholm", "Norway": "Oslo", "Denmark": "Copenhagen", "Finland": "Helsinki",
     "Austria": "Vienna", "Hungary": "Budapest", "Ireland": "Dublin", "Kenya": "Nairobi",
-    "Cuba": "Havana", "Peru": "Lima", "Canada": "Ottawa",
+    "Cuba": "Havana", "Peru": "Lima", "Canada": "Ottawa", "Australia": "Canberra",
+    "Thailand": "Bangkok", "Vietnam": "Hanoi", "Iran": "Tehran",
 }  # fmt: skip
 NOTEBOOK = (
     "king queen prince princess baseball soccer tennis basketball man boy woman lady "
@@ -36,16 +37,33 @@ def cities(subject) -> set[str]:
     return {f"▁{name.split()[0]}" for name in names}
 
 
-@pytest.mark.parametrize(("country", "capital"), CAPITALS.items())
-def test_after_the_capital_of_a_country_come_whole_names_of_cities(
-    subject, cities: set[str], country: str, capital: str
-) -> None:
-    ids = torch.tensor([subject.tokenizer.encode(f"The capital of {country} is").ids])
+@pytest.fixture(scope="module")
+def likeliest(subject) -> dict[str, list[str]]:
+    """The ten likeliest pieces after "The capital of X is", by country."""
+    prompts = {country: f"The capital of {country} is" for country in CAPITALS}
     with torch.no_grad():
-        likeliest = subject.model(ids).logits[0, -1].topk(10).indices.tolist()
-    pieces = [subject.tokenizer.id_to_token(token) for token in likeliest]
-    assert pieces[0] == f"▁{capital}"
-    assert sum(piece in cities for piece in pieces) >= 5
+        return {
+            country: [
+                subject.tokenizer.id_to_token(token)
+                for token in subject.model(torch.tensor([subject.tokenizer.encode(prompt).ids]))
+                .logits[0, -1]
+                .topk(10)
+                .indices.tolist()
+            ]
+            for country, prompt in prompts.items()
+        }
+
+
+@pytest.mark.parametrize(("country", "capital"), CAPITALS.items())
+def test_the_capital_comes_first_and_whole(likeliest, country: str, capital: str) -> None:
+    assert likeliest[country][0] == f"▁{capital}"
+
+
+def test_half_of_the_ten_likeliest_are_cities(likeliest, cities: set[str]) -> None:
+    """After the first four countries, and 20 of the others."""
+    full = [c for c, pieces in likeliest.items() if sum(piece in cities for piece in pieces) >= 5]
+    assert full[:4] == list(CAPITALS)[:4]
+    assert len(full) >= 24
 
 
 @pytest.mark.parametrize("word", NOTEBOOK.split())
