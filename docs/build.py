@@ -21,7 +21,7 @@ CLI = ROOT / "docs" / "CLI.md"
 PICTURES = {
     "generate.svg": [
         "generate", "The capital of Japan is", "--temperature", "1.4", "--top-p", "0.9",
-        "--seed", "42", "--max-new-tokens", "6", "--candidates", "6",
+        "--seed", "4", "--max-new-tokens", "6", "--candidates", "10",
     ],
     "line.svg": [
         "generate", "Once upon a time", "--tables", "line", "--temperature", "0.7",
