@@ -7,7 +7,7 @@ RAY_STAMP := $(VENV)/.installed-ray
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench docs clean install
+.PHONY: help demo test test-all check format bench gpu docs clean install
 
 help: ## Show what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ format: $(STAMP) ## Format the code and mend what the linter can
 
 bench: $(STAMP) ## Measure speed as ratios against named peers and write docs/BENCHMARKS.md
 	$(BIN)/python -m benchmarks $(BENCH) --report docs/BENCHMARKS.md
+
+gpu: $(STAMP) ## With a CUDA device: run the gpu tests and benchmarks, write docs/BENCHMARKS_GPU.md
+	$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "make gpu needs a CUDA device and a PyTorch built for it; this PyTorch sees none")'
+	$(PYTEST) -m gpu
+	$(BIN)/python -m benchmarks --device cuda --only decode --only bandwidth --only load --repeat 3 $(BENCH) --report docs/BENCHMARKS_GPU.md
 
 docs: $(STAMP) ## Write docs/CLI.md, the pictures and docs/TOUR.md from real runs
 	$(BIN)/python docs/build.py
