@@ -36,7 +36,7 @@ from decodecli.render.plots.figure_layout import (
     tick_name,
     ticks,
 )
-from decodecli.render.plots.labels import label_points
+from decodecli.render.plots.labels import label_points, note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -187,15 +187,9 @@ def _label_bars(
     for index, axes in enumerate(plots):
         probability_axis(axes, limit, horizontal=True, margin=widest / width if fits else 0.02)
         for position, row in enumerate(view.rows if fits else ()):
-            axes.annotate(
-                texts[index][position],
-                (ends[index][position], position),
-                (4, 0),
-                textcoords="offset points",
-                va="center_baseline",
-                fontsize=points,
-                color=QUIET if view.removed(row, index) else INK,
-            )
+            ink = QUIET if view.removed(row, index) else INK
+            at = ends[index][position], position
+            note(axes, texts[index][position], at, (4, 0), points, ink, va="center_baseline")
 
 
 def _head_bars(layout: FigureLayout, plots: Sequence[Axes], view: DistributionView) -> None:
@@ -211,15 +205,8 @@ def _head_bars(layout: FigureLayout, plots: Sequence[Axes], view: DistributionVi
         most -= 1
     for axes, row, name in zip(plots, facts, view.legends, strict=True):
         axes.set_title(name, loc="left", fontsize=9.5, color=INK, pad=15)
-        axes.annotate(
-            " · ".join(row[:most]),
-            (0, 1),
-            (0, 5),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=7.5,
-            color=QUIET,
-        )
+        text = " · ".join(row[:most])
+        note(axes, text, (0, 1), (0, 5), 7.5, QUIET, xycoords="axes fraction")
 
 
 def _lines(view: DistributionView, size: tuple[float, float] | None) -> Figure:
@@ -336,16 +323,9 @@ def _entropy(view: DistributionView, size: tuple[float, float] | None) -> Figure
         log = f"log {numbers.count(round(math.exp(value)))} = " if value > 0 else ""
         # The curve leaves the lower limit to the right and comes to the upper one from the left.
         right = value == zero and zero < infinity
-        axes.annotate(
-            f"{name}: {log}{numbers.entropy(value)} nats",
-            (0.99 if right else 0.01, value),
-            (0, 3),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            fontsize=8,
-            color=QUIET,
-        )
+        text, at = f"{name}: {log}{numbers.entropy(value)} nats", (0.99 if right else 0.01, value)
+        more = {"xycoords": ("axes fraction", "data"), "ha": "right" if right else "left"}
+        note(axes, text, at, (0, 3), 8, QUIET, **more)
     axes.plot(temperatures, nats, color=KEPT)
     known = [t for t, _ in view.points]
     spreads = [view.report.spreads[index] for _, index in view.points]

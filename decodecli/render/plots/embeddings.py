@@ -23,7 +23,7 @@ from decodecli.render.plots.figure_layout import (
     axes_inches,
     cell_numbers,
 )
-from decodecli.render.plots.labels import label_points
+from decodecli.render.plots.labels import label_points, note
 from decodecli.render.terminal.embedding_tables import label, plane_sentence, share
 from decodecli.render.terminal.step_table import Style
 
@@ -190,15 +190,6 @@ def _scatter(layout: _Layout, axes: Axes) -> None:
     # The corner is for the line that says how many names are left out.
     lost = label_points(axes, points, layout.labels, layout.colours, _SIZES, corner=110)
     if lost:
-        axes.annotate(
-            f"{numbers.count(lost)} names find no room",
-            (1, 0),
-            (-2, 2),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=7,
-            color=QUIET,
-            ha="right",
-            va="bottom",
-            in_layout=False,
-        )
+        text = f"{numbers.count(lost)} names find no room"
+        more = {"xycoords": "axes fraction", "ha": "right", "va": "bottom", "in_layout": False}
+        note(axes, text, (1, 0), (-2, 2), 7, QUIET, **more)

@@ -24,7 +24,6 @@ from decodecli.settings import SamplingParams
 
 _LONGEST = 32  # cells of a value's name
 _PANEL = 28  # cells of a panel's name
-_QUOTED = 48  # cells of a prompt in a row of facts
 _ORDER = {"temperature": 0, "max_new_tokens": 2, "bos": 3}  # of the constants that are always named
 _FEWEST, _LONG = (
     3,
@@ -205,13 +204,6 @@ def common_lines(summary: SweepSummary, width: int) -> list[str]:
     if summary.prompt is not None:
         lines.append(clip(f"prompt: {one_line(summary.prompt) or '(empty)'}", width))
     return lines
-
-
-def common_facts(summary: SweepSummary) -> list[str]:
-    """The same in parts, for one line."""
-    prompt = summary.prompt
-    quoted = [] if prompt is None else [f"“{clip(one_line(prompt), _QUOTED)}”"]
-    return [*constants(summary.constant), *quoted]
 
 
 def shortened(values: Iterable[Any]) -> dict[float, float]:

@@ -28,7 +28,7 @@ from decodecli.render.plots.sweep_data import (
     Metric,
     Panel,
     axis_name,
-    common_facts,
+    constants,
     facts,
     frozen,
     hashable,
@@ -51,6 +51,7 @@ _MAX_LABELS = 12  # names that one panel has room for
 _CLOSE = 0.16  # of the axis; neighbours that are nearer may need a second row for their names
 _MAX_TICKS = 10  # values from which on the axis has round numbers instead
 _NAME = 28  # cells of a line's name
+_QUOTED = 48  # cells of a prompt in the heading
 _GAP = 0.09  # inches from a number under the axis to the next, at the least
 
 
@@ -91,17 +92,6 @@ class SweepView:
         return one_line(self.layout.line or "")
 
     @property
-    def note(self) -> str:
-        """What is the same in all cells, for a line of the heading."""
-        return " · ".join(common_facts(self.summary))
-
-    @property
-    def texts(self) -> list[str]:
-        """Every name that may be written."""
-        values = (*self.values, *self.summary.axes.get(self.layout.across or "", ()))
-        return [panel.name for panel in self.panels] + [value_name(value) for value in values]
-
-    @property
     def has_intervals(self) -> bool:
         """Whether intervals are told and drawn: nothing is known of a single seed's spread."""
         return len(self.summary.seeds) > 1
@@ -124,14 +114,28 @@ class SweepView:
         """All that a panel has of a metric."""
         return [e for line in self.of_panel(panel) for _, e in line.points(metric.name)]
 
-    def subtitle(self, *more: str, panels: int = 0, most: int = MAX_PANELS) -> str:
-        """The facts, and what of `panels` and lines could not all be drawn."""
+    def figure_layout(
+        self,
+        size: tuple[float, float],
+        title: str,
+        *more: str,
+        panels: int = 0,
+        most: int = MAX_PANELS,
+        note: str = "",
+    ) -> FigureLayout:
+        """A figure headed by the sweep's facts, how many of its `panels` and lines are drawn, and what is
+        the same in all cells."""
         parts = [*facts(self.summary), *more]
         if panels > most:
             parts.append(f"the first {most} of {numbers.count(panels)} panels")
         if len(self.values) > MAX_LINES:
             parts.append(f"{MAX_LINES} of {numbers.count(len(self.values))} lines")
-        return " · ".join(parts)
+        prompt, same = self.summary.prompt, constants(self.summary.constant)
+        same += [] if prompt is None else [f"“{clip(one_line(prompt), _QUOTED)}”"]
+        values = (*self.values, *self.summary.axes.get(self.layout.across or "", ()))
+        texts = [panel.name for panel in self.panels] + [value_name(value) for value in values]
+        notes = " · ".join(filter(None, [*same, note]))
+        return FigureLayout(size, title, " · ".join(parts), texts, notes)
 
     @property
     def is_ordered(self) -> bool:
