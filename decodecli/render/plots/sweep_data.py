@@ -25,10 +25,7 @@ from decodecli.settings import SamplingParams
 _LONGEST = 32  # cells of a value's name
 _PANEL = 28  # cells of a panel's name
 _ORDER = {"temperature": 0, "max_new_tokens": 2, "bos": 3}  # of the constants that are always named
-_FEWEST, _LONG = (
-    3,
-    5,
-)  # digits that a long number has at the least; that a short one has at the most
+_LONG, _FEWEST = 5, 3  # digits beyond which a number is shortened, and of which it keeps so many
 _LOG_SPAN = 4.0  # values that lie nearer together are read as well on a linear axis
 _LOG_SPAN_OF_TWO = 50.0
 

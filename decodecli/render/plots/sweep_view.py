@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from decodecli.render.plots.figure_layout import (
     MARKERS,
     QUIET,
     FigureLayout,
+    distinct,
     log_ticks,
     sequential,
     tick_name,
@@ -160,10 +162,9 @@ class SweepView:
         return several_runs and numeric(self.summary.axes.get(self.layout.across or "", ()))
 
     @cached_property
-    def colours(self) -> list[str]:
+    def colours(self) -> Sequence[str]:
         many = len(self.values)
-        by_order = (self.is_ordered and many > 1) or many > len(COLOURS)
-        return sequential(many) if by_order else list(COLOURS[:many])
+        return sequential(many) if self.is_ordered and many > 1 else distinct(many)
 
     def look(self, line: Line) -> dict[str, Any]:
         """Arguments of `Axes.plot`."""
@@ -186,7 +187,7 @@ class SweepView:
         if many < 2:
             return
         if self.has_scale:
-            scale = ScalarMappable(Normalize(-0.5, many - 0.5), ListedColormap(self.colours))
+            scale = ScalarMappable(Normalize(-0.5, many - 0.5), ListedColormap(list(self.colours)))
             bar = layout.colour_bar(scale, visible(layout.figure.axes), pad=0.02, aspect=28)
             named = sorted({round(k * (many - 1) / 6) for k in range(7)})
             bar.set_ticks(named, labels=[value_name(self.values[k]) for k in named])
@@ -194,9 +195,9 @@ class SweepView:
             return
         one_each = {self.number(line.value): line for line in self.lines}
         lines = [one_each[number] for number in sorted(one_each)][:MAX_LINES]
-        handles = [axes.plot([], [], **self.look(line))[0] for line in lines]
+        looks = [self.look(line) for line in lines]
         names = [layout.spell(clip(value_name(line.value), _NAME)) for line in lines]
-        layout.side_legend(axes, handles, names, title)
+        layout.side_legend(axes, looks, names, title)
 
 
 class XAxis:
