@@ -60,13 +60,13 @@ def ours(rows: Sequence[Tensor], steps: int) -> Callable[[], list[int]]:
     from benchmarks.shapes import made_up_tokenizer
     from decodecli.decoding.decode import Decoding
     from decodecli.decoding.prompt import PrefilledPrompt
-    from decodecli.models.loading import LanguageModel
+    from decodecli.models.loading import LanguageModel, Parts
     from decodecli.records.run import ModelInfo
 
     vocabulary = rows[0].shape[-1]
     tokenizer = made_up_tokenizer(vocabulary)
     info = ModelInfo("fixed logits", None, 0, vocabulary, "float32", str(rows[0].device), "none")
-    lm = LanguageModel(None, tokenizer, info, None, frozenset(), 0)
+    lm = LanguageModel(Parts(None, tokenizer), info, None, frozenset(), 0)
     params = replace(FILTERS, max_new_tokens=steps)
 
     def run() -> list[int]:

@@ -11,6 +11,8 @@ def main() -> None:
     # Spinning barriers cost a small model most of its speed beside another busy process; this must
     # be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.stderr is None:  # closed; rich would write to stdout instead
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         from decodecli.cli.app import app
 

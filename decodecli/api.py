@@ -155,7 +155,7 @@ def tokenize(
 
     if isinstance(model, str | Path):
         return tokenization.tokenize(text, str(model), bos)
-    return tokenization.tokenize(text, tokenizer.wrap(model.tokenizer, model.info.name), bos)
+    return tokenization.tokenize(text, tokenizer.wrap(model.codec, model.info.name), bos)
 
 
 def embed(
@@ -240,7 +240,7 @@ def _sampling_params(
     if params is not None and not isinstance(params, SamplingParams):
         problem = f"params must be SamplingParams, got {type(params).__name__}"
         raise UsageError(problem, "give settings by name: temperature=0.7, seed=1")
-    return SamplingParams(**settings) if params is None else replace(params, **settings)
+    return replace(params or SamplingParams(), **settings)
 
 
 def _check_names(

@@ -20,6 +20,7 @@ BUILTIN_PROMPT = "Once upon a time,"
 SEED_LIMIT = 2**32
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+LOADERS = ("auto", "transformers")
 QUANTIZE = ("auto", "none", "nf4", "fp4", "int8")
 COLORS = ("auto", "always", "never")
 TABLES = ("full", "line", "none")
@@ -30,7 +31,8 @@ class LoadParams:
     """Which model, and how it is held in memory.
 
     `max_memory` limits what each device may hold, as `0=10GiB,cpu=30GiB`; what is beyond goes to the
-    next one, and in the end to disk. `threads` is how many a CPU works with, None to leave it.
+    next one, and in the end to disk. `threads` is how many a CPU works with, None to leave it. `loader`
+    "transformers" has transformers read and run every model, "auto" only those that are not written out.
 
     Raises:
         UsageError: a value is out of its range.
@@ -45,12 +47,14 @@ class LoadParams:
     trust_remote_code: bool = False
     max_memory: str | None = None
     threads: int | None = None
+    loader: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.model:
             raise UsageError("--model is empty", "give a folder, a hub name, or builtin", "model")
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("quantize", self.quantize, QUANTIZE)
+        check_choice("loader", self.loader, LOADERS)
         if not re.fullmatch(r"auto|mps|cpu|cuda(:\d+)?", self.device, re.ASCII):
             wanted = f"auto, cuda, cuda:N, mps or cpu, got {self.device}"
             raise _bad_value("device", wanted, "auto takes a GPU when there is one")

@@ -19,7 +19,7 @@ from decodecli.errors import LoadError, UsageError
 from decodecli.models.checkpoint import Checkpoint, find_checkpoint
 from decodecli.models.embedding_weights import EmbeddingMatrices, StoredMatrix, find_embeddings
 from decodecli.models.model_files import blamed_on
-from decodecli.models.tokenizer import Tokenizer, find_tokenizer, from_file
+from decodecli.models.tokenizer import LightTokenizer, Tokenizer, find_tokenizer, wrap
 from decodecli.records.embedding import (
     EmbedReport,
     MatrixInfo,
@@ -98,7 +98,7 @@ def checkpoint_tokenizer(checkpoint: Checkpoint, *, trust_remote_code: bool = Fa
     path = checkpoint.folder / "tokenizer.json"
     if path.is_file():
         with blamed_on(f"the tokenizer of {checkpoint.name}", folder=checkpoint.folder):
-            return from_file(path, checkpoint.name)
+            return wrap(LightTokenizer(path, {}), checkpoint.name)
     # transformers makes a fast tokenizer of a SentencePiece model
     tokenizer = find_tokenizer(str(checkpoint.folder), trust_remote_code=trust_remote_code)
     if tokenizer.backend is None:

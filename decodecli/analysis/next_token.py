@@ -192,15 +192,15 @@ def all_positions(
     if not ids:
         raise PromptError("the text has no tokens", "give some text")
     window, stride = _window(lm, window, stride)
-    detokenizer = Detokenizer(lm.tokenizer)
+    detokenizer = Detokenizer(lm.codec)
     texts = [detokenizer.push(token_id) for token_id in ids]
     texts[-1] += detokenizer.flush()
     positions = [Position(0, ids[0], lm.piece(ids[0]), texts[0])]
-    start = windows = 0
+    start, windows, runner = 0, 0, lm.runner()
     while len(positions) < len(ids):
-        part = torch.tensor([ids[start : start + window]], device=lm.model.device)
-        logits = lm.model(input_ids=part, use_cache=False).logits[0]
-        for position in range(len(positions), start + part.shape[1]):
+        part = ids[start : start + window]
+        logits = runner.all_logits(part)
+        for position in range(len(positions), start + len(part)):
             row, token_id = logits[position - start - 1].float(), ids[position]
             raw, score, best = distribution(row), float(row[token_id]), int(highest_ids(row, 1))
             positions.append(
@@ -286,7 +286,7 @@ def compare(
 
 def check_same_vocabulary(first: LanguageModel, other: LanguageModel) -> None:
     """`UsageError` unless both tokenizers spell every id alike."""
-    if first.tokenizer.get_vocab() != other.tokenizer.get_vocab():
+    if first.codec.get_vocab() != other.codec.get_vocab():
         raise UsageError(
             f"{first.info.name} and {other.info.name} have different vocabularies",
             "compare models with the same tokenizer",

@@ -31,7 +31,10 @@ def load_model(
             return load_model(params, output, progress)
     from decodecli.models.loading import load
 
-    return load(params, progress=progress, verbose=output.verbose, auto_threads=True)
+    lm = load(params, progress=progress, verbose=output.verbose, auto_threads=True)
+    if output.verbose:
+        streams.Notices(output.quiet).tell(f"the loader is {lm.loader}")
+    return lm
 
 
 @contextmanager
@@ -41,8 +44,8 @@ def loading_line(
     """Show the line during the block, which gets a function that changes its words.
 
     Args:
-        libraries: whether PyTorch and Transformers are loaded before it, which takes longer than a small
-            model: the line says so.
+        libraries: whether PyTorch, and Transformers where it is needed, are loaded before it, which takes
+            longer than a small model: the line says so.
     """
     if output.quiet or not streams.is_terminal(sys.stderr):
         yield lambda words: None
@@ -76,4 +79,4 @@ def _pending_library() -> str:
     if not hasattr(sys.modules.get("decodecli.models.loading"), "load"):
         return "PyTorch"
     loaded = hasattr(sys.modules.get("transformers.modeling_utils"), "PreTrainedModel")
-    return "" if loaded else "Transformers"
+    return "Transformers" if "transformers" in sys.modules and not loaded else ""

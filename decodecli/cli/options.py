@@ -45,13 +45,17 @@ THREADS = Option(
     "threads", int, MODEL, "Threads on a CPU; goes before OMP_NUM_THREADS.",
     "N", "by the model's size",
 )  # fmt: skip
+LOADER = Option(
+    "loader", str, MODEL, "What reads and runs the model. auto: transformers where it must.",
+    default="auto", choices=("auto", "transformers"),
+)  # fmt: skip
 ALLOW_PICKLE = Option("allow_pickle", bool, MODEL, "Load pickled weights (they can run code).")
 TRUST_REMOTE_CODE = Option(
     "trust_remote_code", bool, MODEL, "Run Python code that comes with the model."
 )
 LOADING = (
     *(MODEL_NAME, REVISION, DEVICE, DTYPE, QUANTIZE, MAX_MEMORY, THREADS),
-    *(ALLOW_PICKLE, TRUST_REMOTE_CODE),
+    *(LOADER, ALLOW_PICKLE, TRUST_REMOTE_CODE),
 )
 
 # How the next token is picked: the fields of `settings.SamplingParams`, each an axis of a sweep.

@@ -100,4 +100,4 @@ def is_byte_level(lm: LanguageModel) -> bool:
     """Whether a model's tokens are spelt in GPT-2's byte alphabet."""
     from decodecli.models.detokenize import tokenizer_kind
 
-    return tokenizer_kind(lm.tokenizer) == "byte_level"
+    return tokenizer_kind(lm.codec) == "byte_level"

@@ -24,7 +24,6 @@ from decodecli.decoding.prompt import PrefilledPrompt, out_of_memory_guard
 from decodecli.errors import DecodecliError, DecodeError
 from decodecli.models.batched_forward import BatchedForward
 from decodecli.models.loading import LanguageModel
-from decodecli.models.supported import UnsupportedModel
 from decodecli.records.run import RunHeader, RunSummary, Step
 from decodecli.sampling.batched import BatchedSampler, SampledToken
 from decodecli.sampling.sampler import Sampler
@@ -96,10 +95,7 @@ class Batch:
         self.fallback_reason = "asked for" if exact else "one row at a time" if size == 1 else ""
         self.reruns = 0
         if not self.fallback_reason:
-            try:
-                BatchedForward(lm.model, size)
-            except UnsupportedModel as unsupported:
-                self.fallback_reason = str(unsupported)
+            self.fallback_reason = lm.runner().fallback_reason or ""
         checked = lm.info.dtype == "float32" and lm.info.device == "cpu"
         self.tolerance = TOLERANCE if checked else 0.0
 
@@ -209,7 +205,9 @@ class _Rows:
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.forward = BatchedForward(batch.lm.model, batch.size)
+        forward = batch.lm.runner().forward
+        assert forward is not None, batch.fallback_reason
+        self.forward = BatchedForward(forward, batch.size)
         self.batched_sampler = None if batch.candidates is not None else BatchedSampler()
         self.rows: list[_Row] = []
         self.exhausted = False  # whether there are no more requests
@@ -244,7 +242,7 @@ class _Rows:
             if request is None or self.exhausted:
                 break
             prompt = request.prompt
-            self.forward.add_row(len(self.rows), prompt.runner.cache(), len(prompt.ids))
+            self.forward.add_row(len(self.rows), prompt.runner.written_out()[1])
             started.append(_Row(request, self.batch))
             self.rows.append(started[-1])
         return started

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decodecli.models.forward import build_forward
-from decodecli.models.kv_cache import StaticKVCache, prompt_tensors
+from decodecli.models.forward import DecoderForward
+from decodecli.models.kv_cache import DynamicKVCache, StaticKVCache
 from decodecli.models.model_files import first_line
 from decodecli.models.supported import UnsupportedModel
 from decodecli.sampling.chain import Chain, draw
@@ -38,8 +38,8 @@ class CudaGraphDecoder:
     """A run that goes on from a prefilled cache, `PIPELINE_DEPTH` steps ahead of its reader.
 
     Args:
-        model, cache, logits, length: the model, and what the prompt of `length` tokens left: its
-            cache and the logits (1, vocab), float32, after it.
+        forward, cache, logits: the decoder, and what the prompt left: its keys and values, and the
+            logits (1, vocab), float32, after it.
         chain: the stages; none may need the sequence's tokens.
         count: rows that a step lists.
         seed: of the noise.
@@ -49,16 +49,15 @@ class CudaGraphDecoder:
     `backend` says how the steps are run.
 
     Raises:
-        UnsupportedModel: the model or the chain cannot be run this way.
+        UnsupportedModel: the chain or the weights cannot be run this way.
     """
 
     @torch.inference_mode()
     def __init__(
         self,
-        model: Any,
-        cache: Any,
+        forward: DecoderForward,
+        cache: DynamicKVCache,
         logits: Tensor,
-        length: int,
         chain: Chain,
         count: int,
         seed: int,
@@ -67,16 +66,13 @@ class CudaGraphDecoder:
     ) -> None:
         if chain.needs_history:
             raise UnsupportedModel(f"{chain.order[0]} looks back at the tokens")
-        if any(type(module).__name__ == "Linear8bitLt" for module in model.modules()):
+        if forward.asks_the_host:
             raise UnsupportedModel("int8 layers ask the host about their outliers")
-        self._forward = build_forward(model)
-        self._chain, self._count, self._steps, self._length = chain, count, steps, length
+        self._forward, self._length = forward, cache.length
+        self._chain, self._count, self._steps = chain, count, steps
         self._device = device = logits.device
-        self._cache = StaticKVCache(
-            length,
-            length + min(steps, INITIAL_CAPACITY),
-            *prompt_tensors(cache, length, self._forward.windows),
-        )
+        capacity = cache.length + min(steps, INITIAL_CAPACITY)
+        self._cache = StaticKVCache(cache.length, capacity, *cache.tensors())
         self._noise = None if chain.greedy else torch.Generator(device=device).manual_seed(seed)
         self._token = torch.zeros((1, 1), dtype=torch.long, device=device)
         self._first = self._sample(logits, self._noise)

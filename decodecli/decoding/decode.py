@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 import secrets
 import time
@@ -79,7 +80,7 @@ class Decoding:
         self.interrupted = False  # whether `interrupt` was called
         self.backend = ""  # how the steps are run, once they are
         self.seconds = 0.0  # spent on decoding so far
-        self._stream = TextStream(self.lm.tokenizer, prompt.ids, self.params.stop)
+        self._stream = TextStream(self.lm.codec, prompt.ids, self.params.stop)
         room = self.params.max_new_tokens
         if self.lm.context is not None:
             room = min(room, self.lm.context - len(prompt.ids))
@@ -144,9 +145,10 @@ class Decoding:
         try:
             if self.on_logits is not None:
                 raise UnsupportedModel("every step's logits are asked for")
+            forward, cache = prompt.runner.written_out()
             graph = CudaGraphDecoder(
-                self.lm.model, prompt.runner.cache(), prompt.logits, len(prompt.ids),
-                self.chain, self.candidates, self.seed, self._max_new_tokens,
+                forward, cache, prompt.logits, self.chain, self.candidates, self.seed,
+                self._max_new_tokens,
             )  # fmt: skip
         except UnsupportedModel as unsupported:
             self.backend = f"a step at a time: {unsupported}"
@@ -269,10 +271,8 @@ def generate(
 
 def library_versions() -> dict[str, str]:
     """The versions that a result can depend on."""
-    import transformers
-
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "transformers": importlib.metadata.version("transformers"),
     }

@@ -43,11 +43,11 @@ def encode(
         ) from None
     if chat is not None:
         name, template = lm.info.name, chat
-        return tokenized(name, text, lambda: encode_chat(lm.tokenizer, name, text, template))
+        return tokenized(name, text, lambda: encode_chat(lm.codec, name, text, template))
     ids = token_ids(lm, text, special=bos is not False)
     if bos and lm.bos_id is not None and ids[:1] != [lm.bos_id]:
         ids = [lm.bos_id, *ids]
-    typed = lm.tokenizer.bos_token
+    typed = lm.codec.bos_token
     if bos is not False and typed and text.startswith(typed) and ids[:2] == [lm.bos_id, lm.bos_id]:
         ids = ids[1:]
     if not ids:
@@ -96,10 +96,10 @@ def prefill(
         text, ids = prompt, encode(lm, prompt, bos, chat)
     else:
         ids = [int(token) for token in prompt]
-        text = lm.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        text = lm.codec.decode(ids, clean_up_tokenization_spaces=False)
     _check_ids(lm, ids)
     start = time.perf_counter()
-    runner = ModelRunner(lm.model)
+    runner = lm.runner()
     with out_of_memory_guard(lm):
         logits = runner.prefill(ids)
     return PrefilledPrompt(lm, text, tuple(ids), logits, runner, time.perf_counter() - start)

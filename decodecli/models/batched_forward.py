@@ -9,14 +9,13 @@ can do this; the sums of the shared layers are rounded otherwise than a row's al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from decodecli.models.forward import build_forward
-from decodecli.models.kv_cache import SPARE_POSITIONS, prompt_tensors, resized
+from decodecli.models.forward import DecoderForward
+from decodecli.models.kv_cache import SPARE_POSITIONS, DynamicKVCache, resized
 
 
 class BatchedForward:
@@ -25,16 +24,12 @@ class BatchedForward:
     Rows are numbered from 0 without gaps. `add_row` starts a sequence in a row, `remove_row` ends one.
 
     Args:
-        model: a causal language model of transformers.
+        forward: the decoder that the prompts have been through.
         max_rows: how many rows there will be at most.
-
-    Raises:
-        UnsupportedModel: the model is not one that `forward` writes out.
     """
 
-    def __init__(self, model: Any, max_rows: int) -> None:
-        self._forward = build_forward(model)
-        self._max_rows = max_rows
+    def __init__(self, forward: DecoderForward, max_rows: int) -> None:
+        self._forward, self._max_rows = forward, max_rows
         self._lengths: list[int] = []
         self._keys: list[Tensor] = []  # (max_rows, num_kv_heads, capacity, head_dim) a layer
         self._values: list[Tensor] = []
@@ -42,14 +37,10 @@ class BatchedForward:
         self._masks: dict[int | None, Tensor | None] = {}
 
     @torch.inference_mode()
-    def add_row(self, row: int, cache: Any, length: int) -> None:
-        """Start a sequence of `length` tokens in `row`, the first free one or one in use, from the
-        cache that transformers left of them; it is copied.
-
-        Raises:
-            UnsupportedModel: the cache lacks some of them.
-        """
-        keys, values = prompt_tensors(cache, length, self._forward.windows)
+    def add_row(self, row: int, cache: DynamicKVCache) -> None:
+        """Start a sequence in `row`, the first free one or one in use, from its keys and values, which
+        are copied."""
+        length, (keys, values) = cache.length, cache.tensors()
         if not self._keys:
             self._keys = [self._empty(tensor, length) for tensor in keys]
             self._values = [self._empty(tensor, length) for tensor in values]
@@ -83,7 +74,7 @@ class BatchedForward:
             cos, sin = (table[self._positions][:, None, None] for table in cos_sin)
             cos_sin = cos, sin
         ids = torch.as_tensor(tokens, device=device).view(-1, 1)
-        logits = self._forward(ids, self._positions, cos_sin, self)
+        logits = self._forward(ids, self._positions[:, None], cos_sin, self)
         self._lengths = [length + 1 for length in self._lengths]
         return logits.to(torch.float32)
 

@@ -1,17 +1,17 @@
-"""Keys and values of one sequence in preallocated tensors, in which a token appends in place.
+"""Keys and values of one sequence in preallocated tensors, in which tokens append in place.
 
 transformers' own caches copy all keys and values to append one.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from decodecli.models.supported import UnsupportedModel
+from decodecli.models.supported import DecoderConfig
 
 SPARE_POSITIONS = 64  # that a new cache has beyond the sequence
 
@@ -28,49 +28,45 @@ class KVCache(Protocol):
         scale: float,
         window: int | None,
     ) -> Tensor:
-        """Append one token's key and value, (rows, num_kv_heads, 1, head_dim), to a layer's; returns
-        the attention of its query, (rows, num_heads, 1, head_dim), over the last `window` positions
-        (None: all), in the query's shape."""
-
-
-def prompt_tensors(
-    cache: Any, length: int, windows: tuple[int | None, ...]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Keys and values that a prompt of `length` tokens left in transformers' cache, (rows, num_kv_heads,
-    length or what the layer's window needs, head_dim) a layer.
-
-    Raises:
-        UnsupportedModel: a layer kept less than its window, or all of the prompt, needs.
-    """
-    layers = getattr(cache, "layers", ())
-    if len(layers) != len(windows):
-        raise UnsupportedModel("its cache is of an unusual kind")
-    for layer, window in zip(layers, windows, strict=True):
-        keys, needed = layer.keys, length if window is None else min(length, window - 1)
-        if not isinstance(keys, Tensor) or keys.ndim != 4 or keys.shape[2] < needed:
-            raise UnsupportedModel("its cache does not keep what its attention needs")
-    return [layer.keys for layer in layers], [layer.values for layer in layers]
+        """Append keys and values, (rows, num_kv_heads, length, head_dim), to a layer's; returns the
+        attention of their queries, (rows, num_heads, length, head_dim), each over the last `window`
+        positions (None: all), in the query's shape."""
 
 
 def resized(tensor: Tensor, length: int, capacity: int) -> Tensor:
-    """A copy of (rows, heads, positions, head_dim) with `capacity` positions, zero where unknown.
-
-    `tensor` ends at position `length` of the sequence, and may hold only its last positions, as
-    transformers' cache does in layers with a sliding window.
-    """
-    wide = tensor.new_zeros((*tensor.shape[:2], capacity, tensor.shape[3]))
-    held = min(tensor.shape[2], length)
-    wide[:, :, length - held : length] = tensor[:, :, tensor.shape[2] - held :]
-    return wide
+    """A copy of the first `length` positions of (rows, heads, positions, head_dim) with room for
+    `capacity`, zero where unknown."""
+    larger = tensor.new_zeros((*tensor.shape[:2], capacity, tensor.shape[3]))
+    larger[:, :, :length] = tensor[:, :, :length]
+    return larger
 
 
 class DynamicKVCache:
-    """A cache that doubles when it is full. What it is given is copied."""
+    """A cache that doubles when it is full."""
 
     def __init__(self, length: int, keys: list[Tensor], values: list[Tensor]) -> None:
         self.length = length  # also the position of the next token
-        self._keys = [resized(tensor, length, length + SPARE_POSITIONS) for tensor in keys]
-        self._values = [resized(tensor, length, length + SPARE_POSITIONS) for tensor in values]
+        self._keys, self._values = keys, values
+
+    @classmethod
+    def empty(
+        cls, config: DecoderConfig, capacity: int, device: torch.device, dtype: torch.dtype
+    ) -> DynamicKVCache:
+        """A cache of no positions yet, with room for `capacity`."""
+        shape = (1, config.num_kv_heads, capacity, config.head_dim)
+        keys, values = (
+            [torch.empty(shape, device=device, dtype=dtype) for _ in config.windows]
+            for _ in range(2)
+        )
+        return cls(0, keys, values)
+
+    def tensors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values of the sequence so far, (1, num_kv_heads, length, head_dim) a layer."""
+        keys, values = (
+            [tensor[:, :, : self.length] for tensor in tensors]
+            for tensors in (self._keys, self._values)
+        )
+        return keys, values
 
     def attend(
         self,
@@ -82,31 +78,53 @@ class DynamicKVCache:
         window: int | None,
     ) -> Tensor:
         """As `KVCache` says."""
-        position, keys, values = self.length, self._keys[layer], self._values[layer]
-        if position == keys.shape[2]:
-            keys = self._keys[layer] = resized(keys, position, 2 * position)
-            values = self._values[layer] = resized(values, position, 2 * position)
-        keys.narrow(2, position, 1).copy_(key)
-        values.narrow(2, position, 1).copy_(value)
-        start = 0 if window is None else max(0, position + 1 - window)
-        count = position + 1 - start
+        keys, values = self._keys[layer], self._values[layer]
+        position, new = self.length, key.shape[2]
+        end = position + new
+        if end > keys.shape[2]:
+            keys = self._keys[layer] = resized(keys, position, 2 * end)
+            values = self._values[layer] = resized(values, position, 2 * end)
+        keys.narrow(2, position, new).copy_(key)
+        values.narrow(2, position, new).copy_(value)
+        shared = query.shape[1] // key.shape[1]  # query heads to a key head
+        if new == 1:
+            start = 0 if window is None else max(0, end - window)
+            return scaled_dot_product_attention(
+                query,
+                keys.narrow(2, start, end - start),
+                values.narrow(2, start, end - start),
+                scale=scale,
+                enable_gqa=shared > 1,
+            )
+        keys, values, mask = keys.narrow(2, 0, end), values.narrow(2, 0, end), None
+        if position or (window is not None and window <= end):
+            columns = torch.arange(end, device=query.device)
+            rows = columns[position:, None]
+            mask = columns <= rows
+            mask = mask if window is None else mask & (columns > rows - window)
+            # GPUs have no fast kernel for a mask and shared heads at once.
+            keys, values = (tensor.repeat_interleave(shared, 1) for tensor in (keys, values))
         return scaled_dot_product_attention(
             query,
-            keys.narrow(2, start, count),
-            values.narrow(2, start, count),
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=mask is None,
             scale=scale,
-            enable_gqa=query.shape[1] != key.shape[1],
+            enable_gqa=query.shape[1] != keys.shape[1],
         )
 
     def fork(self) -> DynamicKVCache:
         """A copy that goes its own way."""
-        keys = [tensor[:, :, : self.length] for tensor in self._keys]
-        values = [tensor[:, :, : self.length] for tensor in self._values]
+        capacity = self.length + SPARE_POSITIONS
+        keys = [resized(tensor, self.length, capacity) for tensor in self._keys]
+        values = [resized(tensor, self.length, capacity) for tensor in self._values]
         return DynamicKVCache(self.length, keys, values)
 
 
 class StaticKVCache:
-    """A cache whose position is a tensor, too, so that a CUDA graph can be captured over it."""
+    """A cache whose position is a tensor, too, so that a CUDA graph can be captured over it. It takes a
+    token at a time."""
 
     def __init__(
         self, length: int, capacity: int, keys: list[Tensor], values: list[Tensor]

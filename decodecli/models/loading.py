@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from decodecli.errors import LoadError
 from decodecli.library_logging import quiet_libraries
-from decodecli.memory_size import memory_limits
-from decodecli.models import quantization
+from decodecli.models import from_transformers, native, quantization
 from decodecli.models.cache_files import read_ahead
 from decodecli.models.checkpoint import Checkpoint, Progress, find_checkpoint
 from decodecli.models.detokenize import piece_of
 from decodecli.models.load_errors import advice, explained
 from decodecli.models.machine import check_threads, choose_threads
-from decodecli.models.memory_estimate import Headers, context_length
-from decodecli.models.model_files import blamed_on, first_line, reason
+from decodecli.models.memory_estimate import context_length
+from decodecli.models.model_files import read_json
 from decodecli.models.resolve import (
     DTYPES,
     check_max_memory,
@@ -32,25 +26,60 @@ from decodecli.models.resolve import (
     choose_dtype,
     choose_quantize,
 )
-from decodecli.models.runner import input_device
+from decodecli.models.runner import ModelRunner, input_device
+from decodecli.models.supported import DEFAULTS, UnsupportedModel
+from decodecli.models.tokenizer import light_tokenizer, load_transformers_tokenizer
 from decodecli.records.run import ModelInfo
 from decodecli.settings import ORDER, LoadParams
+
+
+class Parts:
+    """What runs, and the transformers objects, which are made when they are first asked for.
+
+    Args:
+        network: a `DecoderForward`, or a transformers model.
+        tokenizer: with the interface of transformers' that is used here.
+        make_model, make_tokenizer: make the transformers objects where those are not.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        tokenizer: Any,
+        make_model: Callable[[], Any] | None = None,
+        make_tokenizer: Callable[[], Any] | None = None,
+    ) -> None:
+        self.network, self.tokenizer = network, tokenizer
+        self._make_model, self._make_tokenizer = make_model, make_tokenizer
+
+    def model(self) -> Any:
+        """The transformers model. From here on it is what runs: something may be changed in it."""
+        if self._make_model is not None:
+            self.network, self._make_model = self._make_model(), None
+        return self.network
+
+    def hf_tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+        if self._make_tokenizer is not None:
+            self.tokenizer, self._make_tokenizer = self._make_tokenizer(), None
+        return self.tokenizer
 
 
 @dataclass(frozen=True)
 class LanguageModel:
     """A causal language model ready to decode.
 
-    model, tokenizer: the transformers objects.
+    parts: what runs it.
     info: what was loaded, for the header.
     context: how many positions the model has, None when it sets no limit.
     eos_ids, bos_id: the ids that end a text, and the one that begins it.
     notices: what the user should know about this model.
     checkpoint: where it was loaded from, None for a model that was wrapped.
+    loader: what read the weights, and why.
+    fallback_reason: why the model's own code runs it, where that was asked for.
     """
 
-    model: Any
-    tokenizer: Any
+    parts: Parts
     info: ModelInfo
     context: int | None
     eos_ids: frozenset[int]
@@ -58,6 +87,28 @@ class LanguageModel:
     load_seconds: float = 0.0
     notices: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
+    loader: str = "transformers: it was given"
+    fallback_reason: str | None = None
+
+    @property
+    def model(self) -> Any:
+        """The transformers model, loaded when it is first asked for."""
+        return self.parts.model()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer, loaded when it is first asked for."""
+        return self.parts.hf_tokenizer()
+
+    @property
+    def codec(self) -> Any:
+        """The tokenizer that is in use: transformers', or one with the part of its interface that is
+        needed here."""
+        return self.parts.tokenizer
+
+    def runner(self) -> ModelRunner:
+        """What runs one sequence."""
+        return ModelRunner(self.parts.network, fallback_reason=self.fallback_reason)
 
     def __repr__(self) -> str:
         info = self.info
@@ -73,23 +124,25 @@ class LanguageModel:
 
         >>> lm = LanguageModel.wrap(model, tokenizer)
         """
-        info = ModelInfo(
-            name=name,
-            revision=None,
-            parameters=model.num_parameters(),
-            vocab_size=_vocab_size(model),
-            dtype=str(model.dtype).removeprefix("torch."),
-            device=str(input_device(model)),
-            quantize="none",
-        )
+        head = getattr(model.get_output_embeddings(), "out_features", None)
+        config, settings = model.config.get_text_config(), getattr(model, "generation_config", None)
         return cls(
-            model=model.eval(),
-            tokenizer=tokenizer,
-            info=info,
-            context=context_length(model.config.get_text_config()),
-            eos_ids=_eos_ids(model, tokenizer),
+            Parts(model.eval(), tokenizer),
+            info=ModelInfo(
+                name=name,
+                revision=None,
+                parameters=model.num_parameters(),
+                vocab_size=int(head or config.vocab_size),
+                dtype=str(model.dtype).removeprefix("torch."),
+                device=str(input_device(model)),
+                quantize="none",
+            ),
+            context=context_length(config),
+            eos_ids=_eos_ids(
+                *(getattr(o, "eos_token_id", None) for o in (settings, config, tokenizer))
+            ),
             bos_id=tokenizer.bos_token_id,
-            notices=_generation_notices(model, name),
+            notices=_sampling_notices({} if settings is None else settings.to_diff_dict(), name),
         )
 
     def what_fits(self) -> str:
@@ -101,7 +154,7 @@ class LanguageModel:
 
     def piece(self, token_id: int) -> str:
         """The vocabulary's piece, exactly; `<id N>` for ids that the tokenizer does not know."""
-        return piece_of(self.tokenizer, token_id) or f"<id {token_id}>"
+        return piece_of(self.codec, token_id) or f"<id {token_id}>"
 
 
 def load(
@@ -115,6 +168,7 @@ def load(
     trust_remote_code: bool = False,
     max_memory: str | None = None,
     threads: int | None = None,
+    loader: str = "auto",
     progress: Progress = lambda _: None,
     verbose: bool = False,
     auto_threads: bool = False,
@@ -125,6 +179,8 @@ def load(
         model: "builtin", a folder, a hub name, or a `LoadParams` that says everything.
         max_memory: what each device may hold, as "0=10GiB,cpu=30GiB"; the rest goes to disk.
         threads: how many threads PyTorch works with on a CPU, in the whole process.
+        loader: "auto" reads and runs known architectures without transformers; "transformers" has it
+            do both for every model.
         progress: called with a few words as loading goes on.
         verbose: let third-party logging through.
         auto_threads: choose the number of threads by the model's size where none is given; the
@@ -138,7 +194,7 @@ def load(
     if not isinstance(params, LoadParams):
         params = LoadParams(
             str(params), revision, str(device), dtype, quantize, allow_pickle, trust_remote_code,
-            max_memory, threads,
+            max_memory, threads, loader,
         )  # fmt: skip
     start = time.perf_counter()
     device = choose_device(params.device)
@@ -155,233 +211,121 @@ def load(
     progress(f"loading {params.model}")
     cached = quantization.cached_file(checkpoint, quantize, dtype, device)
     read_ahead([cached] if cached else sorted(checkpoint.folder.glob("*.safetensors")))
-    with (
-        _quiet(verbose),
-        explained(checkpoint, device, dtype if quantize == "none" else quantize),
-    ):
-        network, notices = _load_model(params, checkpoint, device, dtype, quantize)
-        lm = LanguageModel.wrap(network, _load_tokenizer(params, checkpoint), params.model)
+    with explained(checkpoint, device, dtype if quantize == "none" else quantize):
+        try:
+            lm = _load_native(params, checkpoint, device, dtype, quantize, verbose)
+        except UnsupportedModel as unsupported:
+            lm = _load_with_transformers(params, checkpoint, device, dtype, quantize, verbose)
+            lm = replace(lm, loader=f"transformers: {unsupported}")
+    return replace(lm, load_seconds=time.perf_counter() - start, checkpoint=checkpoint)
+
+
+def choose_loader(
+    params: LoadParams, checkpoint: Checkpoint, device: str, dtype: str, quantize: str
+) -> str:
+    """What would read and run a checkpoint, "native" or "transformers", and why."""
+    try:
+        device_map = from_transformers.device_map_of(params, checkpoint, device, dtype, quantize)
+        config, _ = native.plan(params, checkpoint, quantize, device_map)
+    except UnsupportedModel as unsupported:
+        return f"transformers: {unsupported}"
+    return f"native: {config.model_type} is written out here"
+
+
+def _load_native(
+    params: LoadParams,
+    checkpoint: Checkpoint,
+    device: str,
+    dtype: str,
+    quantize: str,
+    verbose: bool,
+) -> LanguageModel:
+    """The model on our own forward pass.
+
+    Raises:
+        UnsupportedModel: it is none for it.
+    """
+    device_map = from_transformers.device_map_of(params, checkpoint, device, dtype, quantize)
+    config, stored = native.plan(params, checkpoint, quantize, device_map)
+    with quiet_libraries(verbose):
+        tokenizer = light_tokenizer(checkpoint.folder, params.model)
+    own_tokenizer = tokenizer is not None
+    if tokenizer is None:
+        tokenizer = _hf_tokenizer(params, checkpoint, verbose)
+    network, parameters = native.read(config, stored, device, DTYPES[dtype])
+
+    def make_model() -> Any:
+        with from_transformers.quiet_transformers(verbose):
+            return from_transformers.load_model(params, checkpoint, device, dtype, quantize)[0]
+
+    def make_tokenizer() -> Any:
+        return _hf_tokenizer(params, checkpoint, verbose)
+
+    generation = checkpoint.folder / "generation_config.json"
+    settings = read_json(generation) if generation.is_file() else {}
+    values = {**DEFAULTS[config.model_type], **checkpoint.config}
+    return LanguageModel(
+        Parts(network, tokenizer, make_model, make_tokenizer if own_tokenizer else None),
+        info=ModelInfo(
+            name=params.model,
+            revision=checkpoint.revision,
+            parameters=parameters,
+            vocab_size=config.vocab_size,
+            dtype=dtype,
+            device=device,
+            quantize="none",
+        ),
+        context=config.context,
+        eos_ids=_eos_ids(
+            settings.get("eos_token_id"), values["eos_token_id"], tokenizer.eos_token_id
+        ),
+        bos_id=tokenizer.bos_token_id,
+        notices=_sampling_notices(settings, params.model),
+        loader=f"native: {config.model_type} is written out here",
+    )
+
+
+def _load_with_transformers(
+    params: LoadParams,
+    checkpoint: Checkpoint,
+    device: str,
+    dtype: str,
+    quantize: str,
+    verbose: bool,
+) -> LanguageModel:
+    with from_transformers.quiet_transformers(verbose):
+        network, notices = from_transformers.load_model(params, checkpoint, device, dtype, quantize)
+    lm = LanguageModel.wrap(network, _hf_tokenizer(params, checkpoint, verbose), params.model)
     info = replace(
         lm.info,
         revision=checkpoint.revision,
         dtype=dtype,
-        device=_device_names(network, device),
+        device=from_transformers.device_names(network, device),
         quantize=quantize if getattr(network, "is_quantized", False) else "none",
     )
-    return replace(
-        lm,
-        info=info,
-        load_seconds=time.perf_counter() - start,
-        notices=(*lm.notices, *notices),
-        checkpoint=checkpoint,
-    )
+    forced = "--loader transformers" if params.loader == "transformers" else None
+    return replace(lm, info=info, notices=(*lm.notices, *notices), fallback_reason=forced)
 
 
-def _load_model(
-    params: LoadParams, checkpoint: Checkpoint, device: str, dtype: str, quantize: str
-) -> tuple[Any, tuple[str, ...]]:
-    """The model in evaluation mode, and notices of how it was loaded."""
-    _check_architecture(checkpoint, params)
-    device_map = _device_map(params, checkpoint, device, dtype, quantize)
-    if quantize in quantization.SCHEMES:
-        cacheable = isinstance(device_map, dict)
-        if cacheable:
-            network = quantization.load_cached(checkpoint, quantize, dtype, device)
-            if network is not None:
-                return network, ()
-        network = _from_pretrained(params, checkpoint, dtype, quantize, device_map)
-        quantization.check_quantized(network, checkpoint, quantize, device)
-        if cacheable:
-            return network, quantization.cache(network, checkpoint, quantize, dtype, device)
-        return network, ()
-    network = _from_pretrained(params, checkpoint, dtype, quantize, device_map)
-    if quantize != "none":
-        if "bitsandbytes" in sys.modules:
-            quantization.prepare_layers(network, device)
-        if not getattr(network, "is_quantized", False):
-            return network, (
-                f"transformers holds the {quantize} weights of {checkpoint.name} as {dtype} here",
-            )
-    return network, ()
-
-
-def _from_pretrained(
-    params: LoadParams, checkpoint: Checkpoint, dtype: str, quantize: str, device_map: Any
-) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    arguments: dict[str, Any] = {
-        "dtype": DTYPES[dtype],
-        "local_files_only": True,
-        "use_safetensors": None if params.allow_pickle else True,
-        "trust_remote_code": params.trust_remote_code,
-        "return_dict": True,  # whatever config.json says
-        "ignore_mismatched_sizes": True,  # the report names them
-    }
-    if quantize in quantization.SCHEMES:
-        arguments["quantization_config"] = quantization.scheme_settings(quantize, dtype)
-    if device_map is not None:
-        arguments["device_map"] = device_map
-    if params.max_memory is not None:
-        arguments["max_memory"] = memory_limits(params.max_memory)
-    network, report = AutoModelForCausalLM.from_pretrained(
-        checkpoint.folder, output_loading_info=True, **arguments
-    )
-    for name, stored, expected in sorted(report["mismatched_keys"]):
-        raise LoadError(
-            f"the weights of {checkpoint.name} do not have the shapes that its config.json says: "
-            f"{name} is {list(stored)}, not {list(expected)}",
-            "copy the original model's config.json into the folder",
-        )
-    missing = sorted(report["missing_keys"])
-    if missing:  # transformers would fill them with random numbers
-        raise LoadError(
-            f"{checkpoint.name} lacks {len(missing)} of its weights ({missing[0]}, …)",
-            "is the download complete, and does config.json belong to it?",
-        )
-    return network.eval()
-
-
-def _device_map(
-    params: LoadParams, checkpoint: Checkpoint, device: str, dtype: str, quantize: str
-) -> Any:
-    """One device, or accelerate's plan over all of them when the weights do not fit on one; None for
-    a plain model on the CPU."""
-    if params.max_memory is not None:
-        return "auto"
-    quantized = quantize in quantization.SCHEMES
-    if params.device == "auto" and device.startswith("cuda"):
-        needed = checkpoint.parameters * DTYPES[dtype].itemsize
-        if quantized:  # they must lie whole on GPUs
-            needed = Headers.of(checkpoint).weight_bytes(quantize, device)
-        free, _ = torch.cuda.mem_get_info(device)
-        if needed * 1.1 > free and (torch.cuda.device_count() > 1 or not quantized):
-            return "auto"
-    if device == "cpu" and not quantized:
-        return None
-    return {"": device}
-
-
-def _check_architecture(checkpoint: Checkpoint, params: LoadParams) -> None:
-    """Refuse what is not a decoder with a language-model head, before reading any weights."""
-    from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    if params.trust_remote_code and checkpoint.config.get("auto_map"):
-        return
-    kind = str(checkpoint.config.get("model_type"))
-    try:
-        config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
-    except Exception as error:  # each library has its own for a configuration it cannot take
-        import transformers
-
-        if checkpoint.config.get("auto_map"):
-            raise LoadError(
-                f"{checkpoint.name} brings its own code",
-                "add --trust-remote-code if you trust its source",
-            ) from error
-        if kind not in transformers.CONFIG_MAPPING:
-            raise LoadError(
-                f"{checkpoint.name} is of architecture {kind!r}, "
-                f"which transformers {transformers.__version__} does not know",
-                "a newer transformers may know it: pip install -U transformers",
-            ) from error
-        raise LoadError(
-            f"config.json of {checkpoint.name} cannot be used: {reason(error, checkpoint.folder)}",
-            "copy the original model's config.json into the folder",
-        ) from error
-    if getattr(config, "is_encoder_decoder", False):
-        raise LoadError(
-            f"{checkpoint.name} is an encoder-decoder model ({kind})",
-            "decodecli runs decoder-only (causal) models",
-        )
-    causal = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-    named = list(map(str, config.architectures or []))
-    wrong = named and not causal.intersection(named)
-    if wrong or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise LoadError(
-            f"{checkpoint.name} is no causal language model ({', '.join(named) or kind})",
-            "give a decoder-only model, one whose class ends in ForCausalLM",
+def _hf_tokenizer(params: LoadParams, checkpoint: Checkpoint, verbose: bool) -> Any:
+    with from_transformers.quiet_transformers(verbose):
+        return load_transformers_tokenizer(
+            checkpoint.folder, params.model, params.trust_remote_code
         )
 
 
-def _load_tokenizer(params: LoadParams, checkpoint: Checkpoint) -> Any:
-    from transformers import AutoTokenizer
-
-    with blamed_on(f"the tokenizer of {checkpoint.name}", folder=checkpoint.folder):
-        try:
-            return AutoTokenizer.from_pretrained(
-                checkpoint.folder,
-                local_files_only=True,
-                trust_remote_code=params.trust_remote_code,
-                clean_up_tokenization_spaces=False,
-            )
-        except ImportError as error:
-            raise LoadError(
-                f"the tokenizer of {checkpoint.name} needs a package that is not installed: "
-                + first_line(error),
-                "pip install sentencepiece protobuf",
-            ) from error
+def _eos_ids(*values: Any) -> frozenset[int]:
+    """The ids that end a text: of the values that say so the first, a model's generation settings before
+    its configuration, and that before its tokenizer."""
+    value = next((value for value in values if value is not None), ())
+    return frozenset(value if isinstance(value, list | tuple) else [value])
 
 
-@contextlib.contextmanager
-def _quiet(verbose: bool) -> Iterator[None]:
-    """Keep third-party logging, progress bars and prints off both streams."""
-    if verbose:
-        yield
-        return
-    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
-    from transformers.utils import logging as noise
-
-    level, bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
-    noise.set_verbosity_error()
-    noise.disable_progress_bar()
-    try:
-        with (
-            quiet_libraries(allowed=False),
-            contextlib.redirect_stderr(io.StringIO()),
-            contextlib.redirect_stdout(io.StringIO()),
-        ):
-            yield
-    finally:
-        noise.set_verbosity(level)
-        if bars:
-            noise.enable_progress_bar()
-
-
-def _vocab_size(model: Any) -> int:
-    head = model.get_output_embeddings()
-    features = getattr(head, "out_features", None)
-    return int(features or model.config.get_text_config().vocab_size)
-
-
-def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The ids that end a text: the model's own, else its configuration's, else the tokenizer's."""
-    settings = getattr(model, "generation_config", None)
-    for owner in (settings, model.config.get_text_config(), tokenizer):
-        value = getattr(owner, "eos_token_id", None)
-        if value is not None:
-            return frozenset(value if isinstance(value, list | tuple) else [value])
-    return frozenset()
-
-
-def _generation_notices(model: Any, name: str) -> tuple[str, ...]:
-    """Sampling values that the model suggests and that are not applied."""
-    settings = getattr(model, "generation_config", None)
-    if settings is None:
-        return ()
-    suggested = settings.to_diff_dict()
-    sampling = {key: suggested[key] for key in ORDER if suggested.get(key) is not None}
+def _sampling_notices(settings: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Sampling values that the model's generation settings suggest and that are not applied."""
+    sampling = {key: settings[key] for key in ORDER if settings.get(key) is not None}
     if not sampling:
         return ()
     values = ", ".join(f"{key}={value}" for key, value in sampling.items())
     flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in sampling.items())
     return (f"{name} suggests {values} for sampling; not applied (use {flags})",)
-
-
-def _device_names(model: Any, device: str) -> str:
-    devices = getattr(model, "hf_device_map", None)
-    if devices and (len(set(devices.values())) > 1 or "disk" in devices.values()):
-        names = [f"cuda:{d}" if isinstance(d, int) else str(d) for d in devices.values()]
-        return "+".join(sorted(set(names)))
-    return device

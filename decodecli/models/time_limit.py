@@ -45,7 +45,7 @@ def token_ids(lm: LanguageModel, text: str, special: bool) -> list[int]:
     return tokenized(
         lm.info.name,
         text,
-        lambda: lm.tokenizer(text, add_special_tokens=special)["input_ids"],
+        lambda: lm.codec(text, add_special_tokens=special)["input_ids"],
         folder,
     )
 

@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from decodecli.byte_level import ALPHABET
@@ -183,28 +182,16 @@ def find_tokenizer(
             f"{name} has no tokenizer (tokenizer.json or tokenizer.model)",
             "copy the tokenizer files of the original model into the folder",
         )
-    with blamed_on(what, folder=folder):
-        settings: Settings = {}
-        for file in ("special_tokens_map.json", "tokenizer_config.json"):  # the older one first
-            if (folder / file).is_file():
-                settings |= read_json(folder / file)
-        with blamed_on(f"the chat template of {name}", folder=folder):
-            template = _chat_template(folder, settings)
-        class_name = settings.get("tokenizer_class")
-        # Without a configuration there is no class that could rebuild it.
-        as_it_stands = class_name in _AS_IT_STANDS or not (
-            class_name or (folder / "config.json").is_file()
-        )
-        path = folder / "tokenizer.json"
-        if path.is_file() and as_it_stands and not settings.get("auto_map"):
-            return from_file(path, name, settings, template)
-        with quiet_libraries(verbose):
-            hf_tokenizer = _from_transformers(name, folder, class_name, trust_remote_code)
-        return wrap(hf_tokenizer, name, template or getattr(hf_tokenizer, "chat_template", None))
+    tokenizer = light_tokenizer(folder, name)
+    if tokenizer is not None:
+        return wrap(tokenizer, name)
+    with quiet_libraries(verbose):
+        tokenizer = load_transformers_tokenizer(folder, name, trust_remote_code)
+    return wrap(tokenizer, name, _chat_template(folder, name))
 
 
-def wrap(hf_tokenizer: Any, name: str = "tokenizer", template: Any = None) -> Tokenizer:
-    """A transformers tokenizer that is loaded already."""
+def wrap(hf_tokenizer: Any, name: str = "tokenizer", template: str | None = None) -> Tokenizer:
+    """A loaded tokenizer, transformers' or a light one; `template`: in place of its own."""
     backend = getattr(hf_tokenizer, "backend_tokenizer", None)
     if not hasattr(backend, "get_vocab"):
         backend = None
@@ -216,45 +203,138 @@ def wrap(hf_tokenizer: Any, name: str = "tokenizer", template: Any = None) -> To
     if backend is not None:
         backend.no_truncation()
         backend.no_padding()
-    template = template if isinstance(template, str) else None
+    template = template or getattr(hf_tokenizer, "chat_template", None)
+    if isinstance(template, dict):  # several by name
+        template = template.get("default")
     kind = tokenizer_kind(hf_tokenizer)
+    if isinstance(hf_tokenizer, LightTokenizer):
+        hf_tokenizer = None
     return Tokenizer(name, backend, hf_tokenizer, kind, special, added, roles, template)
 
 
-def from_file(
-    path: Path, name: str, settings: Settings | None = None, template: str | None = None
-) -> Tokenizer:
-    """The tokenizer of a tokenizer.json, with the tokens that its tokenizer_config.json adds."""
-    import tokenizers
+class LightTokenizer:
+    """The tokenizers library's object with the part of a transformers tokenizer's interface that is used
+    here.
 
-    backend, settings = tokenizers.Tokenizer.from_file(str(path)), settings or {}
-    backend.no_truncation()
-    backend.no_padding()
-    roles = {role: piece for role in SPECIAL_TOKENS if (piece := _content(settings.get(role)))}
-    # Add what the configuration names and the file lacks, as transformers does.
-    wanted: dict[str, Any] = {}
-    listed = settings.get("added_tokens_decoder")
-    listed = listed if isinstance(listed, dict) else {}
-    for token in (listed[token_id] for token_id in sorted(listed, key=int)):
-        if (content := _content(token)) is not None:
-            flags = {flag: bool(token[flag]) for flag in _TOKEN_FLAGS if flag in token}
-            wanted[content] = tokenizers.AddedToken(content, **flags)
-    more = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
-    more = more.values() if isinstance(more, dict) else more
-    for piece in [*roles.values(), *map(_content, more)]:
-        if piece is not None:
-            wanted.setdefault(piece, tokenizers.AddedToken(piece, special=True))
-    known = {token.content for token in backend.get_added_tokens_decoder().values()}
-    backend.add_tokens([token for content, token in wanted.items() if content not in known])
+    Args:
+        path: a tokenizer.json.
+        settings: of its tokenizer_config.json, which may name more tokens.
+        chat_template: Jinja.
+    """
 
-    added = backend.get_added_tokens_decoder()
-    special = {token_id for token_id, token in added.items() if token.special}
-    special |= {i for piece in roles.values() if (i := backend.token_to_id(piece)) is not None}
-    kind = tokenizer_kind(
-        SimpleNamespace(backend_tokenizer=backend, convert_tokens_to_ids=backend.token_to_id)
-    )
-    plain = frozenset(added) - special
-    return Tokenizer(name, backend, None, kind, frozenset(special), plain, roles, template)
+    bos_token: str | None
+    bos_token_id: int | None
+    eos_token_id: int | None
+    unk_token_id: int | None
+
+    def __init__(self, path: Path, settings: Settings, chat_template: str | None = None) -> None:
+        import tokenizers
+
+        backend = tokenizers.Tokenizer.from_file(str(path))
+        backend.no_truncation()
+        backend.no_padding()
+        self.backend_tokenizer, self.chat_template = backend, chat_template
+        roles = {role: _content(settings.get(role)) for role in SPECIAL_TOKENS}
+        # Add what the configuration names and the file lacks, as transformers does.
+        wanted: dict[str, Any] = {}
+        listed = settings.get("added_tokens_decoder")
+        listed = listed if isinstance(listed, dict) else {}
+        for token in (listed[token_id] for token_id in sorted(listed, key=int)):
+            if (content := _content(token)) is not None:
+                flags = {flag: bool(token[flag]) for flag in _TOKEN_FLAGS if flag in token}
+                wanted[content] = tokenizers.AddedToken(content, **flags)
+        more = (
+            settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+        )
+        more = more.values() if isinstance(more, dict) else more
+        for piece in [*roles.values(), *map(_content, more)]:
+            if piece is not None:
+                wanted.setdefault(piece, tokenizers.AddedToken(piece, special=True))
+        known = {token.content for token in backend.get_added_tokens_decoder().values()}
+        backend.add_tokens([token for content, token in wanted.items() if content not in known])
+        for role, piece in roles.items():
+            setattr(self, role, piece)
+            setattr(self, f"{role}_id", None if piece is None else backend.token_to_id(piece))
+        ids = (getattr(self, f"{role}_id") for role in SPECIAL_TOKENS)
+        self.all_special_ids = [token_id for token_id in ids if token_id is not None]
+        self.added_tokens_decoder = backend.get_added_tokens_decoder()
+        self.get_vocab, self.convert_tokens_to_ids = backend.get_vocab, backend.token_to_id
+        self.convert_ids_to_tokens = backend.id_to_token
+        self.num_special_tokens_to_add = backend.num_special_tokens_to_add
+
+    def __call__(
+        self, text: str, add_special_tokens: bool = True, split_special_tokens: bool = False
+    ) -> dict[str, list[int]]:
+        backend = self.backend_tokenizer
+        backend.encode_special_tokens = split_special_tokens
+        # In a batch: alone, the library would not let other threads run meanwhile.
+        encodings = backend.encode_batch([text], add_special_tokens=add_special_tokens)
+        return {"input_ids": encodings[0].ids}
+
+    def decode(
+        self,
+        ids: list[int],
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool = False,
+    ) -> str:
+        text: str = self.backend_tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+        return text
+
+
+def light_tokenizer(folder: Path, name: str) -> LightTokenizer | None:
+    """The tokenizer of a folder, where transformers would take its tokenizer.json as it stands.
+
+    Raises:
+        LoadError: it, or its chat template, cannot be read.
+    """
+    with blamed_on(f"the tokenizer of {name}", folder=folder):
+        settings = _settings(folder)
+        class_name = settings.get("tokenizer_class")
+        # Without a configuration there is no class that could rebuild it.
+        as_it_stands = class_name in _AS_IT_STANDS or not (
+            class_name or (folder / "config.json").is_file()
+        )
+        path = folder / "tokenizer.json"
+        if not path.is_file() or not as_it_stands or settings.get("auto_map"):
+            return None
+        return LightTokenizer(path, settings, _chat_template(folder, name))
+
+
+def load_transformers_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
+    """The tokenizer of a folder as transformers loads it.
+
+    Raises:
+        LoadError: it cannot.
+    """
+    with blamed_on(f"the tokenizer of {name}", folder=folder):
+        import transformers
+
+        loader = transformers.AutoTokenizer
+        if not (folder / "config.json").is_file():  # AutoTokenizer has nothing to go by
+            class_name = _settings(folder).get("tokenizer_class") or "PreTrainedTokenizerFast"
+            loader = getattr(transformers, class_name, loader)
+        try:
+            return loader.from_pretrained(
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                clean_up_tokenization_spaces=False,
+            )
+        except ImportError as error:
+            raise LoadError(
+                f"the tokenizer of {name} needs a package that is not installed: "
+                + first_line(error),
+                "pip install sentencepiece protobuf",
+            ) from error
+
+
+def _settings(folder: Path) -> Settings:
+    """What tokenizer_config.json says, and the older file that it took the place of."""
+    settings: Settings = {}
+    for file in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (folder / file).is_file():
+            settings |= read_json(folder / file)
+    return settings
 
 
 def _content(token: Any) -> str | None:
@@ -264,42 +344,15 @@ def _content(token: Any) -> str | None:
     return token if isinstance(token, str) else None
 
 
-def _from_transformers(
-    name: str, folder: Path, class_name: str | None, trust_remote_code: bool
-) -> Any:
-    import transformers
-
-    loader = transformers.AutoTokenizer
-    if not (folder / "config.json").is_file():  # AutoTokenizer has nothing to go by
-        loader = getattr(transformers, class_name or "PreTrainedTokenizerFast", loader)
-    try:
-        return loader.from_pretrained(
-            str(folder),
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-            clean_up_tokenization_spaces=False,
-        )
-    except ImportError as error:
-        raise LoadError(
-            f"the tokenizer of {name} needs a package that is not installed: {first_line(error)}",
-            "pip install sentencepiece protobuf",
-        ) from error
-
-
-def _chat_template(folder: Path, settings: Settings) -> str | None:
+def _chat_template(folder: Path, name: str) -> str | None:
     """The chat template: a file of its own, or a key of the configuration (one, or several by name)."""
     jinja, as_json = folder / "chat_template.jinja", folder / "chat_template.json"
-    if jinja.is_file():
-        try:
+    with blamed_on(f"the chat template of {name}", folder=folder):
+        if jinja.is_file():
             return jinja.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise LoadError(
-                f"{jinja} cannot be read: {first_line(error)}", "copy it again"
-            ) from error
-    if as_json.is_file():
-        settings = settings | read_json(as_json)
-    template = settings.get("chat_template")
-    if isinstance(template, list):
-        named = [item for item in template if isinstance(item, dict)]
-        template = {item.get("name"): item.get("template") for item in named}.get("default")
-    return template if isinstance(template, str) else None
+        settings = _settings(folder) | (read_json(as_json) if as_json.is_file() else {})
+        template = settings.get("chat_template")
+        if isinstance(template, list):
+            named = [item for item in template if isinstance(item, dict)]
+            template = {item.get("name"): item.get("template") for item in named}.get("default")
+        return template if isinstance(template, str) else None

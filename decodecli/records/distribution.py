@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from decodecli.records.display import Displayed, field_values
+from decodecli.records.display import Displayed
 from decodecli.records.run import ModelInfo, perplexity
 
 _INFINITE = (math.inf, -math.inf)
@@ -228,9 +228,14 @@ class TextReport(Displayed):
         return {
             "command": "inspect-logits",
             "model": asdict(self.model),
-            **field_values(self, ("mean_logprob", "perplexity", "bits_per_character")),
+            "mean_logprob": self.mean_logprob,
+            "perplexity": self.perplexity,
+            "bits_per_character": self.bits_per_character,
             "tokens": len(self.positions),
-            **field_values(self, ("scored", "window", "stride", "windows")),
+            "scored": self.scored,
+            "window": self.window,
+            "stride": self.stride,
+            "windows": self.windows,
             "positions": self.flat(),
         }
 

@@ -176,7 +176,9 @@ class EmbedReport(Displayed):
             cosines = zip(self.words, self.cosine[index], strict=True)
             rows.append(
                 {
-                    **field_values(word, ("word", "kind", "group")),
+                    "word": word.word,
+                    "kind": word.kind,
+                    "group": word.group,
                     "token_ids": " ".join(map(str, word.token_ids)),
                     "norm": word.norm,
                     "pc1": x,

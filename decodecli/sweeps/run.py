@@ -150,7 +150,7 @@ def _effective_bos(cell: Cell, prefix: PrefilledPrompt) -> bool | None:
         return cell.bos
     if prefix.ids[:1] == (prefix.lm.bos_id,):
         return True
-    return None if prefix.lm.tokenizer.num_special_tokens_to_add() else False
+    return None if prefix.lm.codec.num_special_tokens_to_add() else False
 
 
 def _record(done: RequestOutput) -> CellRecord:

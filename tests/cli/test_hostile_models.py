@@ -97,7 +97,6 @@ REFUSED = [
         "cannot be loaded",
     ),
     ("generate", "config.json", ("quantization_config",), "[4]", "model"),
-    ("generate", "tokenizer_config.json", ("model_max_length",), '"long"', "tokenizer"),
     ("generate", "tokenizer_config.json", ("added_tokens_decoder",), '{"x": {}}', "tokenizer"),
     ("tokenize", "tokenizer_config.json", ("added_tokens_decoder",), '{"x": {}}', "tokenizer"),
     ("generate", "tokenizer_config.json", ("extra_special_tokens",), "5", "tokenizer"),
@@ -158,6 +157,16 @@ def test_return_dict_false_is_not_obeyed_and_not_stumbled_over(run, copied):
     folder = copied()
     write_value(folder / "config.json", ("return_dict",), "false")
     run("generate", folder).succeeded()
+
+
+def test_a_length_of_the_tokenizer_that_is_none_matters_to_transformers_alone(run, copied, cli):
+    folder = copied()
+    write_value(folder / "tokenizer_config.json", ("model_max_length",), '"long"')
+    run("generate", folder).succeeded()
+    result = cli("generate", "Hi", "-n", "1", "-m", folder, "--loader", "transformers")
+    assert result.code == 1, result.err
+    assert "tokenizer" in result.err
+    assert_told(result)
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "x.json"])
@@ -223,27 +232,6 @@ def test_a_chat_template_that_loops_for_ever_ends_after_some_seconds(
     assert result.code == 1
     assert "chat template" in result.err
     assert_told(result)
-
-
-def test_a_template_that_loops_over_a_system_message_is_not_told_as_one_that_takes_none(
-    cli, copied, monkeypatch
-):
-    monkeypatch.setattr("decodecli.models.chat_template._SECONDS", 0.5)
-    folder, loop = (
-        copied(),
-        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    )
-    template = "{{ messages[-1].content }}{% if messages[1] %}" + loop + "{% endif %}"
-    write_value(folder / "tokenizer_config.json", ("chat_template",), json.dumps(template))
-    with at_once():
-        result = cli("generate", "Hi", "-m", folder, "--system", "Be brief.", *RUN)
-    result.refused(1, "chat template", "did not come to an end")
-    assert "takes no system message" not in result.err
-
-
-def test_a_pipe_in_place_of_a_folder_is_refused(run, tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    run("generate", tmp_path / "pipe").refused(1, "pipe is a file, not a model folder")
 
 
 class Harmful:

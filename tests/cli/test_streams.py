@@ -263,17 +263,15 @@ def test_verbose_and_plain_runs_say_the_same_text(cli, tiny_folder):
 def test_the_prompt_is_run_once_for_all_samples_and_a_token_a_pass_after(
     cli, scripted, monkeypatch
 ):
-    from transformers import GPT2LMHeadModel
+    from decodecli.models.forward import DecoderForward
 
-    lengths = []
-    forward = GPT2LMHeadModel.forward
+    lengths, forward = [], DecoderForward.__call__
 
-    def counted(self, input_ids=None, **more):
-        lengths.append(input_ids.shape[1])
-        return forward(self, input_ids=input_ids, **more)
+    def counted(self, tokens, *more):
+        lengths.append(tokens.shape[1])
+        return forward(self, tokens, *more)
 
-    counted.__signature__ = __import__("inspect").signature(forward)
-    monkeypatch.setattr(GPT2LMHeadModel, "forward", counted)
+    monkeypatch.setattr(DecoderForward, "__call__", counted)
     folder = scripted(" Tokyo", " and", " rain")
     cli(
         "generate", "Hello", "-m", folder, "-n", "4", "--num-samples", "3", "--seed", "0"
@@ -360,6 +358,7 @@ def test_the_loading_line_names_the_library_that_comes_first(monkeypatch):
         assert str(line.__rich__()) == "loading PyTorch"
         assert str(bare.__rich__()) == "loading ./model"
         patch.setitem(sys.modules, "decodecli.models.loading", SimpleNamespace(load=None))
+        patch.setitem(sys.modules, "transformers", SimpleNamespace())
         patch.setitem(sys.modules, "transformers.modeling_utils", SimpleNamespace())
         assert str(line.__rich__()) == "loading Transformers"
         line.say("downloading model")

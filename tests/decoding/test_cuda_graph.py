@@ -36,7 +36,7 @@ def waiting(model, params: SamplingParams, steps: int) -> list:
 def ahead(model, params: SamplingParams, steps: int) -> CudaGraphDecoder:
     forward = ModelRunner(model)
     logits = forward.prefill(PROMPT)
-    return CudaGraphDecoder(model, forward.cache(), logits, len(PROMPT), Chain(params), 5, 7, steps)
+    return CudaGraphDecoder(*forward.written_out(), logits, Chain(params), 5, 7, steps)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -92,8 +92,8 @@ def test_a_decoding_that_runs_ahead_ends_at_the_same_eos(lm, monkeypatch) -> Non
 
     def always(self):
         return CudaGraphDecoder(
-            self.lm.model, self.prompt.runner.cache(), self.prompt.logits, len(self.prompt.ids),
-            self.chain, self.candidates, self.seed, self.params.max_new_tokens, capture=False,
+            *self.prompt.runner.written_out(), self.prompt.logits, self.chain, self.candidates,
+            self.seed, self.params.max_new_tokens, capture=False,
         )  # fmt: skip
 
     monkeypatch.setattr(Decoding, "_cuda_graph", always)
@@ -127,7 +127,7 @@ def test_a_failed_capture_leaves_single_steps_and_healthy_generators(monkeypatch
     expected = [
         x[0]
         for x in CudaGraphDecoder(
-            model, forward.cache(), logits, 20, Chain(params), 5, 7, 30, capture=False
+            *forward.written_out(), logits, Chain(params), 5, 7, 30, capture=False
         )
     ]
     choose = CudaGraphDecoder._sample
@@ -138,7 +138,7 @@ def test_a_failed_capture_leaves_single_steps_and_healthy_generators(monkeypatch
         return choose(self, logits, noise)
 
     monkeypatch.setattr(CudaGraphDecoder, "_sample", looking)
-    run = CudaGraphDecoder(model, forward.cache(), logits, 20, Chain(params), 5, 7, 30)
+    run = CudaGraphDecoder(*forward.written_out(), logits, Chain(params), 5, 7, 30)
     assert run.backend.startswith("a step at a time: ")
     assert [x[0] for x in run] == expected
     torch.rand(3, device="cuda")
@@ -153,13 +153,11 @@ def test_a_graph_gives_what_single_steps_give(name: str, values: dict) -> None:
     forward = ModelRunner(model)
     logits = forward.prefill(PROMPT)
     runs = [
-        CudaGraphDecoder(
-            model, forward.cache(), logits, 20, Chain(params), 5, 7, 600, capture=capture
-        )
+        CudaGraphDecoder(*forward.written_out(), logits, Chain(params), 5, 7, 600, capture=capture)
         for capture in (True, False)
     ]
-    assert runs[0].how == "in a CUDA graph"
-    assert runs[1].how == "a step at a time"
+    assert runs[0].backend == "in a CUDA graph"
+    assert runs[1].backend == "a step at a time"
     graphed, single = ([x[0] for x in run] for run in runs)
     assert graphed == single
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -132,7 +133,7 @@ def test_recorded_logits_are_those_of_one_full_forward(tiny_lm):
 
 
 def with_eos(lm: LanguageModel, ids: set[int]) -> LanguageModel:
-    return LanguageModel(lm.model, lm.tokenizer, lm.info, lm.context, frozenset(ids), lm.bos_id)
+    return replace(lm, eos_ids=frozenset(ids))
 
 
 def test_any_of_several_end_tokens_ends_the_run_and_is_recorded(llama_lm):

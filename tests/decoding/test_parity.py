@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers
+from conftest import ARCHITECTURES, builtin_tokenizer, tiny_network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import decodecli
 from decodecli.decoding.decode import generate
+from decodecli.models.supported import DEFAULTS
 from decodecli.sampling import reference
 from decodecli.settings import SamplingParams
 
@@ -48,7 +51,7 @@ class TopNSigma(transformers.LogitsProcessor):
         return scores.masked_fill(torch.from_numpy(removed).to(scores.device), -torch.inf)
 
 
-def oracle(lm, ids: list[int], values: dict) -> list[int]:
+def oracle(model, ids: list[int], values: dict) -> list[int]:
     """`generate`'s new token ids, every value passed explicitly."""
     values = dict(values)
     seed, temperature = values.pop("seed"), values.pop("temperature")
@@ -67,9 +70,9 @@ def oracle(lm, ids: list[int], values: dict) -> list[int]:
         if top_nsigma:
             arguments["logits_processor"] = [TopNSigma(top_nsigma)]
     transformers.set_seed(seed)
-    device = lm.model.get_input_embeddings().weight.device
+    device = model.get_input_embeddings().weight.device
     inputs = torch.tensor([ids], device=device)
-    output = lm.model.generate(
+    output = model.generate(
         inputs, attention_mask=torch.ones_like(inputs), pad_token_id=0, **arguments
     )
     return output[0, len(ids) :].tolist()
@@ -79,14 +82,47 @@ def oracle(lm, ids: list[int], values: dict) -> list[int]:
 @given(values=SETTINGS, prompt=st.sampled_from(PROMPTS))
 def test_tokens_equal_those_of_generate_on_every_architecture(tiny_lm, values, prompt):
     run = generate(tiny_lm, prompt, SamplingParams(**values), candidates=2)
-    assert list(run.summary.token_ids) == oracle(tiny_lm, list(run.header.prompt_ids), values)
+    assert list(run.summary.token_ids) == oracle(tiny_lm.model, list(run.header.prompt_ids), values)
+
+
+@pytest.fixture(scope="module", params=[name for name in ARCHITECTURES if name in DEFAULTS])
+def native_lm(request, tmp_path_factory):
+    """A known architecture without transformers, and the model that it was saved from."""
+    folder, model = tmp_path_factory.mktemp(request.param), tiny_network(request.param)
+    model.save_pretrained(folder)
+    builtin_tokenizer().save_pretrained(folder)
+    lm = decodecli.load(str(folder), device="cpu", dtype="float32")
+    assert lm.loader.startswith("native")
+    return lm, model
 
 
 @EXAMPLES
 @given(values=SETTINGS, prompt=st.sampled_from(PROMPTS))
-def test_tokens_equal_those_of_generate_on_the_built_in_model(lm, values, prompt):
+def test_tokens_equal_those_of_generate_without_transformers(native_lm, values, prompt):
+    lm, model = native_lm
     run = generate(lm, prompt, SamplingParams(**values), candidates=2)
-    assert list(run.summary.token_ids) == oracle(lm, list(run.header.prompt_ids), values)
+    assert list(run.summary.token_ids) == oracle(model, list(run.header.prompt_ids), values)
+
+
+@pytest.fixture(scope="module")
+def builtin_network():
+    return decodecli.load("builtin", device="cpu", dtype="float32", loader="transformers").model
+
+
+@pytest.fixture(scope="module", params=["auto", "transformers"])
+def builtin_lm(request):
+    return decodecli.load("builtin", device="cpu", dtype="float32", loader=request.param)
+
+
+@EXAMPLES
+@given(values=SETTINGS, prompt=st.sampled_from(PROMPTS))
+def test_tokens_equal_those_of_generate_on_the_built_in_model(
+    builtin_lm, builtin_network, values, prompt
+):
+    run = generate(builtin_lm, prompt, SamplingParams(**values), candidates=2)
+    assert list(run.summary.token_ids) == oracle(
+        builtin_network, list(run.header.prompt_ids), values
+    )
 
 
 @pytest.mark.gpu
@@ -94,8 +130,6 @@ def test_tokens_equal_those_of_generate_on_the_built_in_model(lm, values, prompt
 @EXAMPLES
 @given(values=SETTINGS, prompt=st.sampled_from(PROMPTS))
 def test_tokens_equal_those_of_generate_on_cuda(values, prompt):
-    import decodecli
-
     lm = decodecli.load("builtin", device="cuda", dtype="float32", quantize="none")
     run = generate(lm, prompt, SamplingParams(**values), candidates=2)
-    assert list(run.summary.token_ids) == oracle(lm, list(run.header.prompt_ids), values)
+    assert list(run.summary.token_ids) == oracle(lm.model, list(run.header.prompt_ids), values)

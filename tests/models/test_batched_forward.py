@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from known_models import CONFIGS, network
 
 from decodecli.models.batched_forward import BatchedForward
+from decodecli.models.forward import build_forward
 from decodecli.models.runner import ModelRunner
 from decodecli.models.supported import UnsupportedModel
 
@@ -19,13 +20,13 @@ class Pairs:
 
     def __init__(self, model, size: int) -> None:
         self.model = model
-        self.together = BatchedForward(model, size)
+        self.together = BatchedForward(build_forward(model), size)
         self.alone: list[ModelRunner] = []
 
     def add_row(self, row: int, prompt: list[int]) -> None:
         forward = ModelRunner(self.model)
         forward.prefill(prompt)
-        self.together.add_row(row, forward.cache(), len(prompt))
+        self.together.add_row(row, forward.written_out()[1])
         self.alone[row : row + 1] = [forward.fork()]
 
     def remove_row(self, row: int) -> None:
@@ -87,4 +88,4 @@ def test_what_a_dropped_row_leaves_behind_is_never_looked_at(name: str) -> None:
 @pytest.mark.parametrize("architecture", ["gemma2", "mamba"])
 def test_other_architectures_are_refused_with_a_reason(architecture: str) -> None:
     with pytest.raises(UnsupportedModel, match="run by its own code"):
-        BatchedForward(tiny_network(architecture), 2)
+        build_forward(tiny_network(architecture))

@@ -11,7 +11,7 @@ from conftest import ARCHITECTURES, builtin_tokenizer, tiny_network
 
 import decodecli
 from decodecli.errors import UsageError
-from decodecli.models import loading, machine, resolve
+from decodecli.models import loading, machine, native, resolve
 from decodecli.models.checkpoint import Checkpoint, find_checkpoint
 from decodecli.settings import LoadParams, SamplingParams
 
@@ -192,8 +192,9 @@ def test_quantized_weights_that_would_have_to_lie_on_disk_are_refused(tiny_folde
     ("free", "said"),
     [(2**40, "--dtype bfloat16 needs"), ("int8", "--quantize int8 needs"), (10, "even ")],
 )
+@pytest.mark.parametrize("loader", ["auto", "transformers"])
 def test_memory_that_runs_out_at_load_says_what_would_fit(
-    error, free, said, tiny_folder, monkeypatch
+    error, free, said, loader, tiny_folder, monkeypatch
 ):
     import transformers
 
@@ -206,13 +207,14 @@ def test_memory_that_runs_out_at_load_says_what_would_fit(
         headers = fit.Headers.of(find_checkpoint(LoadParams(str(tiny_folder))))
         free = fit.estimate(headers, machine.device_memory("cpu")).schemes[2].total
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", fail)
+    monkeypatch.setattr(native, "read", fail)
     monkeypatch.setattr(
         machine,
         "device_memory",
         lambda device: machine.DeviceMemory(device, "", free, free),
     )
     with pytest.raises(decodecli.DecodecliError, match="does not fit into the memory") as caught:
-        decodecli.load(str(tiny_folder), device="cpu", dtype="float32")
+        decodecli.load(str(tiny_folder), device="cpu", dtype="float32", loader=loader)
     assert caught.value.hint.startswith(said)
     assert "GiB" in caught.value.hint
 

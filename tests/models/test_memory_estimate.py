@@ -14,7 +14,6 @@ from decodecli.models import load_errors, machine, quantization, supported
 from decodecli.models import memory_estimate as fit
 from decodecli.models.checkpoint import find_checkpoint
 from decodecli.models.forward import build_forward
-from decodecli.models.kv_cache import DynamicKVCache, prompt_tensors
 from decodecli.settings import LoadParams
 
 SCHEMES = {
@@ -92,16 +91,15 @@ def test_the_cache_is_told_as_the_engine_keeps_it_where_it_runs_the_steps(archit
     network.save_pretrained(tmp_path)
     builtin_tokenizer().save_pretrained(tmp_path)
     with torch.inference_mode():
-        cache = network(torch.ones((1, 40), dtype=torch.long)).past_key_values
-    kept = DynamicKVCache(40, *prompt_tensors(cache, 40, build_forward(network).windows))
-    held = sum(t[:, :, : kept.length].nbytes for t in (*kept._keys, *kept._values))
+        _, cache = build_forward(network).prefill(torch.ones((1, 40), dtype=torch.long))
+    held = sum(tensor.nbytes for tensors in cache.tensors() for tensor in tensors)
     assert fit.estimate(headers(tmp_path), LARGE, 40).schemes[0].kv_cache == held
 
 
 def test_every_architecture_that_is_written_out_is_known():
     import transformers
 
-    known = (*supported.LLAMAS, "GPT2LMHeadModel")
+    known = supported.ARCHITECTURES.values()
     types = {getattr(transformers, name).config_class.model_type for name in known}
     assert types == set(fit.WRITTEN_OUT)
 

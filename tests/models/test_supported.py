@@ -11,7 +11,6 @@ from known_models import CONFIGS, SIZES, network
 
 from decodecli.models.batched_forward import BatchedForward
 from decodecli.models.forward import build_forward
-from decodecli.models.kv_cache import prompt_tensors
 from decodecli.models.runner import ModelRunner
 from decodecli.models.supported import UnsupportedModel
 
@@ -92,13 +91,12 @@ def check(made, values: dict, prompt: list[int], tokens: list[int]) -> None:
     assume(expected is not None)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert found.argmax(-1).tolist() == expected.argmax(-1).tolist()
-    try:
-        together = BatchedForward(model, 1)
-    except UnsupportedModel:
+    runner = ModelRunner(model)
+    if runner.forward is None:
         return
-    forward = ModelRunner(model)
-    forward.prefill(prompt)
-    together.add_row(0, forward.cache(), len(prompt))
+    runner.prefill(prompt)
+    together = BatchedForward(runner.forward, 1)
+    together.add_row(0, runner.written_out()[1])
     rows = torch.cat([together([token]) for token in tokens])
     torch.testing.assert_close(rows, expected[1:], rtol=1e-4, atol=1e-4)
 
@@ -149,14 +147,3 @@ def test_a_field_of_a_newer_transformers_sends_the_model_to_its_own_code() -> No
     model.config.residual_scale = 0.5
     with pytest.raises(UnsupportedModel, match=r"residual_scale = 0\.5"):
         build_forward(model)
-
-
-def test_a_cache_that_is_shorter_than_the_prompt_is_refused() -> None:
-    cache = t.DynamicCache()
-    for layer in range(2):
-        cache.update(torch.zeros(1, 2, 7, 8), torch.zeros(1, 2, 7, 8), layer)
-    keys, _ = prompt_tensors(cache, 20, (8, 8))
-    assert [tensor.shape[2] for tensor in keys] == [7, 7]
-    for windows in ((None, 8), (9, 9), (8,)):
-        with pytest.raises(UnsupportedModel, match="cache"):
-            prompt_tensors(cache, 20, windows)

@@ -28,7 +28,7 @@ REPEAT = Option(
 
 
 @command(
-    *(o.MODEL_NAME, o.REVISION, o.DEVICE, o.DTYPE, o.QUANTIZE, o.THREADS, TOKENS, REPEAT),
+    *(o.MODEL_NAME, o.REVISION, o.DEVICE, o.DTYPE, o.QUANTIZE, o.THREADS, o.LOADER, TOKENS, REPEAT),
     *(o.format_of(*FORMATS), o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG),
 )
 def bench(

@@ -209,7 +209,7 @@ def _load_and_prefill(
 
         prefix = prefill(lm, text, output.bos, output.chat_params)
     notices.tell_all(lm.notices)
-    if output.chat_params is None and getattr(lm.tokenizer, "chat_template", None):
+    if output.chat_params is None and getattr(lm.codec, "chat_template", None):
         notices.tell(
             f"{lm.info.name} is tuned for chat and got a plain prompt; it may answer oddly "
             "without its template (--chat)"

@@ -24,7 +24,16 @@ _PACKAGES = (
 
 
 @command(
-    *(o.MODEL_NAME, o.DEVICE, o.DTYPE, o.QUANTIZE, o.format_of(*FORMATS), o.COLOR, o.DEBUG),
+    *(
+        o.MODEL_NAME,
+        o.DEVICE,
+        o.DTYPE,
+        o.QUANTIZE,
+        o.LOADER,
+        o.format_of(*FORMATS),
+        o.COLOR,
+        o.DEBUG,
+    ),
 )
 def info(effective: Effective, format: str = "text") -> None:
     """Report versions, devices with free memory, folders, and what each auto would become here.
@@ -108,16 +117,19 @@ def _folders() -> dict[str, str]:
 def _auto(params: LoadParams) -> dict[str, str]:
     """What the settings become for this model on this machine."""
     from decodecli.models.checkpoint import find_checkpoint
+    from decodecli.models.loading import choose_loader
     from decodecli.models.resolve import choose_device, choose_dtype, choose_quantize
 
     device = choose_device(params.device)
     checkpoint = find_checkpoint(params, download=False)
     quantize = choose_quantize(params.quantize, device, checkpoint)
+    dtype = choose_dtype(params.dtype, quantize, checkpoint)
     return {
         "model": f"{params.model} ({checkpoint.parameters:,} parameters)",
         "device": device,
-        "dtype": choose_dtype(params.dtype, quantize, checkpoint),
+        "dtype": dtype,
         "quantize": quantize,
+        "loader": choose_loader(params, checkpoint, device, dtype, quantize),
     }
 
 

@@ -24,8 +24,12 @@ from decodecli.settings import SamplingParams
 
 _LONGEST = 32  # cells of a value's name
 _PANEL = 28  # cells of a panel's name
+_QUOTED = 48  # cells of a prompt in a row of facts
 _ORDER = {"temperature": 0, "max_new_tokens": 2, "bos": 3}  # of the constants that are always named
-_LONG, _FEWEST = 5, 3  # digits beyond which a number is shortened, and of which it keeps so many
+_FEWEST, _LONG = (
+    3,
+    5,
+)  # digits that a long number has at the least; that a short one has at the most
 _LOG_SPAN = 4.0  # values that lie nearer together are read as well on a linear axis
 _LOG_SPAN_OF_TWO = 50.0
 
@@ -201,6 +205,13 @@ def common_lines(summary: SweepSummary, width: int) -> list[str]:
     if summary.prompt is not None:
         lines.append(clip(f"prompt: {one_line(summary.prompt) or '(empty)'}", width))
     return lines
+
+
+def common_facts(summary: SweepSummary) -> list[str]:
+    """The same in parts, for one line."""
+    prompt = summary.prompt
+    quoted = [] if prompt is None else [f"“{clip(one_line(prompt), _QUOTED)}”"]
+    return [*constants(summary.constant), *quoted]
 
 
 def shortened(values: Iterable[Any]) -> dict[float, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ from decodecli.render.plots.figure_layout import (
     MARKERS,
     QUIET,
     FigureLayout,
-    distinct,
     log_ticks,
     sequential,
     tick_name,
@@ -30,7 +28,7 @@ from decodecli.render.plots.sweep_data import (
     Metric,
     Panel,
     axis_name,
-    constants,
+    common_facts,
     facts,
     frozen,
     hashable,
@@ -53,7 +51,6 @@ _MAX_LABELS = 12  # names that one panel has room for
 _CLOSE = 0.16  # of the axis; neighbours that are nearer may need a second row for their names
 _MAX_TICKS = 10  # values from which on the axis has round numbers instead
 _NAME = 28  # cells of a line's name
-_QUOTED = 48  # cells of a prompt in the heading
 _GAP = 0.09  # inches from a number under the axis to the next, at the least
 
 
@@ -94,6 +91,17 @@ class SweepView:
         return one_line(self.layout.line or "")
 
     @property
+    def note(self) -> str:
+        """What is the same in all cells, for a line of the heading."""
+        return " · ".join(common_facts(self.summary))
+
+    @property
+    def texts(self) -> list[str]:
+        """Every name that may be written."""
+        values = (*self.values, *self.summary.axes.get(self.layout.across or "", ()))
+        return [panel.name for panel in self.panels] + [value_name(value) for value in values]
+
+    @property
     def has_intervals(self) -> bool:
         """Whether intervals are told and drawn: nothing is known of a single seed's spread."""
         return len(self.summary.seeds) > 1
@@ -116,28 +124,14 @@ class SweepView:
         """All that a panel has of a metric."""
         return [e for line in self.of_panel(panel) for _, e in line.points(metric.name)]
 
-    def figure_layout(
-        self,
-        size: tuple[float, float],
-        title: str,
-        *more: str,
-        panels: int = 0,
-        most: int = MAX_PANELS,
-        note: str = "",
-    ) -> FigureLayout:
-        """A figure headed by the sweep's facts, how many of its `panels` and lines are drawn, and what is
-        the same in all cells."""
+    def subtitle(self, *more: str, panels: int = 0, most: int = MAX_PANELS) -> str:
+        """The facts, and what of `panels` and lines could not all be drawn."""
         parts = [*facts(self.summary), *more]
         if panels > most:
             parts.append(f"the first {most} of {numbers.count(panels)} panels")
         if len(self.values) > MAX_LINES:
             parts.append(f"{MAX_LINES} of {numbers.count(len(self.values))} lines")
-        prompt, same = self.summary.prompt, constants(self.summary.constant)
-        same += [] if prompt is None else [f"“{clip(one_line(prompt), _QUOTED)}”"]
-        values = (*self.values, *self.summary.axes.get(self.layout.across or "", ()))
-        texts = [panel.name for panel in self.panels] + [value_name(value) for value in values]
-        notes = " · ".join(filter(None, [*same, note]))
-        return FigureLayout(size, title, " · ".join(parts), texts, notes)
+        return " · ".join(parts)
 
     @property
     def is_ordered(self) -> bool:
@@ -162,9 +156,10 @@ class SweepView:
         return several_runs and numeric(self.summary.axes.get(self.layout.across or "", ()))
 
     @cached_property
-    def colours(self) -> Sequence[str]:
+    def colours(self) -> list[str]:
         many = len(self.values)
-        return sequential(many) if self.is_ordered and many > 1 else distinct(many)
+        by_order = (self.is_ordered and many > 1) or many > len(COLOURS)
+        return sequential(many) if by_order else list(COLOURS[:many])
 
     def look(self, line: Line) -> dict[str, Any]:
         """Arguments of `Axes.plot`."""
@@ -187,7 +182,7 @@ class SweepView:
         if many < 2:
             return
         if self.has_scale:
-            scale = ScalarMappable(Normalize(-0.5, many - 0.5), ListedColormap(list(self.colours)))
+            scale = ScalarMappable(Normalize(-0.5, many - 0.5), ListedColormap(self.colours))
             bar = layout.colour_bar(scale, visible(layout.figure.axes), pad=0.02, aspect=28)
             named = sorted({round(k * (many - 1) / 6) for k in range(7)})
             bar.set_ticks(named, labels=[value_name(self.values[k]) for k in named])
@@ -195,9 +190,9 @@ class SweepView:
             return
         one_each = {self.number(line.value): line for line in self.lines}
         lines = [one_each[number] for number in sorted(one_each)][:MAX_LINES]
-        looks = [self.look(line) for line in lines]
+        handles = [axes.plot([], [], **self.look(line))[0] for line in lines]
         names = [layout.spell(clip(value_name(line.value), _NAME)) for line in lines]
-        layout.side_legend(axes, looks, names, title)
+        layout.side_legend(axes, handles, names, title)
 
 
 class XAxis:
