@@ -77,7 +77,30 @@ def generate(
     notices.tell_all(request.notices)
     if is_default:
         notices.tell(f"no prompt was given; continuing {text!r}")
-    run(request, text, notices)
+
+    from decodecli.cli.sinks import Sinks
+    from decodecli.render.run_files import LogitsFile, TraceFile
+
+    output, pace = request.output, Pace(request.output)
+    trace = TraceFile(output.trace) if output.trace else None
+    logits = None
+    with ExitStack() as stack:
+        if trace is not None:
+            stack.callback(trace.close)
+        if output.save_logits is not None:
+            logits = LogitsFile(output.save_logits, output.num_samples)
+            stack.callback(logits.close)
+        stack.enter_context(quiet_libraries(output.verbose))
+        prefix = _load_and_prefill(request, text, notices)
+        if pace.pauses:
+            notices.tell(KEYS)
+        sinks = Sinks(output, trace, is_byte_level(prefix.lm), request.plot)
+        stack.callback(sinks.close)
+        with pace:
+            run_samples(prefix, request, sinks, notices, logits, pace)
+    for written in (trace, logits):
+        if written is not None and written.problem is not None:
+            raise written.problem
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,8 +147,8 @@ class GenerateRequest:
         trusted = ("allow_pickle", "trust_remote_code")
         recorded |= {name: True for name in trusted if getattr(load, name)}
         sources = {k: v for k, v in effective.sources.items() if k not in ("preset", "config")}
-        told = (*effective.notices, *notices)
-        return cls(load, sampling, seed, output, plot, sources, recorded, told)
+        notices = [*effective.notices, *notices]
+        return cls(load, sampling, seed, output, plot, sources, recorded, tuple(notices))
 
 
 def _first_seed(seed: int | None, samples: int) -> int:
@@ -166,37 +189,6 @@ def _check_apart(output: OutputParams, plot: str | None) -> None:
 
 def _resolved(path: str) -> Path:
     return Path(os.path.expanduser(path)).resolve()
-
-
-def run(request: GenerateRequest, text: str, notices: streams.Notices) -> None:
-    """Load the model, read the prompt, decode the samples, and send the records where they go.
-
-    Raises:
-        DecodecliError: whatever ends it; a trace or logits that could not be written, at the end.
-    """
-    from decodecli.cli.sinks import Sinks
-    from decodecli.render.run_files import LogitsFile, TraceFile
-
-    output, pace = request.output, Pace(request.output)
-    trace = TraceFile(output.trace) if output.trace else None
-    logits = None
-    with ExitStack() as stack:
-        if trace is not None:
-            stack.callback(trace.close)
-        if output.save_logits is not None:
-            logits = LogitsFile(output.save_logits, output.num_samples)
-            stack.callback(logits.close)
-        stack.enter_context(quiet_libraries(output.verbose))
-        prefix = _load_and_prefill(request, text, notices)
-        if pace.pauses:
-            notices.tell(KEYS)
-        sinks = Sinks(output, trace, is_byte_level(prefix.lm), request.plot)
-        stack.callback(sinks.close)
-        with pace:
-            run_samples(prefix, request, sinks, notices, logits, pace)
-    for file in (trace, logits):
-        if file is not None and file.problem is not None:
-            raise file.problem
 
 
 def _load_and_prefill(
