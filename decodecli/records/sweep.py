@@ -103,6 +103,7 @@ class SweepSummary(Displayed):
     cells, finished, failed: how many were asked for, are done, and ended in an error.
     constant: the decoding values that are the same in every cell, by name, those at a default too.
     prompt: the text of the only prompt, None where there are several or it is not known.
+    prompt_texts: of the prompts that have rows of their own, by their ids.
     """
 
     name: str
@@ -115,6 +116,7 @@ class SweepSummary(Displayed):
     seeds: tuple[int, ...]
     constant: dict[str, Any] = field(default_factory=dict)
     prompt: str | None = None
+    prompt_texts: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

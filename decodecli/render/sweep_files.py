@@ -83,8 +83,9 @@ def summary_markdown(summary: SweepSummary) -> str:
     ]
     if values := constants(summary.constant):
         parts.append(f"Constant: {_markdown(' · '.join(values))}")
-    if summary.prompt is not None:
-        parts.append(f"Prompt: {_markdown(clip(summary.prompt, _PROMPT)) or '(empty)'}")
+    prompts = summary.prompt_texts if summary.prompt is None else {"Prompt": summary.prompt}
+    for name, text in prompts.items():
+        parts.append(f"{_markdown(name)}: {_markdown(clip(text, _PROMPT)) or '(empty)'}")
     parts += [
         "\n".join("| " + " | ".join(row) + " |" for row in rows),
         "In brackets: the 95 % interval, where it is wider than the number's last digit. The numbers are "

@@ -63,19 +63,23 @@ def summarise(
     gathered: defaultdict[tuple[Key, _Group], _SettingCells] = defaultdict(_SettingCells)
     finished = failed = 0
     first: CellRecord | None = None
+    texts: dict[str, str] = {}
     for record in records:
         first = first or record
         values = tuple(_plain((LATER_AXES | record.params)[axis]) for axis in axes)
         apart = record.task is None and prompts <= FEW
+        if apart:
+            texts.setdefault(record.prompt_id, record.prompt)
         group = record.task, record.prompt_id if apart else None
         gathered[values, group].add(record, len(seeds))
         failed += record.finish_reason == "error"
         finished += record.finish_reason != "error"
 
+    settings = _settings(axes, gathered)
     return SweepSummary(
         name=name,
         axes=dict(axes),
-        settings=_settings(axes, gathered),
+        settings=settings,
         cells=cells,
         finished=finished,
         failed=failed,
@@ -83,6 +87,7 @@ def summarise(
         seeds=tuple(seeds),
         constant=_constant(first, axes),
         prompt=first.prompt if first and prompts == 1 else None,
+        prompt_texts={s.prompt: texts[s.prompt] for s in settings if s.prompt is not None},
     )
 
 

@@ -379,6 +379,7 @@ def test_few_prompts_without_a_task_have_a_row_each():
         (temperature, prompt) for temperature in found.axes["temperature"] for prompt in prompts
     ]
     assert {one.task for one in found.settings} == {None}
+    assert found.prompt_texts == {prompt: prompt for prompt in prompts}
     assert sum(one.cells for one in found.settings) == len(records)
 
 
@@ -388,6 +389,7 @@ def test_many_prompts_without_a_task_are_pooled():
         "model", {"temperature": (0.2, 1.4)}, range(4), FEW + 1, len(records), records
     )
     assert all(one.prompt is None and one.task is None for one in found.settings)
+    assert found.prompt_texts == {}
     assert len(found.settings) == len(found.axes["temperature"])
 
 

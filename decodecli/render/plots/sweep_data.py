@@ -200,18 +200,18 @@ def constant_lines(
 
 
 def common_lines(summary: SweepSummary, width: int) -> list[str]:
-    """What all cells have in common, and the prompt where there is one only, shortened."""
-    lines = constant_lines(summary.constant, width)
-    if summary.prompt is not None:
-        lines.append(clip(f"prompt: {one_line(summary.prompt) or '(empty)'}", width))
-    return lines
+    """What all cells have in common, and the only prompt or those that have rows, shortened."""
+    prompts = summary.prompt_texts if summary.prompt is None else {"prompt": summary.prompt}
+    named = [f"{one_line(name)}: {one_line(text) or '(empty)'}" for name, text in prompts.items()]
+    return constant_lines(summary.constant, width) + [clip(line, width) for line in named]
 
 
 def common_facts(summary: SweepSummary) -> list[str]:
     """The same in parts, for one line."""
-    prompt = summary.prompt
-    quoted = [] if prompt is None else [f"“{clip(one_line(prompt), _QUOTED)}”"]
-    return [*constants(summary.constant), *quoted]
+    prompts = summary.prompt_texts if summary.prompt is None else {"": summary.prompt}
+    cells = min(_QUOTED, max(2 * _QUOTED // max(len(prompts), 1), _QUOTED // 4))
+    quoted = [f"{name} “{clip(one_line(text), cells)}”".strip() for name, text in prompts.items()]
+    return [*constants(summary.constant), *map(one_line, quoted)]
 
 
 def shortened(values: Iterable[Any]) -> dict[float, float]:

@@ -16,6 +16,7 @@ from decodecli.records.metrics import METRICS
 from decodecli.records.sweep import Estimate, SettingSummary
 from decodecli.render.plots.sweep_data import (
     METRIC,
+    common_facts,
     constants,
     is_geometric,
     layout,
@@ -174,6 +175,17 @@ def test_what_is_constant_and_the_only_prompt_are_told():
     assert rows[3] == ""
     text = summary_markdown(shown)
     assert "\n\nConstant: top\\_p 0.9 · up to 20 tokens · BOS auto\n\nPrompt: Once" in text
+
+
+def test_prompts_that_have_rows_are_told_by_their_ids():
+    shown = summary(TWO, prompt_texts={"p0": "Once upon\x1b a time " * 9, "p|1": ""})
+    rows = table(shown)
+    assert rows[1].startswith("p0: Once upon␛ a time")
+    assert rows[1].endswith("…")
+    assert rows[2] == "p|1: (empty)"
+    assert rows[3] == ""
+    assert "\n\np&#124;1: (empty)\n\n" in summary_markdown(shown)
+    assert common_facts(shown)[1] == "p|1 “”"
 
 
 @pytest.mark.parametrize(
