@@ -22,7 +22,7 @@ from decodecli.render.terminal.distribution_tables import (
     report_header,
 )
 from decodecli.render.terminal.embedding_tables import embed_lines
-from decodecli.render.terminal.step_table import Style, line_headings, step_line, step_table
+from decodecli.render.terminal.step_table import Style, line_layout, step_line, step_table
 from decodecli.render.terminal.summary import Facts, header_lines, summary_lines
 from decodecli.render.terminal.sweep_table import sweep_lines
 from decodecli.render.terminal.token_tables import several_lines, token_lines, vocabulary_lines
@@ -63,7 +63,7 @@ def _(record: Run, style: Style) -> list[str]:
     rows = text.rows(style.width, "")
     rows = rows if len(rows) <= _TEXT_ROWS else [*rows[: _TEXT_ROWS - 1], "…"]
     result = [*header_lines(record.header, style), "", *rows, ""]
-    result.append(line_headings(style).rstrip("\n"))
+    result.append(line_layout(style).headings.rstrip("\n"))
     result += [step_line(step, style).rstrip("\n") for step in record.steps[:_STEPS]]
     if len(record) > _STEPS:
         result.append(f"  … {count(len(record) - _STEPS)} more steps")

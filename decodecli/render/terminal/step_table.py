@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from rich.cells import cell_len
 
@@ -38,6 +39,7 @@ _SHORT_NAMES = {
 _OPTIONAL = ("id", "logit", "cumulative", "at_one", "tempered")  # the first gives way first
 _TOKEN, _TOKEN_WIDE, _TAIL, _BAR_MAX = 10, 24, 9, 80
 _LOGIT = 8
+_INDEX = 4  # cells of `step_line`'s first column
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,7 @@ class Style:
         )
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """How wide the columns of a table are; 0 where one is left out. `tail` holds the bar or a stage's
     name, behind the numbers. `headings` is the line above them."""
 
@@ -153,9 +154,8 @@ def _heading(name: str) -> str:
 def _title(step: Step, columns: Layout, style: Style) -> str:
     """` #1  ␣Tokyo     rank 1 · kept 41 of 4,096 · H 1.02 → 1.90`, cut to what fits."""
     entropy = f"H {numbers.entropy(step.entropy)} → {numbers.entropy(step.final_entropy)}"
-    kept = f"kept {count(step.kept)}"
+    rank, kept = f"rank {count(step.rank)} · ", f"kept {count(step.kept)}"
     of = f" of {count(style.vocab_size)}" if style.vocab_size else ""
-    rank = f"rank {count(step.rank)} · "
     index = f"#{step.index + 1}".rjust(3)
     room = style.width - len(index) - 3 - 6
     facts = f"{rank}{kept}{of} · {entropy}"
@@ -163,8 +163,7 @@ def _title(step: Step, columns: Layout, style: Style) -> str:
         if len(facts) <= room:
             break
         facts = shorter
-    room = style.width - len(index) - 5 - len(facts)
-    token = clip(style.token(step.token), max(room, 4))
+    token = clip(style.token(step.token), max(style.width - len(index) - 5 - len(facts), 4))
     left = len(index) + 3 + cell_len(token)
     end = min(max(columns.numbers_end - 1, left + 2 + len(facts)), style.width)
     gap = " " * (end - left - len(facts))
@@ -235,50 +234,46 @@ def _rest(step: Step, columns: Layout, style: Style) -> str:
     return line.rstrip()
 
 
-@dataclass(frozen=True)
-class LineLayout:
+class LineLayout(NamedTuple):
     """The cells of `step_line`'s parts; `others` is 0 where the runners-up do not fit. `final` says
     whether the final probability has a column beside that at temperature 1."""
 
-    index: int
     token: int
     others: int
     kept: bool
     final: bool
+    headings: str
 
 
+@lru_cache(maxsize=64)
 def line_layout(style: Style) -> LineLayout:
     """Lay out a line: how many tokens were kept gives way before the third runner-up does."""
-    index, entropy, kept = 4, 9, 7 + len(count(style.vocab_size))
-    free = style.width - index - 1 - 1 - numbers.CELL - entropy
-    final = not style.greedy and (style.filtered or bool(style.tempered)) and free >= 17
+    changed = not style.greedy and (style.filtered or bool(style.tempered))
+    kept = 7 + len(count(style.vocab_size))
+    free = style.width - _INDEX - 1 - 1 - numbers.CELL - 9  # the entropy's
+    final = changed and free >= 17
     free -= 1 + numbers.CELL if final else 0
     shows_kept = style.filtered and free - kept >= 36
     free -= kept if shows_kept else 0
     token = min(max(free // 4, 8), 20)
     others = min(free - token - 3, 72)
-    return LineLayout(index, token, others if others >= 16 else 0, shows_kept, final)
-
-
-def line_headings(style: Style) -> str:
-    """The headings above the lines of `step_line`."""
-    columns = line_layout(style)
-    text = f"{'step':>{columns.index}} {'token'.ljust(columns.token)}{_heading('T=1')}"
-    text += _heading("final") if columns.final else ""
-    if columns.others:
-        others = "others, final %" if columns.final else "others, T=1 %"
-        text += f" │ {others.ljust(columns.others)}"
-    changed = not style.greedy and (style.filtered or bool(style.tempered))
-    if columns.kept:
+    others = others if others >= 16 else 0
+    text = f"{'step':>{_INDEX}} {'token'.ljust(token)}{_heading('T=1')}"
+    text += _heading("final") if final else ""
+    if others:
+        text += f" │ {('others, final %' if final else 'others, T=1 %').ljust(others)}"
+    if shows_kept:
         text += " │ final H, kept" if changed else " │ entropy, kept"
     else:
         text += " │ final" if changed else " │ nats"
-    return style.dim(clip(text, style.width)) + "\n"
+    headings = style.dim(clip(text, style.width)) + "\n"
+    return LineLayout(token, others, shows_kept, final, headings)
 
 
 def step_line(step: Step, style: Style) -> str:
     """A step in one line: the chosen token, its probability at temperature 1 in the colour of the
-    running text, its final probability, three runners-up, entropy, kept.
+    running text, its final probability, three runners-up, entropy, kept. The headings above such lines
+    are `line_layout(style).headings`.
 
     Under greedy the final distribution says nothing, so all of it is at temperature 1.
     """
@@ -286,7 +281,7 @@ def step_line(step: Step, style: Style) -> str:
     probability = exp_or_zero(step.logprob)
     colour = style.theme.text[level(probability)]
     token = _token_cell(step.token, style.byte_level, columns.token, style.encoding)
-    line = f"{style.bold(f'#{step.index + 1}'.rjust(columns.index))} {style.accent(token)} "
+    line = f"{style.bold(f'#{step.index + 1}'.rjust(_INDEX))} {style.accent(token)} "
     line += style.theme.paint(colour, percent_cell(probability))
     if columns.final:
         line += " " + percent_cell(exp_or_zero(step.final_logprob))
@@ -298,11 +293,11 @@ def step_line(step: Step, style: Style) -> str:
 
 def _runners_up(step: Step, width: int, style: Style) -> str:
     """`␣a 3.1  ␣the 2.7  ␣one 1.9`: three columns, or where those are too narrow what fits."""
-    rows = [row for row in step.candidates if row.token_id != step.token_id]
+    greedy = style.greedy
     pairs = [
-        (exp_or_zero(row.logprob if style.greedy else row.final_logprob), row.token)
-        for row in rows
-        if style.greedy or row.removed_by is None
+        (exp_or_zero(row.logprob if greedy else row.final_logprob), row.token)
+        for row in step.candidates
+        if row.token_id != step.token_id and (greedy or row.removed_by is None)
     ]
     pairs.sort(key=lambda pair: -pair[0])
     each = (width - 4) // 3 if width >= 28 else 0  # 0: no columns, as many as there is room for

@@ -113,24 +113,17 @@ class SweepProgress:
                 self._counts.popleft()
         if now < self._due:
             return
-        if self._live:
-            self._due = now + 1 / UPDATES
-            self._drawn = True
-            line = self._line(now, max(self._console.width - 1, 1))
-            # The cursor rests in front, so that erasing is right after a resize too.
-            self._write(f"{HIDE_CURSOR}{NO_WRAP}{ERASE}{line}\r{WRAP}")
-        else:
-            self._due = now + EVERY
-            self._write(self._style.encodable(self._separator.join(self._facts(now))) + "\n")
-
-    def _line(self, now: float, width: int) -> str:
-        """The live line: what fits of a bar, the facts, and the last text."""
         facts, style = self._facts(now), self._style
+        if not self._live:
+            self._due = now + EVERY
+            self._write(style.encodable(self._separator.join(facts)) + "\n")
+            return
+        self._due, self._drawn = now + 1 / UPDATES, True
+        width = max(self._console.width - 1, 1)
         while len(facts) > 1 and cell_len(self._separator.join(facts)) > width:
             facts.pop()
         text = clip(self._separator.join(facts), width)
-        room = width - cell_len(text)
-        line = style.encodable(text)
+        line, room = style.encodable(text), width - cell_len(text)
         if room >= _BAR + 2:
             share = (self._before + self._finished) / max(self._cells, 1)
             drawn = bar(share, _BAR, style.ascii_only)
@@ -140,7 +133,8 @@ class SweepProgress:
         last = style.encodable(one_line(self._last.strip()))
         if last and room - 2 >= _LEAST_TEXT:
             line += "  " + style.dim(style.encodable(clip(last, room - 2)))
-        return line
+        # The cursor rests in front, so that erasing is right after a resize too.
+        self._write(f"{HIDE_CURSOR}{NO_WRAP}{ERASE}{line}\r{WRAP}")
 
     def _facts(self, now: float) -> list[str]:
         """Cells, failures, tokens a second, time left: the most important first."""

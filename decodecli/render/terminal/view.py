@@ -20,7 +20,7 @@ from decodecli.render.escaping import DRAWING_SIGNS, guess_byte_level, safe_text
 from decodecli.render.terminal.step_table import (
     Style,
     legend_lines,
-    line_headings,
+    line_layout,
     step_line,
     step_table,
 )
@@ -98,7 +98,7 @@ class TerminalView:
             out += style.theme.paint(style.theme.prompt, prompt)
             out += "" if self._tables == "none" or not prompt else "\n"
         if self._tables == "line":
-            out += line_headings(style)
+            out += line_layout(style).headings
         self._write(out)
 
     def step(self, step: Step) -> None:

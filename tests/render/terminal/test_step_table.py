@@ -17,7 +17,7 @@ from decodecli.render.number_format import percent_cell
 from decodecli.render.terminal.step_table import (
     Style,
     layout,
-    line_headings,
+    line_layout,
     step_line,
     step_table,
 )
@@ -146,7 +146,7 @@ def test_a_vocabulary_that_is_listed_whole_has_no_rest() -> None:
 def test_a_line_at_80_columns() -> None:
     step = made_up.step(made_up.TOKYO)
     style = Style(width=80).of_run(made_up.header())
-    assert lines(line_headings(style) + step_line(step, style)) == [
+    assert lines(line_layout(style).headings + step_line(step, style)) == [
         "step token        T=1   final  │ others, final %            │ final H, kept",
         "  #1 ␣Tokyo     95.7%   74.4%  │ ␣a 3.2  ␣the 2.8  ␣one 2.1 │ H 2.01  kept 2,226",
     ]
@@ -155,7 +155,7 @@ def test_a_line_at_80_columns() -> None:
 def test_a_line_at_60_columns_keeps_the_runners_up() -> None:
     step = made_up.step(made_up.TOKYO)
     style = Style(width=60).of_run(made_up.header())
-    assert lines(line_headings(style) + step_line(step, style)) == [
+    assert lines(line_layout(style).headings + step_line(step, style)) == [
         "step token       T=1   final  │ others, final %     │ final",
         "  #1 ␣Tokyo    95.7%   74.4%  │ ␣a 3.2  ␣the 2.8    │ H 2.01",
     ]
@@ -164,7 +164,7 @@ def test_a_line_at_60_columns_keeps_the_runners_up() -> None:
 def test_a_line_has_one_probability_where_nothing_changes_it() -> None:
     step = made_up.step(made_up.TOKYO)
     header = made_up.header(params={"temperature": 1.0}, order=())
-    drawn = lines(line_headings(Style(width=80).of_run(header)))[0]
+    drawn = lines(line_layout(Style(width=80).of_run(header)).headings)[0]
     assert "T=1" in drawn
     assert "others, T=1 %" in drawn
     assert "final" not in drawn
@@ -183,7 +183,7 @@ def test_without_a_filter_no_line_says_how_many_were_kept() -> None:
     step = made_up.step(made_up.TOKYO)
     header = dataclasses.replace(made_up.header(), order=("temperature",))
     style = Style(width=80).of_run(header)
-    assert "kept" not in line_headings(style) + step_line(step, style)
+    assert "kept" not in line_layout(style).headings + step_line(step, style)
 
 
 PIECES = st.text(
@@ -212,7 +212,7 @@ def test_every_row_fits_and_its_columns_line_up(
         if row.strip() != "…":
             final = first_cells(row, end)[len(first_cells(row, end - 7)) :].ljust(7)
             assert re.fullmatch(r"[ \d]{3}[.]\d+% ?| +\de-\d+| +·   | +<1e-6", final)
-    for row in lines(line_headings(style) + step_line(step, style)):
+    for row in lines(line_layout(style).headings + step_line(step, style)):
         assert row.isprintable()
         assert cell_len(row) <= width or width < 40
 
