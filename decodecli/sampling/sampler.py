@@ -133,10 +133,8 @@ class Sampler:
             if step is not None:
                 return torch.tensor([[step.token_id]]), step
         chosen, packed = self.launch(logits, ids)
-        vocab = logits.shape[-1]
-        return chosen, unpack(
-            packed.cpu().numpy(), self.chain, self.count, vocab, self.piece, index
-        )
+        packed, vocab = packed.cpu(), logits.shape[-1]
+        return chosen, unpack(packed.numpy(), self.chain, self.count, vocab, self.piece, index)
 
     def batchable(self, logits: Tensor) -> bool:
         """Whether draws from `logits` (rows, vocab) may be made for several rows at once
@@ -192,14 +190,8 @@ class Sampler:
         rows = [(i, logit, logit, code) for i, logit, code in zip(*columns, strict=True)]
         unlisted = None
         if token not in columns[0]:
-            rank, mass = rank_and_mass(
-                row,
-                row,
-                torch.tensor([token]),
-                tempered.highest,
-                tempered.log_sum,
-                chain.temperature,
-            )
+            constants = tempered.highest, tempered.log_sum, chain.temperature
+            rank, mass = rank_and_mass(row, row, torch.tensor([token]), *constants)
             unlisted = int(rank), min(float(mass), 1.0)
             rows.append((token, float(row[token]), float(row[token]), 0))
         return build_step(
@@ -279,13 +271,9 @@ class Sampler:
             if head.determines(min(self.count, vocab)):
                 scores = divide_by_temperature(head.logits, self.chain.temperature)
                 falling = scores.astype(np.float64)[None]
-                truncation = truncate(
-                    falling - falling[:, :1],
-                    self._settings,
-                    total,
-                    self._score_margin,
-                    head.complete,
-                )
+                falling -= falling[:, :1]
+                margin = self._score_margin
+                truncation = truncate(falling, self._settings, total, margin, head.complete)
                 if truncation.in_sight[0]:
                     if truncation.borderline.any():
                         return None
