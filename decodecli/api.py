@@ -240,7 +240,7 @@ def _sampling_params(
     if params is not None and not isinstance(params, SamplingParams):
         problem = f"params must be SamplingParams, got {type(params).__name__}"
         raise UsageError(problem, "give settings by name: temperature=0.7, seed=1")
-    return replace(params or SamplingParams(), **settings)
+    return SamplingParams(**settings) if params is None else replace(params, **settings)
 
 
 def _check_names(

@@ -27,7 +27,6 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from decodecli.errors import LoadError
-from decodecli.models.checkpoint import PICKLES, Checkpoint
 from decodecli.models.model_files import NUMBER_BYTES
 
 VARIABLE = "DECODECLI_CACHE"
@@ -76,23 +75,6 @@ def cache_folder() -> Path | None:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("decodecli", appauthor=False)) / "quantized"
-
-
-def identity(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What tells one checkpoint from another: its folder, its configuration, and the names, sizes
-    and modification times of its weight files."""
-    files = []
-    for pattern in ("*.safetensors", *PICKLES):
-        for path in sorted(checkpoint.folder.glob(pattern)):
-            status = path.stat()
-            files.append([path.name, status.st_size, status.st_mtime_ns])
-    config = (checkpoint.folder / "config.json").read_bytes()
-    return {
-        "folder": str(checkpoint.folder.resolve()),
-        "revision": checkpoint.revision,
-        "config": hashlib.sha256(config).hexdigest(),
-        "files": files,
-    }
 
 
 def entry_path(folder: Path, name: str, scheme: str, key: Mapping[str, Any]) -> Path:

@@ -33,24 +33,13 @@ from decodecli.settings import BUILTIN, LoadParams
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
 _TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.json",
-    "vocab.txt",
-    "tekken.json",
-    "*.model",
-    "*.tiktoken",
-)
+    "tokenizer.json", "vocab.json", "vocab.txt", "tekken.json", "*.model", "*.tiktoken",
+)  # fmt: skip
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py"]
 _UNWANTED = [
-    "original/*",
-    "onnx/*",
-    "*.gguf",
-    "*.onnx",
-    "flax_model*",
-    "tf_model*",
-    "consolidated*",
-]
+    "original/*", "onnx/*", "*.gguf", "*.onnx", "flax_model*", "tf_model*", "consolidated*",
+]  # fmt: skip
 
 Progress = Callable[[str], None]
 
@@ -276,9 +265,9 @@ def fetch_headers(
             ) from error
         config = read_json(Path(path))
     tensors = {
-        name: (str(tensor.dtype), tuple(tensor.shape))
+        key: (str(tensor.dtype), tuple(tensor.shape))
         for file in metadata.files_metadata.values()
-        for name, tensor in file.tensors.items()
+        for key, tensor in file.tensors.items()
     }
     return config, tensors
 
@@ -287,11 +276,9 @@ def fetch_headers(
 def _hub_errors(name: str, revision: str | None, offline_hint: str) -> Iterator[None]:
     """Turn what a download raises into a line on what is wrong and one on what to do; and none of
     huggingface_hub's bars, for `progress` has the line."""
-    import huggingface_hub
-    from huggingface_hub import errors, utils
+    from huggingface_hub import constants, errors, utils
 
-    endpoint = huggingface_hub.constants.ENDPOINT
-    if offline := _why_offline(endpoint):
+    if offline := _why_offline():
         raise LoadError(
             f"no folder {name} here, not in the local cache, and {offline}", offline_hint
         )
@@ -302,7 +289,7 @@ def _hub_errors(name: str, revision: str | None, offline_hint: str) -> Iterator[
     except errors.GatedRepoError as error:
         raise LoadError(
             f"{name} is gated: its owner asks you to accept terms first",
-            f"accept them at {endpoint}/{name}, then `hf auth login`",
+            f"accept them at {constants.ENDPOINT}/{name}, then `hf auth login`",
         ) from error
     except errors.RevisionNotFoundError as error:
         raise LoadError(f"{name} has no revision {revision}", "leave --revision out") from error
@@ -320,15 +307,17 @@ def _hub_errors(name: str, revision: str | None, offline_hint: str) -> Iterator[
             utils.enable_progress_bars()
 
 
-def _why_offline(endpoint: str) -> str:
+def _why_offline() -> str:
     """Why the hub cannot be asked, in words, or "". One quick look; no retries."""
     from urllib.request import getproxies
 
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE forbids asking the hub"
     if getproxies().keys() & {"https", "all"}:
         return ""  # the proxy knows the way
-    url = urlsplit(endpoint)
+    url = urlsplit(constants.ENDPOINT)
     port = url.port or (80 if url.scheme == "http" else 443)
     with contextlib.suppress(OSError):
         addresses = socket.getaddrinfo(url.hostname or "", port, type=socket.SOCK_STREAM)

@@ -15,6 +15,7 @@ bitsandbytes takes more than a second to import; nothing here does so before it 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,11 +33,10 @@ from decodecli.models.cache_files import (
     cache_folder,
     checksum,
     entry_path,
-    identity,
     read_metadata,
     write_entry,
 )
-from decodecli.models.checkpoint import Checkpoint
+from decodecli.models.checkpoint import PICKLES, Checkpoint
 from decodecli.models.load_errors import out_of_memory
 from decodecli.models.memory_estimate import packs
 from decodecli.models.model_files import first_line
@@ -115,10 +115,19 @@ def _entry(checkpoint: Checkpoint, scheme: str, dtype: str, device: str) -> Path
     folder = cache_folder()
     if folder is None or checkpoint.config.get("auto_map"):
         return None
+    files = []
+    for pattern in ("*.safetensors", *PICKLES):
+        for path in sorted(checkpoint.folder.glob(pattern)):
+            status = path.stat()
+            files.append([path.name, status.st_size, status.st_mtime_ns])
+    config = (checkpoint.folder / "config.json").read_bytes()
     kind = device.partition(":")[0]
     key = {  # everything on which the bytes of an entry depend
         "format": FORMAT,
-        "checkpoint": identity(checkpoint),
+        "folder": str(checkpoint.folder.resolve()),
+        "revision": checkpoint.revision,
+        "config": hashlib.sha256(config).hexdigest(),
+        "files": files,
         "scheme": scheme,
         "dtype": dtype,
         "device": kind,

@@ -4,15 +4,18 @@ DataFrame. The drawing itself is in `render`, imported when something is shown."
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
 from decodecli.errors import MissingLibraryError
 
 
-def field_values(record: Any) -> dict[str, Any]:
-    """A record's fields by name, their values as they are: `dataclasses.asdict` without copying."""
-    return {field.name: getattr(record, field.name) for field in fields(record)}
+def field_values(record: Any, names: Iterable[str] = ()) -> dict[str, Any]:
+    """The attributes `names` of a record, all its fields where none is named, their values as they are:
+    `dataclasses.asdict` without copying."""
+    names = names or [field.name for field in fields(record)]
+    return {name: getattr(record, name) for name in names}
 
 
 def continuation_repr(prompt: str, text: str) -> str:

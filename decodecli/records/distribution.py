@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from decodecli.records.display import Displayed
+from decodecli.records.display import Displayed, field_values
 from decodecli.records.run import ModelInfo, perplexity
 
 _INFINITE = (math.inf, -math.inf)
@@ -228,14 +228,9 @@ class TextReport(Displayed):
         return {
             "command": "inspect-logits",
             "model": asdict(self.model),
-            "mean_logprob": self.mean_logprob,
-            "perplexity": self.perplexity,
-            "bits_per_character": self.bits_per_character,
+            **field_values(self, ("mean_logprob", "perplexity", "bits_per_character")),
             "tokens": len(self.positions),
-            "scored": self.scored,
-            "window": self.window,
-            "stride": self.stride,
-            "windows": self.windows,
+            **field_values(self, ("scored", "window", "stride", "windows")),
             "positions": self.flat(),
         }
 

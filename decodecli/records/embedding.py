@@ -176,9 +176,7 @@ class EmbedReport(Displayed):
             cosines = zip(self.words, self.cosine[index], strict=True)
             rows.append(
                 {
-                    "word": word.word,
-                    "kind": word.kind,
-                    "group": word.group,
+                    **field_values(word, ("word", "kind", "group")),
                     "token_ids": " ".join(map(str, word.token_ids)),
                     "norm": word.norm,
                     "pc1": x,

@@ -208,7 +208,7 @@ class Run(Displayed):
 
     def flat(self) -> list[dict[str, Any]]:
         """One record a step, without the candidates."""
-        return [{name: getattr(step, name) for name in STEP_COLUMNS} for step in self.steps]
+        return [field_values(step, STEP_COLUMNS) for step in self.steps]
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """The trace's records in order, as they stand in a JSONL file."""

@@ -140,7 +140,7 @@ class TokenReport(Displayed):
         sizes = ("characters", "bytes", "words", "tokens_per_character", "tokens_per_word")
         return {
             "tokens": len(self.rows),
-            **{name: getattr(self, name) for name in sizes},
+            **field_values(self, sizes),
             "kinds": {kind: kinds[kind] for kind in KINDS if kinds[kind]},
         }
 
@@ -221,9 +221,7 @@ class VocabularyReport(Displayed):
     def as_dict(self) -> dict[str, Any]:
         return {
             "command": "tokenize",
-            "model": self.model,
-            "size": self.size,
-            "scripts": self.scripts,
+            **field_values(self, ("model", "size", "scripts")),
             "tokens": self.flat(),
         }
 

@@ -234,6 +234,27 @@ def test_a_chat_template_that_loops_for_ever_ends_after_some_seconds(
     assert_told(result)
 
 
+def test_a_template_that_loops_over_a_system_message_is_not_told_as_one_that_takes_none(
+    cli, copied, monkeypatch
+):
+    monkeypatch.setattr("decodecli.models.chat_template._SECONDS", 0.5)
+    folder, loop = (
+        copied(),
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    )
+    template = "{{ messages[-1].content }}{% if messages[1] %}" + loop + "{% endif %}"
+    write_value(folder / "tokenizer_config.json", ("chat_template",), json.dumps(template))
+    with at_once():
+        result = cli("generate", "Hi", "-m", folder, "--system", "Be brief.", *RUN)
+    result.refused(1, "chat template", "did not come to an end")
+    assert "takes no system message" not in result.err
+
+
+def test_a_pipe_in_place_of_a_folder_is_refused(run, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    run("generate", tmp_path / "pipe").refused(1, "pipe is a file, not a model folder")
+
+
 class Harmful:
     """What a pickle may hold: code that runs when it is loaded."""
 

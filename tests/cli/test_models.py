@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 
+import huggingface_hub.constants
 import pytest
 
 RUN = ("-n", "2", "--seed", "0")
@@ -341,7 +342,7 @@ def test_without_a_network_a_hub_name_is_refused_at_once(refuse, monkeypatch):
         calls.append(address)
         raise OSError("Network is unreachable")
 
-    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     for name in (
         "HTTPS_PROXY",
         "https_proxy",

@@ -30,13 +30,14 @@ from decodecli.render.plots.figure_layout import (
     TARGET,
     FigureLayout,
     axes_inches,
+    distinct,
     log_ticks,
     probability_axis,
     sequential,
     tick_name,
     ticks,
 )
-from decodecli.render.plots.labels import label_points
+from decodecli.render.plots.labels import label_points, note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -187,15 +188,9 @@ def _label_bars(
     for index, axes in enumerate(plots):
         probability_axis(axes, limit, horizontal=True, margin=widest / width if fits else 0.02)
         for position, row in enumerate(view.rows if fits else ()):
-            axes.annotate(
-                texts[index][position],
-                (ends[index][position], position),
-                (4, 0),
-                textcoords="offset points",
-                va="center_baseline",
-                fontsize=points,
-                color=QUIET if view.removed(row, index) else INK,
-            )
+            ink = QUIET if view.removed(row, index) else INK
+            at = ends[index][position], position
+            note(axes, texts[index][position], at, (4, 0), points, ink, va="center_baseline")
 
 
 def _head_bars(layout: FigureLayout, plots: Sequence[Axes], view: DistributionView) -> None:
@@ -211,15 +206,8 @@ def _head_bars(layout: FigureLayout, plots: Sequence[Axes], view: DistributionVi
         most -= 1
     for axes, row, name in zip(plots, facts, view.legends, strict=True):
         axes.set_title(name, loc="left", fontsize=9.5, color=INK, pad=15)
-        axes.annotate(
-            " · ".join(row[:most]),
-            (0, 1),
-            (0, 5),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=7.5,
-            color=QUIET,
-        )
+        text = " · ".join(row[:most])
+        note(axes, text, (0, 1), (0, 5), 7.5, QUIET, xycoords="axes fraction")
 
 
 def _lines(view: DistributionView, size: tuple[float, float] | None) -> Figure:
@@ -230,20 +218,19 @@ def _lines(view: DistributionView, size: tuple[float, float] | None) -> Figure:
     size = size or (max(6.8, 2.2 + 0.24 * many), 4.0 + 0.07 * longest)
     layout, tokens = _layout(view, (max(size[0], 1.9 + MIN_LABEL_PITCH * many), size[1]))
     axes = layout.figure.add_subplot()
-    handles, names, some_removed = [], list(view.legends), False
-    for index, look in enumerate(_temperature_looks(view, 4 if many > 25 else 5)):
+    looks, names = _temperature_looks(view, 4 if many > 25 else 5), view.legends
+    hollow: dict[str, Any] = {"linestyle": "", "markerfacecolor": "white"}
+    for index, look in enumerate(looks):
         heights = [row.probability[index] for row in view.rows]
         removed = [k for k, row in enumerate(view.rows) if view.removed(row, index)]
         axes.plot(range(many), heights, **look)
-        hollow = look | {"linestyle": "", "markerfacecolor": "white", "zorder": 3}
-        axes.plot(removed, [heights[k] for k in removed], **hollow)
-        handles.append(axes.plot([], [], **look)[0])
-        some_removed = some_removed or bool(removed)
-    if some_removed:
-        look = {"color": QUIET, "marker": "o", "markerfacecolor": "white", "linestyle": ""}
-        handles.append(axes.plot([], [], **look)[0])
-        names.append("removed by a filter")
-    layout.side_legend(axes, handles, names)
+        axes.plot(removed, [heights[k] for k in removed], **look | hollow, zorder=3)
+    if any(view.removed(row, k) for row in view.rows for k in range(len(looks))):
+        looks, names = (
+            [*looks, {"color": QUIET, "marker": "o", **hollow}],
+            [*names, "removed by a filter"],
+        )
+    layout.side_legend(axes, looks, names)
     axes.set_xticks(range(many), tokens)
     axes.set_xlim(-0.5, many - 0.5)
     axes.set_ylabel("probability")
@@ -293,17 +280,17 @@ def _tokens(view: DistributionView, size: tuple[float, float] | None) -> Figure:
     layout, names = _layout(view, (size[0], max(size[1], 0.9 + 1.35 * MIN_LABEL_PITCH * many)))
     axes = layout.figure.add_subplot()
     temperatures, curves, _ = view.over_temperature()
-    handles, limit = [], max([0.0, *curves.flat])
-    for k, (row, curve) in enumerate(zip(view.rows, curves, strict=True)):
-        turn = k // len(COLOURS)
-        line = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[turn % len(DASHES)]}
-        marks: dict[str, Any] = {"marker": MARKERS[(k + turn) % len(MARKERS)], "markersize": 4.5}
+    looks, limit = [], max([0.0, *curves.flat])
+    for k, (row, curve, colour) in enumerate(zip(view.rows, curves, distinct(many), strict=True)):
+        dashes = DASHES[k % len(DASHES)] if many > len(COLOURS) else "-"
+        line: dict[str, Any] = {"color": colour, "linestyle": dashes}
+        marks: dict[str, Any] = {"marker": MARKERS[k % len(MARKERS)], "markersize": 4.5}
         axes.plot(temperatures, curve, **line)
         marked = [row.probability[index] for _, index in view.points]
         axes.plot([t for t, _ in view.points], marked, **line | marks | {"linestyle": ""})
-        handles.append(axes.plot([], [], **line, **marks)[0])
+        looks.append(line | marks)
         limit = max([limit, *marked])
-    layout.side_legend(axes, handles, names)
+    layout.side_legend(axes, looks, names)
     axes.set_ylabel("probability")
     _temperature_axis(axes, view, temperatures)
     probability_axis(axes, limit or 1.0, horizontal=False)
@@ -336,16 +323,9 @@ def _entropy(view: DistributionView, size: tuple[float, float] | None) -> Figure
         log = f"log {numbers.count(round(math.exp(value)))} = " if value > 0 else ""
         # The curve leaves the lower limit to the right and comes to the upper one from the left.
         right = value == zero and zero < infinity
-        axes.annotate(
-            f"{name}: {log}{numbers.entropy(value)} nats",
-            (0.99 if right else 0.01, value),
-            (0, 3),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            fontsize=8,
-            color=QUIET,
-        )
+        text, at = f"{name}: {log}{numbers.entropy(value)} nats", (0.99 if right else 0.01, value)
+        more = {"xycoords": ("axes fraction", "data"), "ha": "right" if right else "left"}
+        note(axes, text, at, (0, 3), 8, QUIET, **more)
     axes.plot(temperatures, nats, color=KEPT)
     known = [t for t, _ in view.points]
     spreads = [view.report.spreads[index] for _, index in view.points]
@@ -369,8 +349,8 @@ def _cumulative(view: DistributionView, size: tuple[float, float] | None) -> Fig
     """Probability of the first so many tokens, a line a temperature, faint beyond the top-p cut."""
     layout, _ = _layout(view, size or (7.2, 4.4))
     axes = layout.figure.add_subplot()
-    handles, names, longest = [], [], 1
-    for index, look in enumerate(_temperature_looks(view, 4)):
+    looks, names, longest = _temperature_looks(view, 4), [], 1
+    for index, look in enumerate(looks):
         colour, name = look["color"], view.legends[index]
         ranks, mass = view.over_rank(index)
         longest = max(longest, ranks.size)
@@ -381,7 +361,6 @@ def _cumulative(view: DistributionView, size: tuple[float, float] | None) -> Fig
         inside = drawn if cut is None else drawn[drawn < cut]
         few = {"marker": look["marker"] if ranks.size <= 40 else ""}
         axes.plot(ranks[inside], mass[inside], **look | few)
-        handles.append(axes.plot([], [], **look)[0])
         if cut is not None:
             beyond = drawn[drawn >= cut - 1]
             axes.plot(ranks[beyond], mass[beyond], linewidth=1, alpha=0.45, color=colour)
@@ -392,9 +371,9 @@ def _cumulative(view: DistributionView, size: tuple[float, float] | None) -> Fig
         names.append(name)
     if view.top_p is not None:
         axes.axhline(view.top_p, zorder=1, **_DASHED)
-        handles.append(axes.plot([], [], **_DASHED)[0])
+        looks.append(_DASHED)
         names.append(f"top_p {numbers.plain(view.top_p)}")
-    layout.side_legend(axes, handles, names)
+    layout.side_legend(axes, looks, names)
     axes.set_ylabel("cumulative probability")
     if longest > 60:
         values = [t for t in log_ticks(1, longest, most=6) if t >= 1]

@@ -13,7 +13,6 @@ from decodecli.render import number_format as numbers
 from decodecli.render.escaping import clip, model_title, one_line
 from decodecli.render.plots.figure_file import check_suffix, save_figure, style
 from decodecli.render.plots.figure_layout import (
-    COLOURS,
     INK,
     MARKERS,
     MIN_FONT_SIZE,
@@ -22,8 +21,9 @@ from decodecli.render.plots.figure_layout import (
     FigureLayout,
     axes_inches,
     cell_numbers,
+    distinct,
 )
-from decodecli.render.plots.labels import label_points
+from decodecli.render.plots.labels import label_points, note
 from decodecli.render.terminal.embedding_tables import label, plane_sentence, share
 from decodecli.render.terminal.step_table import Style
 
@@ -110,7 +110,7 @@ class _Layout(FigureLayout):
         self.report = report
         self.labels = [self.spell(name) for name in names]
         self.groups = [self.spell(name) for name in groups]
-        by_name = {g: COLOURS[k % len(COLOURS)] for k, g in enumerate(report.groups)}
+        by_name = dict(zip(report.groups, distinct(len(groups)), strict=True))
         self.colours = [INK if w.group is None else by_name[w.group] for w in report.words]
 
 
@@ -148,7 +148,7 @@ def _heat_map(layout: _Layout, axes: Axes) -> None:
             axes,
             image,
             lambda cosine: f"{round(100 * cosine):d}".replace("-", "−"),
-            min(pitch * 0.42, 9.0),
+            min(pitch * 0.36, 9.0),
         )
     layout.settle()
 
@@ -190,15 +190,6 @@ def _scatter(layout: _Layout, axes: Axes) -> None:
     # The corner is for the line that says how many names are left out.
     lost = label_points(axes, points, layout.labels, layout.colours, _SIZES, corner=110)
     if lost:
-        axes.annotate(
-            f"{numbers.count(lost)} names find no room",
-            (1, 0),
-            (-2, 2),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=7,
-            color=QUIET,
-            ha="right",
-            va="bottom",
-            in_layout=False,
-        )
+        text = f"{numbers.count(lost)} names find no room"
+        more = {"xycoords": "axes fraction", "ha": "right", "va": "bottom", "in_layout": False}
+        note(axes, text, (1, 0), (-2, 2), 7, QUIET, **more)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 INK, QUIET = "0.15", "0.4"
 KEPT, TARGET = "#0072B2", "#E69F00"
-# Okabe and Ito's, less the yellow that white swallows; then again in the next line style.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+# Okabe and Ito's with grey, less the yellow that white swallows.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#999999")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MIN_FONT_SIZE = 5.0  # points
@@ -197,15 +197,20 @@ class FigureLayout:
         )
 
     def side_legend(
-        self, axes: Axes, handles: Sequence[Any], labels: Sequence[str], title: str | None = None
+        self, axes: Axes, looks: Sequence[Any], labels: Sequence[str], title: str | None = None
     ) -> None:
-        """To the right of the axes, from the top down; small type rather than a second column."""
+        """To the right of the axes, from the top down; small type rather than a second column.
+
+        looks: of each line, as arguments of `Axes.plot`.
+        """
+        from matplotlib.lines import Line2D
+
         inches = 0.8 * (self.height - 0.6)
-        columns = math.ceil(len(handles) * MIN_FONT_SIZE * 1.25 / 72 / inches)
-        rows = math.ceil(len(handles) / columns)
+        columns = math.ceil(len(looks) * MIN_FONT_SIZE * 1.25 / 72 / inches)
+        rows = math.ceil(len(looks) / columns)
         points = min(8.0, max(inches / rows * 72 / 1.4, MIN_FONT_SIZE))
         axes.legend(
-            handles,
+            [Line2D([], [], **look) for look in looks],
             # A label that starts with an underscore would be left out.
             [" " + label if label.startswith("_") else label for label in labels],
             loc="upper left",
@@ -285,6 +290,11 @@ def probability_axis(axes: Axes, limit: float, horizontal: bool, margin: float =
     (axes.set_xlim if horizontal else axes.set_ylim)(0, end)
     axes.grid(axis="x" if horizontal else "y")
     axis.set_tick_params(length=0)
+
+
+def distinct(count: int) -> Sequence[str]:
+    """`count` colours, each another one."""
+    return COLOURS[:count] if count <= len(COLOURS) else sequential(count)
 
 
 def sequential(count: int) -> list[str]:

@@ -8,7 +8,7 @@ are none, in 0.8 and 2.3 seconds. It also brings pyplot and scipy along.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,24 +23,19 @@ _MARK = 3.2  # points from a point's middle that its mark covers
 # Points from a point to its name, at 45° beyond its mark, and from one ring to the next.
 _GAP, _RING = 4.7, 7.0
 
-Offset = tuple[float, float]  # of a name's lower left corner from its point, in points
+
+def note(axes: Axes, text: str, at: Any, offset: Any, points: float, ink: Any, **more: Any) -> None:
+    """Write `text` so many points beside a place."""
+    axes.annotate(text, at, offset, textcoords="offset points", fontsize=points, color=ink, **more)
 
 
 def label_end(axes: Axes, x: float, y: float, name: str, colour: str) -> None:
     """Write a curve's name to the right of its last point; the layout makes room for it."""
     from matplotlib.colors import to_rgb
 
-    axes.annotate(
-        name,
-        (x, y),
-        (_ASIDE, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=_POINTS,
-        color=[_DARKER * part for part in to_rgb(colour)],
-        annotation_clip=False,
-        gid=_END,
-    )
+    ink = [_DARKER * part for part in to_rgb(colour)]
+    more = {"va": "center", "annotation_clip": False, "gid": _END}
+    note(axes, name, (x, y), (_ASIDE, 0), _POINTS, ink, **more)
 
 
 def spread_labels(axes: Axes) -> None:
@@ -91,23 +86,13 @@ def label_points(
         offsets = _offsets(axes, points, names, size, rings, corner)
         if None not in offsets:
             break
+    below = {"ha": "left", "va": "bottom", "in_layout": False, "zorder": 4}
     leader = {"arrowstyle": "-", "linewidth": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 2.5}
-    for (x, y), name, colour, placed in zip(points, names, colours, offsets, strict=True):
+    for point, name, ink, placed in zip(points, names, colours, offsets, strict=True):
         if placed is not None:
             ring, offset = placed
-            axes.annotate(
-                name,
-                (x, y),
-                offset,
-                textcoords="offset points",
-                fontsize=size,
-                color=colour,
-                ha="left",
-                va="bottom",
-                in_layout=False,
-                zorder=4,
-                arrowprops={"color": colour, **leader} if ring else None,
-            )
+            arrow = {"color": ink, **leader} if ring else None
+            note(axes, name, tuple(point), offset, size, ink, arrowprops=arrow, **below)
     return offsets.count(None)
 
 
@@ -118,8 +103,9 @@ def _offsets(
     size: float,
     rings: int,
     corner: float,
-) -> list[tuple[int, Offset] | None]:
-    """Ring and offset of each name; None for one that finds no room."""
+) -> list[tuple[int, tuple[float, float]] | None]:
+    """Of each name its ring and how many points its lower left corner stands from its point; None for one
+    that finds no room."""
     from matplotlib.transforms import Bbox
 
     scale = axes.figure.dpi / 72  # pixels a point
@@ -134,38 +120,37 @@ def _offsets(
         )
     boxes = np.vstack(taken)
     lines = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
-    placed: list[tuple[int, Offset] | None] = []
-    for name, (x, y) in zip(names, centres, strict=True):
+    placed: list[tuple[int, tuple[float, float]] | None] = [None] * len(names)
+    for number, (name, centre) in enumerate(zip(names, centres, strict=True)):
         probe = axes.figure.text(0, 0, name, fontsize=size, va="bottom")
         extent = probe.get_window_extent()
         probe.remove()
-        width, height = extent.width + 2, extent.height + 1  # with a little air
-        best: tuple[int, int, Offset, Any] | None = None
-        for ring, dx, dy in _positions(width / scale, height / scale, rings):
-            if best is not None and (ring > best[0] or not best[1]):
+        name_size = np.array([extent.width + 2, extent.height + 1])  # with a little air
+        for ring in range(rings):
+            offsets = _ring_offsets(name_size / scale, ring)
+            corners = centre + offsets * scale
+            tries = np.hstack([corners, corners + name_size])
+            inside = ((tries[:, :2] >= frame.min) & (tries[:, 2:] <= frame.max)).all(axis=1)
+            lower, upper = tries[:, None, :2], tries[:, None, 2:]
+            covers = np.all((boxes[:, :2] < upper) & (boxes[:, 2:] > lower), axis=2).any(axis=1)
+            crossed = {}  # lines under each name that fits
+            for k in np.flatnonzero(inside & ~covers):
+                bounds = Bbox.from_extents(*tries[k])
+                crossed[k] = sum(path.intersects_bbox(bounds, filled=False) for path in lines)
+            if crossed:
+                best = min(crossed, key=crossed.__getitem__)
+                boxes = np.vstack([boxes, tries[best]])
+                placed[number] = ring, tuple(offsets[best])
                 break
-            left, below = x + dx * scale, y + dy * scale
-            box = np.array([left, below, left + width, below + height])
-            if (box[:2] < frame.min).any() or (box[2:] > frame.max).any():
-                continue
-            if ((boxes[:, :2] < box[2:]) & (boxes[:, 2:] > box[:2])).all(axis=1).any():
-                continue
-            bounds = Bbox.from_extents(*box)
-            crossed = sum(path.intersects_bbox(bounds, filled=False) for path in lines)
-            if best is None or crossed < best[1]:
-                best = (ring, crossed, (dx, dy), box)
-        if best is not None:
-            boxes = np.vstack([boxes, best[3]])
-        placed.append(None if best is None else (best[0], best[2]))
     return placed
 
 
-def _positions(width: float, height: float, rings: int) -> Iterator[tuple[int, float, float]]:
-    """Rings around a point and offsets on them for a name of this size, the nearest first."""
-    for ring in range(rings):
-        gap = _GAP + _RING * ring
-        for angle in range(45, 405, 45 if ring == 0 else 15):  # above to the right first
-            across, up = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-            # The box touches the ring with the side or corner that faces the point.
-            right, above = (max(-1.0, min(1.0, math.sqrt(2) * part)) for part in (across, up))
-            yield ring, across * gap + (right - 1) * width / 2, up * gap + (above - 1) * height / 2
+def _ring_offsets(name_size: Any, ring: int) -> Any:
+    """(positions, 2): where on a ring around a point the lower left corner of a name of this size may
+    stand, above to the right first."""
+    gap = _GAP + _RING * ring
+    degrees = np.arange(45, 405, 45 if ring == 0 else 15)
+    directions = np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], axis=1)
+    # The box touches the ring with the side or corner that faces the point.
+    sides = np.clip(math.sqrt(2) * directions, -1.0, 1.0)
+    return directions * gap + (sides - 1) * name_size / 2

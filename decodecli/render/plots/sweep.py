@@ -220,12 +220,11 @@ def _page_layout(view: SweepView, page: Page) -> FigureLayout:
     facts = ["95 % intervals"] if known and view.has_intervals and not view.has_scale else []
     if len(view.values) > 1:
         facts.append(f"a {'curve' if view.joined else 'colour'} for each {view.line_name}")
-    return FigureLayout(
+    return view.figure_layout(
         (0.3 + legend + max(width * columns, 4.0), 0.9 + height * rows),
         page.title or f"The sweep's numbers over {view.across_name}",
-        view.subtitle(*facts, panels=len(view.panels)),
-        view.texts,
-        view.note,
+        *facts,
+        panels=len(view.panels),
     )
 
 

@@ -24,12 +24,8 @@ from decodecli.settings import SamplingParams
 
 _LONGEST = 32  # cells of a value's name
 _PANEL = 28  # cells of a panel's name
-_QUOTED = 48  # cells of a prompt in a row of facts
 _ORDER = {"temperature": 0, "max_new_tokens": 2, "bos": 3}  # of the constants that are always named
-_FEWEST, _LONG = (
-    3,
-    5,
-)  # digits that a long number has at the least; that a short one has at the most
+_LONG, _FEWEST = 5, 3  # digits beyond which a number is shortened, and of which it keeps so many
 _LOG_SPAN = 4.0  # values that lie nearer together are read as well on a linear axis
 _LOG_SPAN_OF_TWO = 50.0
 
@@ -204,14 +200,6 @@ def common_lines(summary: SweepSummary, width: int) -> list[str]:
     prompts = summary.prompt_texts if summary.prompt is None else {"prompt": summary.prompt}
     named = [f"{one_line(name)}: {one_line(text) or '(empty)'}" for name, text in prompts.items()]
     return constant_lines(summary.constant, width) + [clip(line, width) for line in named]
-
-
-def common_facts(summary: SweepSummary) -> list[str]:
-    """The same in parts, for one line."""
-    prompts = summary.prompt_texts if summary.prompt is None else {"": summary.prompt}
-    cells = min(_QUOTED, max(2 * _QUOTED // max(len(prompts), 1), _QUOTED // 4))
-    quoted = [f"{name} “{clip(one_line(text), cells)}”".strip() for name, text in prompts.items()]
-    return [*constants(summary.constant), *map(one_line, quoted)]
 
 
 def shortened(values: Iterable[Any]) -> dict[float, float]:

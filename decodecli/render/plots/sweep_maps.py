@@ -4,6 +4,7 @@ quality."""
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,12 +71,9 @@ def map_figure(view: SweepView, panel: Panel) -> Figure:
     height = max(_MAP[1], min(0.3 * y_count, 3.6))
     columns = min(len(metrics), 4 if width < 3 else 3)
     rows = math.ceil(len(metrics) / columns)
-    layout = FigureLayout(
+    layout = view.figure_layout(
         (max(columns * (width + 0.95) + 0.4, 4.6), rows * (height + 0.6) + 0.9),
         f"{view.across_name} and {view.line_name}" + (f" · {panel.name}" if panel.name else ""),
-        view.subtitle(),
-        view.texts,
-        view.note,
     )
     grid = layout.figure.subplots(rows, columns, squeeze=False)
     plots: list[Axes] = list(grid.flat[: len(metrics)])
@@ -137,118 +135,111 @@ def _draw_map(layout: FigureLayout, axes: Axes, metric: Metric, values: Any) -> 
     return image
 
 
-Point = tuple[float, float, SettingSummary]  # diversity, quality, and whose they are
+@dataclass(frozen=True)
+class _Plane:
+    """What stands for diversity and for quality in one plane; the points of a line in it."""
+
+    diversity: str
+    quality: Metric
+
+    def points(self, line: Line) -> list[tuple[float, float, SettingSummary]]:
+        """Diversity and quality of the settings that have both."""
+        return [
+            (self.unlike(s.numbers[self.diversity].value), s.numbers[self.quality.name].value, s)
+            for s in line.settings
+            if self.quality.name in s.numbers and self.diversity in s.numbers
+        ]
+
+    def unlike(self, value: float) -> float:
+        return 1 - value if self.diversity == "self_bleu_4" else value
 
 
-def _diversity(view: SweepView) -> str:
-    """What stands for diversity, "" where nothing can."""
+def _planes(view: SweepView) -> list[_Plane]:
+    """One for each number that stands for quality."""
     known = {metric.name for metric in view.metrics}
-    return next((name for name in _DIVERSITY if name in known), "")
-
-
-def _points(line: Line, quality: str, diversity: str) -> list[Point]:
-    """Of the settings that have both numbers."""
-    return [
-        (_unlike(s.numbers[diversity].value, diversity), s.numbers[quality].value, s)
-        for s in line.settings
-        if quality in s.numbers and diversity in s.numbers
-    ]
-
-
-def _unlike(value: float, diversity: str) -> float:
-    return 1 - value if diversity == "self_bleu_4" else value
+    diversity = next((name for name in _DIVERSITY if name in known), None)
+    qualities = [METRIC[name] for name in _QUALITY if name in known]
+    return [_Plane(diversity, quality) for quality in qualities] if diversity else []
 
 
 def has_plane(view: SweepView) -> bool:
     """Whether some line has two points or more."""
-    diversity = _diversity(view)
-    points = [_points(line, quality, diversity) for line in view.lines for quality in _QUALITY]
-    return max(map(len, points), default=0) > 1
+    return any(len(plane.points(line)) > 1 for plane in _planes(view) for line in view.lines)
 
 
 def plane_figure(view: SweepView) -> Figure:
     """Quality over diversity: a point a setting with its value of the axis across beside it, joined in
     the order of that axis, a colour for each value of the next axis."""
-    diversity = _diversity(view)
-    metrics = [METRIC[name] for name in _QUALITY if METRIC[name] in view.metrics]
+    planes = _planes(view)
     panels = [
         panel
         for panel in view.panels
-        if any(_points(line, m.name, diversity) for line in view.of_panel(panel) for m in metrics)
+        if any(plane.points(line) for line in view.of_panel(panel) for plane in planes)
     ]
     drawn = panels[:_MAX_PANELS]
     width, height = (4.8, 3.6) if len(drawn) == 1 else (3.6, 2.9)
     legend = 1.3 if len(view.values) > 1 else 0.0
-    faint = (
-        f"faint: 95 % intervals, from {_MIN_COUNT} observations on" if view.has_intervals else ""
-    )
-    layout = FigureLayout(
-        (0.4 + legend + width * len(drawn), 0.9 + height * len(metrics)),
+    faint = f"faint: 95 % intervals, from {_MIN_COUNT} observations on"
+    layout = view.figure_layout(
+        (0.4 + legend + width * len(drawn), 0.9 + height * len(planes)),
         "Quality and diversity",
-        view.subtitle(f"labelled by {view.across_name}", panels=len(panels), most=len(drawn)),
-        view.texts,
-        " · ".join(note for note in (view.note, faint) if note),
+        f"labelled by {view.across_name}",
+        panels=len(panels),
+        most=len(drawn),
+        note=faint if view.has_intervals else "",
     )
-    shape = len(metrics), len(drawn)
+    shape = len(planes), len(drawn)
     grid = layout.figure.subplots(*shape, sharex=True, sharey="row", squeeze=False)
-    for metric, row in zip(metrics, grid, strict=True):
+    for plane, row in zip(planes, grid, strict=True):
         for panel, axes in zip(drawn, row, strict=True):
-            _draw_plane(axes, view, view.of_panel(panel), metric, diversity)
+            _draw_plane(axes, view, view.of_panel(panel), plane)
         for axes in visible(row)[:1]:
-            axes.set_ylabel(metric.title)
+            axes.set_ylabel(plane.quality.title)
             axes.tick_params(labelleft=True)
     for panel, column in zip(drawn, map(visible, grid.T), strict=True):
         column[0].set_title(layout.spell(panel.name), fontsize=9, loc="left", color=INK)
-        column[-1].set_xlabel(_DIVERSITY[diversity])
+        column[-1].set_xlabel(_DIVERSITY[planes[0].diversity])
         column[-1].tick_params(labelbottom=True)
     view.draw_legend(layout, visible(grid[:, -1])[0])
     layout.freeze()
-    for metric, row in zip(metrics, grid, strict=True):
+    for plane, row in zip(planes, grid, strict=True):
         for panel, axes in zip(drawn, row, strict=True):
-            _label_plane(layout, axes, view, view.of_panel(panel), metric, diversity)
+            _label_plane(layout, axes, view, view.of_panel(panel), plane)
     return layout.figure
 
 
-def _draw_plane(
-    axes: Axes, view: SweepView, lines: list[Line], metric: Metric, diversity: str
-) -> None:
+def _draw_plane(axes: Axes, view: SweepView, lines: list[Line], plane: _Plane) -> None:
     """A panel's lines, with the 95 % intervals of both numbers, faint; of two observations one would span
     the picture."""
-    axes.set_visible(any(_points(line, metric.name, diversity) for line in lines))
+    axes.set_visible(any(map(plane.points, lines)))
     for line in lines:
-        points = _points(line, metric.name, diversity)
+        points = plane.points(line)
         look: dict[str, Any] = {"marker": "o", **view.look(line), "linewidth": 0.9}
         if view.has_scale:
             look |= {"marker": "o", "markersize": 2.5}
         faint: dict[str, Any] = {"color": look["color"], "linewidth": 0.8, "alpha": 0.35}
         for x, y, setting in points if view.has_intervals and not view.has_scale else ():
-            up, across = setting.numbers[metric.name], setting.numbers[diversity]
+            up, across = setting.numbers[plane.quality.name], setting.numbers[plane.diversity]
             if up.low is not None and up.high is not None and up.count >= _MIN_COUNT:
                 axes.vlines(x, up.low, up.high, **faint)
             if across.low is not None and across.high is not None and across.count >= _MIN_COUNT:
-                ends = _unlike(across.low, diversity), _unlike(across.high, diversity)
-                axes.hlines(y, *ends, **faint)
+                axes.hlines(y, plane.unlike(across.low), plane.unlike(across.high), **faint)
         axes.plot([x for x, _, _ in points], [y for _, y, _ in points], **look)
     axes.margins(0.12)
     axes.grid(axis="both")
     axes.tick_params(length=0)
     round_ticks(axes.xaxis, share=False)
-    round_ticks(axes.yaxis, metric.share)
+    round_ticks(axes.yaxis, plane.quality.share)
 
 
 def _label_plane(
-    layout: FigureLayout,
-    axes: Axes,
-    view: SweepView,
-    lines: list[Line],
-    metric: Metric,
-    diversity: str,
+    layout: FigureLayout, axes: Axes, view: SweepView, lines: list[Line], plane: _Plane
 ) -> None:
     """The value of the axis across beside each point: of all lines, or where they are many of the first
     and the last."""
     named: dict[tuple[str, int, int], tuple[float, float]] = {}
     for line in (lines[0], lines[-1]) if view.has_scale else lines:
-        for x, y, setting in _points(line, metric.name, diversity):
+        for x, y, setting in plane.points(line):
             left, below = axes.transData.transform((x, y)) / layout.figure.dpi * 72 // 5
             name = layout.spell(value_name(setting.setting.get(line.across)))
             named.setdefault((name, left, below), (x, y))  # once where points fall together

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from decodecli.render.plots.figure_layout import (
     MARKERS,
     QUIET,
     FigureLayout,
+    distinct,
     log_ticks,
     sequential,
     tick_name,
@@ -28,7 +30,7 @@ from decodecli.render.plots.sweep_data import (
     Metric,
     Panel,
     axis_name,
-    common_facts,
+    constants,
     facts,
     frozen,
     hashable,
@@ -51,6 +53,7 @@ _MAX_LABELS = 12  # names that one panel has room for
 _CLOSE = 0.16  # of the axis; neighbours that are nearer may need a second row for their names
 _MAX_TICKS = 10  # values from which on the axis has round numbers instead
 _NAME = 28  # cells of a line's name
+_QUOTED = 48  # cells of a prompt in the heading
 _GAP = 0.09  # inches from a number under the axis to the next, at the least
 
 
@@ -91,17 +94,6 @@ class SweepView:
         return one_line(self.layout.line or "")
 
     @property
-    def note(self) -> str:
-        """What is the same in all cells, for a line of the heading."""
-        return " · ".join(common_facts(self.summary))
-
-    @property
-    def texts(self) -> list[str]:
-        """Every name that may be written."""
-        values = (*self.values, *self.summary.axes.get(self.layout.across or "", ()))
-        return [panel.name for panel in self.panels] + [value_name(value) for value in values]
-
-    @property
     def has_intervals(self) -> bool:
         """Whether intervals are told and drawn: nothing is known of a single seed's spread."""
         return len(self.summary.seeds) > 1
@@ -124,14 +116,31 @@ class SweepView:
         """All that a panel has of a metric."""
         return [e for line in self.of_panel(panel) for _, e in line.points(metric.name)]
 
-    def subtitle(self, *more: str, panels: int = 0, most: int = MAX_PANELS) -> str:
-        """The facts, and what of `panels` and lines could not all be drawn."""
+    def figure_layout(
+        self,
+        size: tuple[float, float],
+        title: str,
+        *more: str,
+        panels: int = 0,
+        most: int = MAX_PANELS,
+        note: str = "",
+    ) -> FigureLayout:
+        """A figure headed by the sweep's facts, how many of its `panels` and lines are drawn, and what is
+        the same in all cells."""
         parts = [*facts(self.summary), *more]
         if panels > most:
             parts.append(f"the first {most} of {numbers.count(panels)} panels")
         if len(self.values) > MAX_LINES:
             parts.append(f"{MAX_LINES} of {numbers.count(len(self.values))} lines")
-        return " · ".join(parts)
+        summary, same = self.summary, constants(self.summary.constant)
+        prompts = summary.prompt_texts if summary.prompt is None else {"": summary.prompt}
+        cells = min(_QUOTED, max(2 * _QUOTED // max(len(prompts), 1), _QUOTED // 4))
+        quotes = [f"{name} “{clip(one_line(text), cells)}”" for name, text in prompts.items()]
+        same += [one_line(quote.strip()) for quote in quotes]
+        values = (*self.values, *self.summary.axes.get(self.layout.across or "", ()))
+        texts = [panel.name for panel in self.panels] + [value_name(value) for value in values]
+        notes = " · ".join(filter(None, [*same, note]))
+        return FigureLayout(size, title, " · ".join(parts), texts, notes)
 
     @property
     def is_ordered(self) -> bool:
@@ -156,10 +165,9 @@ class SweepView:
         return several_runs and numeric(self.summary.axes.get(self.layout.across or "", ()))
 
     @cached_property
-    def colours(self) -> list[str]:
+    def colours(self) -> Sequence[str]:
         many = len(self.values)
-        by_order = (self.is_ordered and many > 1) or many > len(COLOURS)
-        return sequential(many) if by_order else list(COLOURS[:many])
+        return sequential(many) if self.is_ordered and many > 1 else distinct(many)
 
     def look(self, line: Line) -> dict[str, Any]:
         """Arguments of `Axes.plot`."""
@@ -182,7 +190,7 @@ class SweepView:
         if many < 2:
             return
         if self.has_scale:
-            scale = ScalarMappable(Normalize(-0.5, many - 0.5), ListedColormap(self.colours))
+            scale = ScalarMappable(Normalize(-0.5, many - 0.5), ListedColormap(list(self.colours)))
             bar = layout.colour_bar(scale, visible(layout.figure.axes), pad=0.02, aspect=28)
             named = sorted({round(k * (many - 1) / 6) for k in range(7)})
             bar.set_ticks(named, labels=[value_name(self.values[k]) for k in named])
@@ -190,9 +198,9 @@ class SweepView:
             return
         one_each = {self.number(line.value): line for line in self.lines}
         lines = [one_each[number] for number in sorted(one_each)][:MAX_LINES]
-        handles = [axes.plot([], [], **self.look(line))[0] for line in lines]
+        looks = [self.look(line) for line in lines]
         names = [layout.spell(clip(value_name(line.value), _NAME)) for line in lines]
-        layout.side_legend(axes, handles, names, title)
+        layout.side_legend(axes, looks, names, title)
 
 
 class XAxis:

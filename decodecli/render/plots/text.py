@@ -102,12 +102,14 @@ class _Piece:
 
 def text_figure(content: Page) -> Figure:
     """The matplotlib figure; call inside `figure_file.style()`."""
+    import matplotlib
     from matplotlib.figure import Figure
 
     texts = [*content.header, *content.facts, content.given, LEGEND, *LEVELS, "…"]
     fonts = fonts_for((*texts, *(span.text for span in content.spans)))
     figure = Figure(figsize=(_WIDTH, _SLIDE), dpi=150, facecolor="white")
-    pen = _Pen(figure, list(fonts.families))
+    matplotlib.rcParams["font.family"] = list(fonts.families)
+    pen = _Pen(figure)
     small = [Span(fonts.spell(line)) for line in (*content.header, *content.facts)]
     head = [row for line in small for row in _wrapped([line], _SMALL, pen)]
     spans = [replace(span, text=fonts.spell(span.text)) for span in content.spans]
@@ -148,11 +150,11 @@ def _line(points: float) -> float:
 class _Pen:
     """Measures texts, and writes rows of them one below the other."""
 
-    def __init__(self, figure: Figure, families: list[str]) -> None:
+    def __init__(self, figure: Figure) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         self.y = _EDGE
-        self._families, self._figure = families, figure
+        self._figure = figure
         self._renderer = FigureCanvasAgg(figure).get_renderer()
         self._widths: dict[tuple[str, bool], float] = {}
 
@@ -165,7 +167,7 @@ class _Pen:
             inches = []
             for framed in (f"|{text}|", "||"):
                 weight = "bold" if bold else "normal"
-                drawn = Text(0, 0, framed, fontsize=_TYPES[0], family=self._families, weight=weight)
+                drawn = Text(0, 0, framed, fontsize=_TYPES[0], weight=weight)
                 drawn.set_figure(self._figure)
                 inches.append(drawn.get_window_extent(self._renderer, dpi=150).width / 150)
             self._widths[text, bold] = float(inches[0] - inches[1])
@@ -194,17 +196,9 @@ class _Pen:
                 axes.plot(ends, [y, y], color=ink, linewidth=thick, solid_capstyle="butt")
             if text := piece.text.strip():
                 indent = piece.text[: len(piece.text) - len(piece.text.lstrip())]
-                axes.text(
-                    x + (self.piece(indent, piece.level, points).width if indent else 0.0),
-                    base,
-                    text,
-                    fontsize=points,
-                    family=self._families,
-                    weight="bold" if look.bold else "normal",
-                    color=colour,
-                    va="baseline",
-                    ha="left",
-                )
+                start = x + (self.piece(indent, piece.level, points).width if indent else 0.0)
+                weight = "bold" if look.bold else "normal"
+                axes.text(start, base, text, fontsize=points, weight=weight, color=colour)
             x += piece.width
 
 
