@@ -24,10 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from decodecli.errors import LoadError
-from decodecli.models.model_files import NUMBER_BYTES
+from decodecli.models.model_files import NUMBER_BYTES, safetensors_header
 
 VARIABLE = "DECODECLI_CACHE"
 _OFF = ("off", "none", "no", "0", "false")
@@ -96,7 +94,7 @@ def entries() -> list[CacheEntry]:
         with contextlib.suppress(OSError):  # another process may have cleared it
             status = path.stat()
             about: dict[str, Any] = {}
-            with contextlib.suppress(SafetensorError, ValueError, OSError):
+            with contextlib.suppress(LoadError, ValueError, OSError):
                 about = read_metadata(path).get("about", {})
             listed.append(CacheEntry(path, status.st_size, status.st_mtime, about))
     return sorted(listed, key=lambda entry: (-entry.bytes, entry.path.name))
@@ -128,13 +126,14 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """What an entry says of itself; under "checksum" that of the whole file.
 
     Raises:
-        SafetensorError: the file is cut short or is no safetensors file.
+        LoadError: the file is cut short or is no safetensors file, or cannot be read.
         ValueError: it is not of this cache.
-        OSError: it cannot be read.
     """
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-    entry = json.loads(metadata.get("decodecli", ""))
+    safetensors_header(path)  # `safetensors.safe_open` would import numpy
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        metadata = json.loads(file.read(length)).get("__metadata__", {})
+    entry = json.loads(metadata.get("decodecli", "")) if isinstance(metadata, dict) else None
     if not isinstance(entry, dict):
         raise ValueError("not of this cache")
     return {**entry, "checksum": metadata.get("checksum")}

@@ -286,6 +286,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if checksum(metadata, stored) != metadata["checksum"]:
             raise Unusable("its bytes are not those that were written")
         return metadata["layout"], tensors
+    except LoadError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        raise Unusable(str(error)) from error
     except _UNUSABLE as error:
         raise Unusable(str(error)) from error
 

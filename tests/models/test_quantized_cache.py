@@ -198,7 +198,7 @@ def test_a_file_that_may_not_be_opened_now_stays(packable, monkeypatch):
     (path,) = cached()
     given = (find_checkpoint(LoadParams(str(packable))), "nf4", "bfloat16", "cpu")
     with monkeypatch.context() as patch:
-        patch.setattr(cache_files, "safe_open", raising(PermissionError(13, "Permission denied")))
+        patch.setattr(type(path), "open", raising(PermissionError(13, "Permission denied")))
         with pytest.raises(PermissionError):
             quantization._read(path)
     assert quantization.load_cached(*given) is not None
