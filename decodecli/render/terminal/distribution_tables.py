@@ -84,6 +84,9 @@ def distribution_lines(report: DistributionReport, style: Style) -> list[str]:
     fit = 1
     while fit < many and layout.spare(fit + 1, style.width) >= 0:
         fit += 1
+    # The names of the totals need their room more than bars do.
+    wider = min(len("    tokens for 50 %") - layout.left, layout.spare(fit, style.width))
+    layout = replace(layout, token=layout.token + max(wider, 0))
     room = layout.spare(fit, style.width) // fit - 1
     layout = replace(layout, bar=min(room, _BAR_MAX) if room >= 3 else 0)
     lines: list[str] = []

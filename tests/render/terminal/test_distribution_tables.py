@@ -52,6 +52,12 @@ def test_a_distribution_fits_the_screen_and_lists_every_temperature(width, param
     assert "[bold]" in text
 
 
+@pytest.mark.parametrize("params", [None, SamplingParams(top_p=0.8)])
+def test_the_names_of_the_totals_are_whole_at_40_columns(params):
+    text = "\n".join(distribution_lines(report(params=params), Style(width=40)))
+    assert all(f"tokens for {mass} %" in text for mass in (50, 90, 99))
+
+
 def test_columns_line_up_with_wide_characters():
     lines = distribution_lines(report(), Style(width=120))
     rows = lines[1:10]
