@@ -106,11 +106,6 @@ class Facts:
             self.least_sure = nlargest(3, [*self.least_sure, entry])
 
 
-def prompt_and_gap(header: RunHeader) -> str:
-    """The prompt as it stands before the text: a message, which the text answers, on lines of its own."""
-    return header.prompt + ("\n" if header.params.get("chat") else "")
-
-
 def text_tail(prompt: str, longest: int = 1000, tail: int = 400) -> str:
     """A prompt as it is shown; of a very long one the end, behind a note of what was left out."""
     if len(prompt) <= longest:

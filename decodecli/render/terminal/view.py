@@ -27,7 +27,6 @@ from decodecli.render.terminal.step_table import (
 from decodecli.render.terminal.summary import (
     Facts,
     header_lines,
-    prompt_and_gap,
     summary_lines,
     text_tail,
 )
@@ -88,7 +87,9 @@ class TerminalView:
         self._header, self._facts = header, Facts()
         self._running = RunningText(_REGION_ROWS - 1)
         self._leaving_out = False  # whether the step before was not drawn
-        text = prompt_and_gap(header) if self._show_text else ""
+        # A message, which the text answers, stands on lines of its own.
+        text = header.prompt + ("\n" if header.params.get("chat") else "")
+        text = text if self._show_text else ""
         prompt = self._safe(text_tail(text))
         self._spans = [(prompt, style.theme.prompt)]  # and the steps' texts in their colours
         self._line_start = not prompt
