@@ -38,7 +38,7 @@ def draw_readme(summary: SweepSummary, path: Path | str) -> None:
 
 def readme_figure(summary: SweepSummary) -> Figure:
     """The figure that `draw_readme` writes."""
-    view = SweepView.of(summary)
+    view = SweepView(summary)
     if view.layout.across is None:
         raise UsageError("nothing varies in this sweep", "give --temperature several values")
     x_axis, lines = XAxis(view), _lines(view)

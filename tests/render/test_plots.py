@@ -17,7 +17,7 @@ from scipy.special import softmax
 from decodecli.errors import UsageError, WriteError
 from decodecli.render.plots import distribution as plots
 from decodecli.render.plots import figure_layout as plot_fonts
-from decodecli.render.plots.distribution_view import KINDS, distribution_view
+from decodecli.render.plots.distribution_view import KINDS, DistributionView
 from decodecli.render.plots.in_terminal import draw_terminal
 
 pytest.importorskip("matplotlib")
@@ -146,7 +146,7 @@ def test_the_target_is_marked_in_words_too() -> None:
 
 def test_a_target_beyond_the_rows_is_drawn() -> None:
     shown, _ = report(10, (1.0,), target=2000)
-    assert distribution_view(shown, "bars").labels[-1] == "w2000"
+    assert DistributionView(shown, "bars").labels[-1] == "w2000"
 
 
 def test_lines_pass_through_the_report() -> None:
@@ -193,7 +193,7 @@ def test_the_top_p_cut_stands_where_the_nucleus_ends() -> None:
 
 def test_cumulative_probability_without_scores_ends_with_the_rows() -> None:
     shown, _ = report(10, target=2000)  # a row from further down is no part of the sum
-    ranks, mass = distribution_view(shown, "cumulative").over_rank(1)
+    ranks, mass = DistributionView(shown, "cumulative").over_rank(1)
     assert len(ranks) == 10
     assert mass[-1] == pytest.approx(sum(row.probability[1] for row in shown.rows[:10]))
 

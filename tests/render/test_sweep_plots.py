@@ -56,18 +56,16 @@ def _no_warnings():
 @functools.cache
 def curves_of(name):
     """As `curves`, of a sweep that several tests only look at."""
-    return curves(SweepView.of(SWEEPS[name]))
+    return curves(SweepView(SWEEPS[name]))
 
 
 def curves(shown):
     """The first page, and its axes by metric and task."""
     page = pages(shown)[0]
     figure = page_figure(shown, page)
-    cells = [cell for row in page.rows for cell in row]
     return figure, {
         (cell[0].name, cell[1][0]): axes
-        for cell, axes in zip(cells, figure.axes, strict=False)
-        if cell
+        for cell, axes in zip(page.places, figure.axes, strict=False)
     }
 
 
@@ -139,7 +137,7 @@ def test_every_interval_is_drawn_from_end_to_end():
 
 def test_a_long_line_has_its_intervals_as_a_band():
     sweep = summary({"temperature": MANY["temperature"]})
-    _, axes = curves(SweepView.of(sweep))
+    _, axes = curves(SweepView(sweep))
     (band,) = axes["accuracy", None].collections
     assert isinstance(band, FillBetweenPolyCollection)
     heights = band.get_paths()[0].vertices[:, 1]
@@ -152,7 +150,7 @@ def test_a_number_without_an_interval_has_none_drawn():
     for setting in sweep.settings:
         for name, found in list(setting.numbers.items()):
             setting.numbers[name] = type(found)(found.value, None, None, 1)
-    _, axes = curves(SweepView.of(sweep))
+    _, axes = curves(SweepView(sweep))
     assert not any(one.collections for one in axes.values())
 
 
@@ -173,7 +171,7 @@ def test_values_that_grow_by_ratios_get_a_log_axis_with_zero_before_them():
 
 
 def test_greedy_stands_at_zero_on_a_linear_axis_and_is_named():
-    figure, axes = curves(SweepView.of(summary({"temperature": (0.0, 0.7, 1.0)})))
+    figure, axes = curves(SweepView(summary({"temperature": (0.0, 0.7, 1.0)})))
     assert data_lines(axes["accuracy", None])[0].get_xdata()[0] == 0
     assert any("0 is greedy" in one.get_xlabel() for one in figure.axes)
 
@@ -183,16 +181,16 @@ def test_what_has_one_value_is_not_drawn():
     sweep = summary({"temperature": (0.2, 1.0)})
     for setting in sweep.settings:
         setting.numbers["accuracy"] = sweep.settings[0].numbers["accuracy"]
-    metrics = [cell[0].name for row in pages(SweepView.of(sweep))[0].rows for cell in row if cell]
+    metrics = [metric.name for metric, _ in pages(SweepView(sweep))[0].places]
     assert "accuracy" not in metrics
     assert "mean_logprob" in metrics
 
 
 def test_tasks_and_a_third_axis_make_panels():
-    shown = SweepView.of(SWEEPS["tasks"])
+    shown = SweepView(SWEEPS["tasks"])
     found = pages(shown)
     assert [page.name for page in found] == ["metrics", "metrics-2"]
-    assert {len(row) for page in found for row in page.rows} == {4}
+    assert {page.columns for page in found} == {4}
     figure = page_figure(shown, found[0])
     titles = [axes._left_title.get_text() for axes in figure.axes[:4]]
     assert titles[0] == "knowledge · bos on"
@@ -212,15 +210,15 @@ def test_many_lines_are_told_by_a_scale_of_colours():
 
 def test_hundreds_of_lines_are_thinned_and_the_picture_says_so():
     sweep = summary({"temperature": (0.2, 1.0, 1.4), "top_k": tuple(range(300))})
-    figure, axes = curves(SweepView.of(sweep))
+    figure, axes = curves(SweepView(sweep))
     assert len(data_lines(axes["accuracy", None])) == 60
     assert "60 of 300 lines" in figure.texts[1].get_text()
 
 
 def test_a_heat_map_holds_the_numbers_and_needs_three_values_each():
-    assert not has_map(SweepView.of(SWEEPS["two"]))
+    assert not has_map(SweepView(SWEEPS["two"]))
     sweep = SWEEPS["many"]
-    shown = SweepView.of(sweep)
+    shown = SweepView(sweep)
     assert has_map(shown)
     metrics = map_metrics(shown, shown.panels[0])
     figure = map_figure(shown, shown.panels[0])
@@ -235,14 +233,14 @@ def test_a_heat_map_holds_the_numbers_and_needs_three_values_each():
 def test_cells_of_a_zipped_or_unfinished_map_stay_grey():
     axes = {"temperature": (0.2, 1.0, 1.4), "top_p": (0.2, 0.9, 1.0)}
     whole = summary(axes)
-    shown = SweepView.of(summary(axes, settings=whole.settings[:-1]))
+    shown = SweepView(summary(axes, settings=whole.settings[:-1]))
     values = map_figure(shown, shown.panels[0]).axes[0].images[0].get_array()
     assert np.ma.getmaskarray(values).sum() == 1
 
 
 def test_the_plane_has_a_point_a_setting():
     sweep = SWEEPS["two"]
-    figure = plane_figure(SweepView.of(sweep))
+    figure = plane_figure(SweepView(sweep))
     logprob, accuracy = figure.axes[:2]
     for axes, metric in ((logprob, "mean_logprob"), (accuracy, "accuracy")):
         points = np.concatenate([line.get_xydata() for line in data_lines(axes)])
@@ -255,7 +253,7 @@ def test_the_plane_has_a_point_a_setting():
 
 def test_without_seeds_to_compare_the_plane_takes_distinct_2():
     sweep = summary(TWO, without=("self_bleu_4",))
-    axes = plane_figure(SweepView.of(sweep)).axes[-1]
+    axes = plane_figure(SweepView(sweep)).axes[-1]
     assert "distinct-2" in axes.get_xlabel()
 
 
@@ -314,21 +312,21 @@ def test_what_is_constant_stands_in_the_heading():
 
 def test_every_value_of_a_few_has_its_number_under_the_axis():
     sweep = SWEEPS["extremes"]
-    page = pages(SweepView.of(sweep))[0]
-    axes = next(a for a in page_figure(SweepView.of(sweep), page).axes if a.get_xlabel())
+    page = pages(SweepView(sweep))[0]
+    axes = next(a for a in page_figure(SweepView(sweep), page).axes if a.get_xlabel())
     names = [tick.get_text().strip() for tick in axes.get_xticklabels()]
     assert names == ["0.001", "0.01", "1", "1.8", "20"]
 
 
 def test_values_of_many_digits_are_shown_in_few():
     sweep = summary({"temperature": (0.1, 0.17782794100389, 0.31622776601684)})
-    _, axes = curves(SweepView.of(sweep))
+    _, axes = curves(SweepView(sweep))
     texts = {tick.get_text() for one in axes.values() for tick in one.get_xticklabels()}
     assert {"0.1", "0.178", "0.316"} <= texts
 
 
 def test_small_differences_look_small_in_a_heat_map():
-    shown = SweepView.of(SWEEPS["many"])
+    shown = SweepView(SWEEPS["many"])
     metrics = map_metrics(shown, shown.panels[0])
     figure = map_figure(shown, shown.panels[0])
     limits = {
@@ -345,9 +343,9 @@ def test_small_differences_look_small_in_a_heat_map():
 
 def test_a_number_that_a_task_lacks_has_no_panel():
     sweep = summary({"temperature": (0.2, 0.7, 1.0)}, tasks=("knowledge", "story"))
-    figure = plane_figure(SweepView.of(sweep))
+    figure = plane_figure(SweepView(sweep))
     assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
-    _, axes = curves(SweepView.of(sweep))
+    _, axes = curves(SweepView(sweep))
     assert axes["accuracy", "knowledge"].get_visible()
     assert not axes["accuracy", "story"].get_visible()
 
@@ -356,7 +354,7 @@ def test_intervals_of_two_observations_do_not_span_the_plane():
     sweep = summary(TWO)
     for setting in sweep.settings:
         setting.numbers["self_bleu_4"] = Estimate(0.5, 0.0, 1.0, 2)
-    bars = plane_figure(SweepView.of(sweep)).axes[0].collections
+    bars = plane_figure(SweepView(sweep)).axes[0].collections
     segments = [segment for bar in bars for segment in bar.get_segments()]
     assert segments
     assert all(segment[0][0] == segment[1][0] for segment in segments)  # upright ones only
@@ -405,7 +403,7 @@ def test_of_one_seed_no_interval_is_claimed_or_drawn_and_no_line_joins_single_ru
 def test_lines_are_named_at_their_ends_in_colours_of_their_own():
     letters = tuple((letter,) for letter in "abcdefghi")
     for axis, values in (("top_p", (0.5, 0.9, 1.0)), ("stop", letters)):
-        _, axes = curves(SweepView.of(summary({"temperature": (0.2, 0.7, 1.4), axis: values})))
+        _, axes = curves(SweepView(summary({"temperature": (0.2, 0.7, 1.4), axis: values})))
         one = axes["accuracy", None]
         assert one.get_legend() is None
         assert len({line.get_color() for line in data_lines(one)}) == len(values)

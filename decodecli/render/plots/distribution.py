@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from decodecli.records.distribution import DistributionReport
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import clip
-from decodecli.render.plots.distribution_view import DistributionView, distribution_view, thinned
+from decodecli.render.plots.distribution_view import DistributionView, thinned
 from decodecli.render.plots.figure_file import save_figure, style
 from decodecli.render.plots.figure_layout import (
     COLOURS,
@@ -100,7 +100,7 @@ def figure(
     """
     makers = {"lines": _lines, "tokens": _tokens, "cumulative": _cumulative, "entropy": _entropy}
     with style():
-        view = distribution_view(report, kind, tokens, scores, byte_level)
+        view = DistributionView(report, kind, tokens, scores, byte_level)
         return makers.get(view.kind, _bars)(view, size)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,34 +23,50 @@ _POINTS = 161  # of a curve over temperature
 _RANKS = 400  # points of a curve over rank
 
 
-@dataclass(frozen=True)
 class DistributionView:
-    """One plot to draw: what of the report, under which labels. `kind` is never "auto"; `scores` are
-    `(vocabulary,)` or None."""
+    """One plot to draw: which rows of a report, under which labels.
 
-    report: DistributionReport
-    kind: str
-    rows: tuple[Entry, ...]
-    byte_level: bool
-    scores: Floats | None
+    kind: never "auto". points: the temperatures above 0, which a log axis can show, lowest first, with
+    their indices. limit: the highest probability before the filters, at any temperature. top_p: the
+    nucleus, None when that filter is off.
 
-    @property
-    def labels(self) -> list[str]:
-        return [clip(visible(row.token, self.byte_level), _LABEL) for row in self.rows]
+    Args:
+        scores: `(vocabulary,)`, what is divided by the temperature; None reads them back from the rows
+            when they are all there.
 
-    @property
-    def legends(self) -> list[str]:
-        return [f"T = {numbers.plain(t)}" for t in self.report.temperatures]
+    Raises:
+        UsageError: no such kind, a token without a row, one plot of bars for several temperatures.
+    """
 
-    @property
-    def points(self) -> list[tuple[float, int]]:
-        """The temperatures above 0, which a log axis can show, lowest first, with their indices."""
-        return sorted((t, i) for i, t in enumerate(self.report.temperatures) if t > 0)
-
-    @property
-    def limit(self) -> float:
-        """The highest probability before the filters, at any temperature."""
-        return max((p for row in self.rows for p in row.probability), default=1.0) or 1.0
+    def __init__(
+        self,
+        report: DistributionReport,
+        kind: str = "auto",
+        tokens: Sequence[str] = (),
+        scores: Any = None,
+        byte_level: bool | None = None,
+    ) -> None:
+        if kind not in KINDS:
+            raise UsageError(f"--plot-kind {kind} is not known", "one of " + ", ".join(KINDS))
+        several = len(report.spreads) > 1
+        if kind == "bars" and several:
+            raise UsageError(
+                f"bars show one temperature, and there are {len(report.spreads)}",
+                "--plot-kind panel shows them side by side",
+            )
+        if byte_level is None:
+            byte_level = guess_byte_level(row.token for row in report.rows)
+        self.report = report
+        self.kind = ("panel" if several else "bars") if kind == "auto" else kind
+        rows = [_row_named(report, token, byte_level) for token in dict.fromkeys(tokens)]
+        self.rows = rows or _highest(report, _MAX_CURVES if kind == "tokens" else _MAX_ROWS)
+        self.scores = _full_scores(report, scores)
+        self.labels = [clip(visible(row.token, byte_level), _LABEL) for row in self.rows]
+        self.legends = [f"T = {numbers.plain(t)}" for t in report.temperatures]
+        self.points = sorted((t, i) for i, t in enumerate(report.temperatures) if t > 0)
+        self.limit = max((p for row in self.rows for p in row.probability), default=1.0) or 1.0
+        top_p = report.params.get("top_p")
+        self.top_p = float(top_p) if top_p is not None and 0 < top_p < 1 else None
 
     def removed(self, row: Entry, index: int) -> bool:
         return bool(row.removed_by and row.removed_by[index])
@@ -67,34 +81,31 @@ class DistributionView:
         share = numbers.rest_cell(rest).strip()
         return f"{share} on {numbers.count(count)} more" if count > 0 else ""
 
-    @cached_property
-    def grid(self) -> Floats:
-        """Temperatures for a curve: 0.1 to 10, further where the report goes further."""
-        known = [t for t, _ in self.points]
-        low, high = min([0.1, *(t / 2 for t in known)]), max([10.0, *(t * 2 for t in known)])
-        return np.geomspace(low, high, _POINTS)
-
     def temperature_span(self, temperatures: Floats) -> tuple[float, float]:
         """The ends of the axis for curves over `temperatures`."""
-        if self.scores is not None or not len(temperatures):
-            return float(self.grid[0]), float(self.grid[-1])
-        return float(temperatures[0]) / 1.3, float(temperatures[-1]) * 1.3
+        if not len(temperatures):
+            return 0.1, 10.0
+        margin = 1.3 if self.scores is None else 1.0
+        return float(temperatures[0]) / margin, float(temperatures[-1]) * margin
 
     def over_temperature(self) -> tuple[Floats, Floats, Floats]:
         """Temperatures `(n,)`, each row's probability there `(rows, n)`, and the entropy `(n,)`.
 
-        A dense grid where the scores are known, else the report's own temperatures.
+        Where the scores are known a dense grid from 0.1 to 10, and further where the report goes further;
+        else the report's own temperatures.
         """
+        known = [t for t, _ in self.points]
         if self.scores is None:
             indices = [index for _, index in self.points]
             curves = [[row.probability[index] for index in indices] for row in self.rows]
             entropy = [self.report.spreads[index].entropy for index in indices]
-            return np.array([t for t, _ in self.points]), np.array(curves), np.array(entropy)
-        ids = [row.token_id for row in self.rows]
-        logprobs = [reference.log_softmax(self.scores, float(t)) for t in self.grid]
+            return np.array(known), np.array(curves), np.array(entropy)
+        low, high = min([0.1, *(t / 2 for t in known)]), max([10.0, *(t * 2 for t in known)])
+        grid, ids = np.geomspace(low, high, _POINTS), [row.token_id for row in self.rows]
+        logprobs = [reference.log_softmax(self.scores, float(t)) for t in grid]
         columns = [np.exp(row[ids]) for row in logprobs]
         entropy = [reference.entropy(row) for row in logprobs]
-        return self.grid, np.array(columns).T, np.array(entropy)
+        return grid, np.array(columns).T, np.array(entropy)
 
     def over_rank(self, index: int) -> tuple[Floats, Floats]:
         """Ranks and the probability of all tokens up to each, at one temperature."""
@@ -109,12 +120,6 @@ class DistributionView:
             logprobs = reference.log_softmax(self.scores, self.report.temperatures[index])
             mass = np.cumsum(np.sort(np.exp(logprobs))[::-1])
         return np.arange(1, mass.size + 1, dtype=np.float64), np.minimum(mass, 1.0)
-
-    @property
-    def top_p(self) -> float | None:
-        """The nucleus, when that filter is on."""
-        value = self.report.params.get("top_p")
-        return float(value) if value is not None and 0 < value < 1 else None
 
     def cut(self, mass: Floats) -> int | None:
         """How many tokens reach top-p; None when it is off or the known ranks do not reach it."""
@@ -144,48 +149,18 @@ class DistributionView:
         return clip(" · ".join(parts), width)
 
 
-def distribution_view(
-    report: DistributionReport,
-    kind: str = "auto",
-    tokens: Sequence[str] = (),
-    scores: Any = None,
-    byte_level: bool | None = None,
-) -> DistributionView:
-    """Settle what to draw.
-
-    Raises:
-        UsageError: no such kind, a token without a row, one plot of bars for several temperatures.
-    """
-    if kind not in KINDS:
-        raise UsageError(f"--plot-kind {kind} is not known", "one of " + ", ".join(KINDS))
-    several = len(report.spreads) > 1
-    if kind == "auto":
-        kind = "panel" if several else "bars"
-    if kind == "bars" and several:
-        raise UsageError(
-            f"bars show one temperature, and there are {len(report.spreads)}",
-            "--plot-kind panel shows them side by side",
-        )
-    if byte_level is None:
-        byte_level = guess_byte_level(row.token for row in report.rows)
-    rows: list[Entry] = []
-    for token in dict.fromkeys(tokens):  # by its piece, as it is shown, or by its id
-        names = (token, visible(token))
-        matches = [
-            row
-            for row in report.rows
-            if row.token in names or visible(row.token, byte_level) in names
-        ]
-        matches += [row for row in report.rows if token == str(row.token_id)]
-        if not matches:
-            raise UsageError(
-                f"{token!r} is not among the {len(report.rows)} listed tokens",
-                "ask for it with --token",
-            )
-        rows.append(matches[0])
-    if not tokens:
-        rows = _highest(report, _MAX_CURVES if kind == "tokens" else _MAX_ROWS)
-    return DistributionView(report, kind, tuple(rows), byte_level, _full_scores(report, scores))
+def _row_named(report: DistributionReport, token: str, byte_level: bool) -> Entry:
+    """The row of a token named by its piece, as it is shown, or by its id."""
+    names = (token, visible(token))
+    for row in report.rows:
+        if row.token in names or visible(row.token, byte_level) in names:
+            return row
+    for row in report.rows:
+        if token == str(row.token_id):
+            return row
+    raise UsageError(
+        f"{token!r} is not among the {len(report.rows)} listed tokens", "ask for it with --token"
+    )
 
 
 def _highest(report: DistributionReport, most: int) -> list[Entry]:

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from decodecli.records.distribution import DistributionReport
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import clip, encodable, pad
-from decodecli.render.plots.distribution_view import DistributionView, distribution_view, thinned
+from decodecli.render.plots.distribution_view import DistributionView, thinned
 from decodecli.render.plots.figure_layout import log_ticks, percent_ticks, tick_name, ticks
 from decodecli.render.theme import PLAIN, Theme
 
@@ -103,7 +103,7 @@ def draw_terminal(
     Raises:
         UsageError: unknown kind or token, or bars of several temperatures.
     """
-    view = distribution_view(report, kind, tokens, scores, byte_level)
+    view = DistributionView(report, kind, tokens, scores, byte_level)
     screen = _Screen(max(console_width, 1), ascii_only, theme)
     makers = {"lines": _lines, "tokens": _tokens, "cumulative": _cumulative, "entropy": _entropy}
     body = makers.get(view.kind, _bars)(view, screen)

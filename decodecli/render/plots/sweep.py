@@ -50,8 +50,6 @@ _FIRST = ("mean_logprob", "mean_entropy", "distinct_2", "self_bleu_4", "identica
 _ASIDE, _MAX_ASIDE = 2.4, 9.6  # points from a line's marks to the next line's, and of all together
 _DODGE = 0.5  # of the space between two values that are no numbers, shared by the lines
 
-Place = tuple[Metric, Panel]
-
 
 def draw_sweep(summary: SweepSummary, folder: Path | str, format: str = "png") -> list[Path]:
     """Write every picture that the summary gives, `NAME.FORMAT`; returns their paths in order.
@@ -79,7 +77,7 @@ def draw_sweep(summary: SweepSummary, folder: Path | str, format: str = "png") -
 
 def pictures(summary: SweepSummary) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """Names and makers of the pictures, to be called within `figure_file.style()`."""
-    view = SweepView.of(summary)
+    view = SweepView(summary)
     for page in pages(view):
         yield page.name, partial(page_figure, view, page)
     if has_map(view):
@@ -101,7 +99,7 @@ def draw_metric(summary: SweepSummary, path: Path | str, name: str) -> None:
         UsageError: an unknown suffix, or matplotlib is missing; nothing varies; no cell has the number.
         WriteError: the file cannot be written.
     """
-    view, metric = SweepView.of(summary), METRIC[name]
+    view, metric = SweepView(summary), METRIC[name]
     if view.layout.across is None:
         raise UsageError(
             "nothing varies in these cells", "sweep an option over several values first"
@@ -111,18 +109,19 @@ def draw_metric(summary: SweepSummary, path: Path | str, name: str) -> None:
         raise UsageError(f"these cells have no {metric.heading}", f"they have {', '.join(options)}")
     panels = view.panels[:MAX_PANELS]
     columns = 1 if len(panels) == 1 else 2 if len(panels) < 5 else 3
-    rows = _rows([(metric, panel) for panel in panels], columns)
+    places = [(metric, panel) for panel in panels]
     title = f"{metric.title[:1].upper()}{metric.title[1:]} over {view.across_name}"
     size = (6.6, 4.2) if len(panels) == 1 else (3.6, 2.9)
-    save_figure(path, lambda: page_figure(view, Page(metric.name, rows, title, size)))
+    save_figure(path, lambda: page_figure(view, Page(metric.name, places, columns, title, size)))
 
 
 @dataclass(frozen=True)
 class Page:
-    """One picture of curves: a metric and panel for each axes, row by row; None stays empty."""
+    """One picture of curves: a metric and panel for each axes, row by row."""
 
     name: str
-    rows: tuple[tuple[Place | None, ...], ...]
+    places: list[tuple[Metric, Panel]]
+    columns: int
     title: str = ""
     size: tuple[float, float] | None = None  # inches of each axes
 
@@ -143,7 +142,7 @@ def pages(view: SweepView) -> list[Page]:
         return []
     if len(view.panels) == 1:
         columns = next(n for n in (1, 2, 3, 4) if n == 4 or n * n >= len(metrics))
-        return [Page("metrics", _rows([(m, view.panels[0]) for m in metrics], columns))]
+        return [Page("metrics", [(metric, view.panels[0]) for metric in metrics], columns)]
     result: list[Page] = []
     first = [metric for metric in metrics if metric.name in _FIRST]
     others = [metric for metric in metrics if metric.name not in _FIRST]
@@ -152,46 +151,37 @@ def pages(view: SweepView) -> list[Page]:
         for part in filter(None, (first, others)):
             name = "metrics" + (f"-{len(result) + 1}" if result else "")
             places = [(metric, panel) for metric in part for panel in panels]
-            result.append(Page(name, _rows(places, len(panels))))
+            result.append(Page(name, places, len(panels)))
     return result
-
-
-def _rows(places: Sequence[Place], columns: int) -> tuple[tuple[Place | None, ...], ...]:
-    filled = [*places, *([None] * (-len(places) % columns))]
-    return tuple(tuple(filled[k : k + columns]) for k in range(0, len(filled), columns))
 
 
 def page_figure(view: SweepView, page: Page) -> Figure:
     """A page of `pages`."""
     x_axis, several = XAxis(view), len(view.panels) > 1
-    layout = _page_layout(view, page)
-    grid = layout.figure.subplots(
-        *(len(page.rows), len(page.rows[0])),
-        sharex=True,
-        sharey="row" if several else False,
-        squeeze=False,
-    )
+    rows = -(-len(page.places) // page.columns)
+    layout = _page_layout(view, page, rows)
+    sharey: Any = "row" if several else False
+    grid = layout.figure.subplots(rows, page.columns, sharex=True, sharey=sharey, squeeze=False)
+    for spare in grid.flat[len(page.places) :]:
+        spare.set_visible(False)
     headed: list[Panel] = []  # panels whose name stands above a column already
-    for places, row in zip(page.rows, grid, strict=True):
-        estimates: list[Estimate] = []
-        for place, axes in zip(places, row, strict=True):
-            if place is None:
-                axes.set_visible(False)
-                continue
-            metric, panel = place
-            known = view.estimates(metric, panel)
-            axes.set_visible(bool(known))
-            estimates = [*estimates, *known] if several else known
-            _draw_curves(layout, metric, panel, axes, x_axis, view)
-            _draw_y_axis(axes, metric, estimates)  # of a row's last panel: of all
-            title = "" if page.title else metric.title
-            if several:
-                title = panel.name if panel not in headed else ""
-            headed += [panel] if known else []
-            axes.set_title(layout.spell(title), fontsize=9, loc="left", color=INK)
-        if several and places[0] is not None and visible(row):
-            visible(row)[0].set_ylabel(places[0][0].title.replace(" (", "\n("))
-            visible(row)[0].tick_params(labelleft=True)
+    estimates: list[Estimate] = []
+    for number, ((metric, panel), axes) in enumerate(zip(page.places, grid.flat, strict=False)):
+        known = view.estimates(metric, panel)
+        axes.set_visible(bool(known))
+        _draw_curves(layout, metric, panel, axes, x_axis, view)
+        shares_axis = several and number % page.columns > 0
+        estimates = [*estimates, *known] if shares_axis else known
+        _draw_y_axis(axes, metric, estimates)  # of a row's last panel: of all
+        title = "" if page.title else metric.title
+        if several:
+            title = panel.name if panel not in headed else ""
+        headed += [panel] if known else []
+        axes.set_title(layout.spell(title), fontsize=9, loc="left", color=INK)
+    for row, (metric, _) in zip(grid, page.places[:: page.columns], strict=True):
+        for axes in visible(row)[:1] if several else ():
+            axes.set_ylabel(metric.title.replace(" (", "\n("))
+            axes.tick_params(labelleft=True)
     for column in filter(None, map(visible, grid.T)):  # numbers under the lowest axes only
         for axes in column:
             axes.tick_params(labelbottom=axes is column[-1])
@@ -206,22 +196,20 @@ def page_figure(view: SweepView, page: Page) -> Figure:
     return layout.figure
 
 
-def _page_layout(view: SweepView, page: Page) -> FigureLayout:
+def _page_layout(view: SweepView, page: Page, rows: int) -> FigureLayout:
     """A figure that is large enough for the page, with its heading."""
-    rows, columns = len(page.rows), len(page.rows[0])
-    width, height = page.size or ((5.0, 3.4) if rows * columns == 1 else (2.7, 2.0))
+    width, height = page.size or ((5.0, 3.4) if rows * page.columns == 1 else (2.7, 2.0))
     legend = 0.0
     if view.labelled:
         width += 0.08 * min(max(len(value_name(value)) for value in view.values), _NAME) + 0.1
     elif len(view.values) > 1:
         legend = 1.3
-    places = [place for row in page.rows for place in row if place is not None]
-    known = any(e.low is not None for place in places for e in view.estimates(*place))
+    known = any(e.low is not None for place in page.places for e in view.estimates(*place))
     facts = ["95 % intervals"] if known and view.has_intervals and not view.has_scale else []
     if len(view.values) > 1:
         facts.append(f"a {'curve' if view.joined else 'colour'} for each {view.line_name}")
     return view.figure_layout(
-        (0.3 + legend + max(width * columns, 4.0), 0.9 + height * rows),
+        (0.3 + legend + max(width * page.columns, 4.0), 0.9 + height * rows),
         page.title or f"The sweep's numbers over {view.across_name}",
         *facts,
         panels=len(view.panels),

@@ -24,6 +24,7 @@ from decodecli.settings import SamplingParams
 
 _LONGEST = 32  # cells of a value's name
 _PANEL = 28  # cells of a panel's name
+_QUOTED = 48  # cells of a prompt in a row of facts
 _ORDER = {"temperature": 0, "max_new_tokens": 2, "bos": 3}  # of the constants that are always named
 _LONG, _FEWEST = 5, 3  # digits beyond which a number is shortened, and of which it keeps so many
 _LOG_SPAN = 4.0  # values that lie nearer together are read as well on a linear axis
@@ -200,6 +201,14 @@ def common_lines(summary: SweepSummary, width: int) -> list[str]:
     prompts = summary.prompt_texts if summary.prompt is None else {"prompt": summary.prompt}
     named = [f"{one_line(name)}: {one_line(text) or '(empty)'}" for name, text in prompts.items()]
     return constant_lines(summary.constant, width) + [clip(line, width) for line in named]
+
+
+def common_facts(summary: SweepSummary) -> list[str]:
+    """The same in parts, for one line."""
+    prompts = summary.prompt_texts if summary.prompt is None else {"": summary.prompt}
+    cells = min(_QUOTED, max(2 * _QUOTED // max(len(prompts), 1), _QUOTED // 4))
+    quoted = [f"{name} “{clip(one_line(text), cells)}”".strip() for name, text in prompts.items()]
+    return [*constants(summary.constant), *map(one_line, quoted)]
 
 
 def shortened(values: Iterable[Any]) -> dict[float, float]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from decodecli.records.sweep import Estimate, SweepSummary
@@ -25,12 +22,11 @@ from decodecli.render.plots.figure_layout import (
     ticks,
 )
 from decodecli.render.plots.sweep_data import (
-    Layout,
     Line,
     Metric,
     Panel,
     axis_name,
-    constants,
+    common_facts,
     facts,
     frozen,
     hashable,
@@ -53,50 +49,39 @@ _MAX_LABELS = 12  # names that one panel has room for
 _CLOSE = 0.16  # of the axis; neighbours that are nearer may need a second row for their names
 _MAX_TICKS = 10  # values from which on the axis has round numbers instead
 _NAME = 28  # cells of a line's name
-_QUOTED = 48  # cells of a prompt in the heading
 _GAP = 0.09  # inches from a number under the axis to the next, at the least
 
 
-@dataclass(frozen=True)
 class SweepView:
     """A summary with its lines and panels, and how the line of each value is drawn.
 
-    `values` are those of the axis that has a line for each.
+    values: of the axis that has a line for each. labelled: whether each line's name stands at its end.
+    has_scale: whether a scale of colours tells the values instead. has_intervals: whether they are told
+    and drawn: nothing is known of a single seed's spread. joined: whether a line leads from point to
+    point: of single runs, whose noise would look like a course, none does.
     """
 
-    summary: SweepSummary
-    layout: Layout
-    lines: tuple[Line, ...]
-    panels: tuple[Panel, ...]
-    values: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, summary: SweepSummary) -> SweepView:
-        summary = readable(summary)
-        axes = layout(summary)
-        every = lines(summary, axes)
-        panels = {(line.panel.group, frozen(line.panel.values)): line.panel for line in every}
-        values = list({hashable(line.value): line.value for line in every}.values())
-        if axes.line is not None and numeric(values):
-            values.sort()
-        return cls(summary, axes, tuple(every), tuple(panels.values()), tuple(values))
-
-    @property
-    def metrics(self) -> list[Metric]:
-        return shown_metrics(self.summary)
-
-    @property
-    def across_name(self) -> str:
-        return one_line(self.layout.across or "")
-
-    @property
-    def line_name(self) -> str:
-        return one_line(self.layout.line or "")
-
-    @property
-    def has_intervals(self) -> bool:
-        """Whether intervals are told and drawn: nothing is known of a single seed's spread."""
-        return len(self.summary.seeds) > 1
+    def __init__(self, summary: SweepSummary) -> None:
+        self.summary = summary = readable(summary)
+        self.layout = layout(summary)
+        self.lines = lines(summary, self.layout)
+        by_panel = {(line.panel.group, frozen(line.panel.values)): line for line in self.lines}
+        self.panels = [line.panel for line in by_panel.values()]
+        self.values = list({hashable(line.value): line.value for line in self.lines}.values())
+        is_ordered = self.layout.line is not None and numeric(self.values)
+        if is_ordered:
+            self.values.sort()
+        self._numbers = {hashable(value): k for k, value in enumerate(self.values)}
+        self.metrics = shown_metrics(summary)
+        self.across_name = one_line(self.layout.across or "")
+        self.line_name = one_line(self.layout.line or "")
+        many = len(self.values)
+        self.has_intervals = len(summary.seeds) > 1
+        self.has_scale = is_ordered and many > NAMED
+        self.labelled = not self.has_scale and 1 < many <= _MAX_LABELS
+        several_runs = any(setting.cells != 1 for setting in summary.settings)
+        self.joined = several_runs and numeric(summary.axes.get(self.layout.across or "", ()))
+        self.colours = sequential(many) if is_ordered and many > 1 else distinct(many)
 
     def of_panel(self, panel: Panel) -> list[Line]:
         """All its lines, or `MAX_LINES` at equal distances, the first and the last among them; in the
@@ -110,7 +95,7 @@ class SweepView:
 
     def number(self, value: Any) -> int:
         """Which of `values` this is."""
-        return [hashable(other) for other in self.values].index(hashable(value))
+        return self._numbers[hashable(value)]
 
     def estimates(self, metric: Metric, panel: Panel) -> list[Estimate]:
         """All that a panel has of a metric."""
@@ -132,42 +117,10 @@ class SweepView:
             parts.append(f"the first {most} of {numbers.count(panels)} panels")
         if len(self.values) > MAX_LINES:
             parts.append(f"{MAX_LINES} of {numbers.count(len(self.values))} lines")
-        summary, same = self.summary, constants(self.summary.constant)
-        prompts = summary.prompt_texts if summary.prompt is None else {"": summary.prompt}
-        cells = min(_QUOTED, max(2 * _QUOTED // max(len(prompts), 1), _QUOTED // 4))
-        quotes = [f"{name} “{clip(one_line(text), cells)}”" for name, text in prompts.items()]
-        same += [one_line(quote.strip()) for quote in quotes]
         values = (*self.values, *self.summary.axes.get(self.layout.across or "", ()))
         texts = [panel.name for panel in self.panels] + [value_name(value) for value in values]
-        notes = " · ".join(filter(None, [*same, note]))
+        notes = " · ".join(filter(None, [*common_facts(self.summary), note]))
         return FigureLayout(size, title, " · ".join(parts), texts, notes)
-
-    @property
-    def is_ordered(self) -> bool:
-        """Whether the lines' values are numbers."""
-        return self.layout.line is not None and numeric(self.values)
-
-    @property
-    def has_scale(self) -> bool:
-        """Whether a scale of colours tells the lines' values."""
-        return self.is_ordered and len(self.values) > NAMED
-
-    @property
-    def labelled(self) -> bool:
-        """Whether each line's name stands at its end."""
-        return not self.has_scale and 1 < len(self.values) <= _MAX_LABELS
-
-    @cached_property
-    def joined(self) -> bool:
-        """Whether a line leads from point to point: of single runs, whose noise would look like a course,
-        none does."""
-        several_runs = any(setting.cells != 1 for setting in self.summary.settings)
-        return several_runs and numeric(self.summary.axes.get(self.layout.across or "", ()))
-
-    @cached_property
-    def colours(self) -> Sequence[str]:
-        many = len(self.values)
-        return sequential(many) if self.is_ordered and many > 1 else distinct(many)
 
     def look(self, line: Line) -> dict[str, Any]:
         """Arguments of `Axes.plot`."""
