@@ -14,11 +14,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
 from decodecli.errors import PromptError, UsageError
-from decodecli.models.chat_template import ChatTemplate
+from decodecli.models.chat_template import ChatTemplate, encode_between, split_special
 from decodecli.models.time_limit import tokenized
 from decodecli.models.tokenizer import BYTE_TOKEN, Tokenizer, find_tokenizer
 from decodecli.records.tokens import Difference, TokenReport, TokenRow
@@ -58,12 +59,7 @@ def tokenize(
         LoadError: the tokenizer fails on the text, or does not come to an end.
     """
     tokenizer = find_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise PromptError(
-            f"the text is not Unicode text (a lone surrogate at {error.start})", "leave it out"
-        ) from None
+    _check_unicode(text)
     tokens, exact = tokenized(
         tokenizer.name, text, lambda: _encode(tokenizer, text, special=bos is not False)
     )
@@ -86,15 +82,54 @@ def tokenize(
     return _report(tokenizer, text, tokens, decoded, difference, bos=bos, exact=exact)
 
 
-def tokenize_chat(messages: list[dict[str, Any]], tokenizer: Tokenizer) -> TokenReport:
-    """The tokens of messages under the chat template, which says itself what special tokens it has.
+def tokenize_chat(
+    messages: list[dict[str, Any]], tokenizer: Tokenizer, *, allow_special: bool = False
+) -> TokenReport:
+    """The tokens of messages under the chat template, which says itself what special tokens it has:
+    those spelt in a message are text, unless `allow_special`.
 
     Raises:
         LoadError: there is no template, or it does not work with these messages.
+        PromptError: as `tokenize`; special tokens in a message cannot be read as text.
     """
     template = ChatTemplate(tokenizer.name, tokenizer.template, tokenizer.roles)
-    report = tokenize(template.render(messages), tokenizer, bos=False)
-    return replace(report, source="chat", bos=None)
+    text = template.render(messages)
+    _check_unicode(text)
+    parts = None
+    if not allow_special:
+        parts = tokenized(
+            tokenizer.name,
+            text,
+            lambda: split_special(tokenizer.codec, template, messages, text),
+        )
+    if parts is None:
+        return replace(tokenize(text, tokenizer, bos=False), source="chat", bos=None)
+    tokens, exact = [], True
+
+    def encode(text: str, start: int) -> list[AlignedToken]:
+        nonlocal exact
+        plain, is_exact = _encode(tokenizer, text, special=False, split_special=True)
+        exact = exact and is_exact
+        return [
+            replace(token, span=(token.span[0] + start, token.span[1] + start))
+            if token.span
+            else token
+            for token in plain
+        ]
+
+    for start, end, token_id in parts:
+        part = text[start:end]
+        if token_id is not None:
+            tokens.append(AlignedToken(token_id, part.encode(), (start, end), "special"))
+        else:
+            tokens += tokenized(
+                tokenizer.name,
+                part,
+                partial(encode_between, tokenizer.codec, part, start, encode),
+            )
+    decoded = tokenizer.decode([token.token_id for token in tokens])
+    difference = _difference(text, decoded, _EXCERPT)
+    return _report(tokenizer, text, tokens, decoded, difference, source="chat", exact=exact)
 
 
 def decode_ids(ids: Sequence[int], tokenizer: Tokenizer) -> TokenReport:
@@ -140,6 +175,15 @@ def parse_ids(typed: str) -> list[int]:
     return [int(word) for word in words]
 
 
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"the text is not Unicode text (a lone surrogate at {error.start})", "leave it out"
+        ) from None
+
+
 def _report(
     tokenizer: Tokenizer,
     text: str,
@@ -180,14 +224,19 @@ def _difference(
     return Difference(at, *excerpts)
 
 
-def _encode(tokenizer: Tokenizer, text: str, special: bool) -> tuple[list[AlignedToken], bool]:
+def _encode(
+    tokenizer: Tokenizer, text: str, special: bool, split_special: bool = False
+) -> tuple[list[AlignedToken], bool]:
     """The tokens of a text, with those that the tokenizer inserts if `special`; and whether their
-    bytes and spans are exact."""
+    bytes and spans are exact. Special tokens spelt in it are read as text if `split_special`."""
     if tokenizer.backend is None:
         return _encode_slow(tokenizer, text, special), False
     if tokenizer.hf_tokenizer is not None:
-        encoding = tokenizer.hf_tokenizer(text, add_special_tokens=special).encodings[0]
+        encoding = tokenizer.hf_tokenizer(
+            text, add_special_tokens=special, split_special_tokens=split_special
+        ).encodings[0]
     else:
+        tokenizer.backend.encode_special_tokens = split_special
         # In a batch: alone, the library would not let other threads run meanwhile.
         encoding = tokenizer.backend.encode_batch([text], add_special_tokens=special)[0]
     rows = list(zip(encoding.ids, encoding.offsets, encoding.special_tokens_mask, strict=True))

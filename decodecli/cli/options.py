@@ -103,12 +103,15 @@ BOS = Option(
     "bos", bool, DECODING, "Add special tokens to the prompt.",
     default="as the tokenizer does", flags="--bos/--no-bos",
 )  # fmt: skip
+ALLOW_SPECIAL = Option(
+    "allow_special", bool, DECODING,
+    "With --chat: special tokens spelt in a message are read as such.",
+)  # fmt: skip
 CHAT = (
     Option("chat", bool, DECODING, "Apply the chat template: PROMPT is the user's message."),
     Option("system", str, DECODING, "The system message before it; implies --chat.", "TEXT"),
-    Option("allow_special", bool, DECODING,
-           "With --chat: special tokens spelt in a message are read as such."),
-)  # fmt: skip
+    ALLOW_SPECIAL,
+)
 # What says which cells a sweep has: those that take several values are axes.
 AXES = (TEMPERATURE, *FILTERS, *PENALTIES, MAX_NEW_TOKENS)
 OF_CELLS = (*(option.name for option in AXES), "greedy", "stop", "seed", "bos")

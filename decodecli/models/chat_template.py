@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from decodecli.errors import LoadError, PromptError
 from decodecli.models.model_files import SPECIAL_TOKENS, first_line
 from decodecli.models.time_limit import within
 from decodecli.settings import ChatParams
 
+T = TypeVar("T")
 Messages = Sequence[Mapping[str, Any]]
 _SECONDS = 5.0  # that a template may take
 _ALLOW = "--allow-special lets it be one"
@@ -112,11 +113,21 @@ def encode_chat(tokenizer: Any, name: str, text: str, chat: ChatParams) -> list[
     if chat.system is not None:
         messages.insert(0, {"role": "system", "content": chat.system})
     rendered = _render(template, messages)
-    if not chat.allow_special:
-        masked, mask = _mask_special(tokenizer, messages)
-        if masked != messages:
-            return _encode_masked(tokenizer, rendered, _render(template, masked), mask, name)
-    return _ids(tokenizer, rendered)
+    parts = None if chat.allow_special else split_special(tokenizer, template, messages, rendered)
+    if parts is None:
+        return _ids(tokenizer, rendered)
+    ids: list[int] = []
+    for start, end, token_id in parts:
+        if token_id is not None:
+            ids.append(token_id)
+        else:
+            ids += encode_between(
+                tokenizer,
+                rendered[start:end],
+                start,
+                lambda text, start: _ids(tokenizer, text, special=False),
+            )
+    return ids
 
 
 def _render(template: ChatTemplate, messages: Messages) -> str:
@@ -150,7 +161,7 @@ def _ids(tokenizer: Any, text: str, special: bool = True) -> list[int]:
 def _special_spans(tokenizer: Any, text: str) -> list[tuple[int, int, int]]:
     """Id, start and end of every special token that is read in a text."""
     added = tokenizer.added_tokens_decoder
-    special = {number: token.content for number, token in added.items() if token.special}
+    special = {token_id: token.content for token_id, token in added.items() if token.special}
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if not hasattr(backend, "encode_batch"):
         token = next((content for content in special.values() if content in text), None)
@@ -159,58 +170,77 @@ def _special_spans(tokenizer: Any, text: str) -> list[tuple[int, int, int]]:
         raise PromptError(
             f"the prompt has {token}, and this tokenizer cannot read it as plain text", _ALLOW
         )
+    backend.encode_special_tokens = False  # the call before may have left it otherwise
     # In a batch: alone, the library would not let other threads run meanwhile.
     encoding = backend.encode_batch([text], add_special_tokens=False)[0]
     return [
-        (number, start, end)
-        for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
-        if number in special
+        (token_id, start, end)
+        for token_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+        if token_id in special
         # The unknown token stands for any character, and is typed only where it is spelt.
-        and (number != tokenizer.unk_token_id or text[start:end].strip() == special[number])
+        and (token_id != tokenizer.unk_token_id or text[start:end].strip() == special[token_id])
     ]
 
 
-def _mask_special(tokenizer: Any, messages: Messages) -> tuple[Messages, str]:
-    """The messages with the text of special tokens made unreadable, character by character; and the
-    character that masks, which they do not have.
+def split_special(
+    tokenizer: Any, template: ChatTemplate, messages: Messages, rendered: str
+) -> list[tuple[int, int, int | None]] | None:
+    """The parts of the rendered messages, as start, end and id: the special tokens that are the
+    template's own, and the text between them, without an id, in which no special token may be read.
 
-    What the template makes of them shows which special tokens are its own.
+    None where no message has the text of a special token, so that `rendered` can be read as it is.
+
+    Raises:
+        PromptError: the two cannot be told apart.
     """
-    text = "".join(str(message["content"]) for message in messages)
-    mask = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in text)
-    masked = []
-    for message in messages:
-        characters = list(str(message["content"]))
-        for _, start, end in _special_spans(tokenizer, str(message["content"])):
+    # The text of special tokens in a message is masked, character by character: what is still read as
+    # special once the template has rendered that is its own.
+    written = json.dumps(messages, ensure_ascii=False, default=str)
+    mask = next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in written)
+
+    def masked(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: item if key == "role" else masked(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [masked(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        characters = list(value)
+        for _, start, end in _special_spans(tokenizer, value):
             for index in range(start, end):
                 if not characters[index].isspace():
                     characters[index] = mask
-        masked.append({**message, "content": "".join(characters)})
-    return masked, mask
+        return "".join(characters)
 
-
-def _encode_masked(tokenizer: Any, rendered: str, masked: str, mask: str, name: str) -> list[int]:
-    """The ids of a rendered text, of which `masked` is the rendering of the masked messages: the text
-    between the template's own special tokens is encoded with no special token in it."""
-    if len(rendered) != len(masked) or any(
-        b not in (a, mask) for a, b in zip(rendered, masked, strict=True)
+    masked_messages = masked(list(messages))
+    if masked_messages == list(messages):
+        return None
+    text = template.render(masked_messages)
+    if len(rendered) != len(text) or any(
+        b not in (a, mask) for a, b in zip(rendered, text, strict=True)
     ):
         raise PromptError(
-            f"the prompt has the text of a special token, and the chat template of {name} does "
-            "not leave it as it is",
+            "the prompt has the text of a special token, and the chat template of "
+            f"{template.name} does not leave it as it is",
             _ALLOW,
         )
+    parts: list[tuple[int, int, int | None]] = []
+    position = 0
+    for token_id, start, end in _special_spans(tokenizer, text):
+        parts += [(position, start, None), (start, end, token_id)]
+        position = end
+    parts.append((position, len(text), None))
+    return [part for part in parts if part[0] < part[1]]
+
+
+def encode_between(
+    tokenizer: Any, text: str, start: int, encode: Callable[[str, int], list[T]]
+) -> list[T]:
+    """The tokens of a text that begins at `start` of a longer one; `encode` gives those of a text and
+    its start."""
     # Such a tokenizer puts a space before the first word of what it is given.
-    prepends = "prepend_scheme=first" in repr(tokenizer.backend_tokenizer.pre_tokenizer)
-    ids, start = list[int](), 0
-    for number, end, after in [*_special_spans(tokenizer, masked), (None, len(masked), 0)]:
-        text = rendered[start:end]
-        if text:
-            between = _ids(tokenizer, text, special=False)
-            if start > 0 and prepends:
-                line, both = (_ids(tokenizer, t, special=False) for t in ("\n", "\n" + text))
-                between = both[len(line) :] if both[: len(line)] == line else between
-            ids += between
-        ids += [] if number is None else [number]
-        start = after
-    return ids
+    if start > 0 and "prepend_scheme=first" in repr(tokenizer.backend_tokenizer.pre_tokenizer):
+        line, both = encode("\n", start - 1), encode("\n" + text, start - 1)
+        if both[: len(line)] == line:
+            return both[len(line) :]
+    return encode(text, start)

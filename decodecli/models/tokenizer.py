@@ -47,6 +47,7 @@ class Tokenizer:
     special, added: ids that decoding skips; ids of added tokens that are not special.
     roles: `bos_token` … → the piece.
     template: the chat template, None without one.
+    codec: what it was made of, transformers' object or a light one.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Tokenizer:
     added: frozenset[int]
     roles: dict[str, str] = field(default_factory=dict)
     template: str | None = None
+    codec: Any = field(default=None, repr=False)
 
     @cached_property
     def size(self) -> int:
@@ -206,10 +208,10 @@ def wrap(hf_tokenizer: Any, name: str = "tokenizer", template: str | None = None
     template = template or getattr(hf_tokenizer, "chat_template", None)
     if isinstance(template, dict):  # several by name
         template = template.get("default")
-    kind = tokenizer_kind(hf_tokenizer)
+    kind, codec = tokenizer_kind(hf_tokenizer), hf_tokenizer
     if isinstance(hf_tokenizer, LightTokenizer):
         hf_tokenizer = None
-    return Tokenizer(name, backend, hf_tokenizer, kind, special, added, roles, template)
+    return Tokenizer(name, backend, hf_tokenizer, kind, special, added, roles, template, codec)
 
 
 class LightTokenizer:

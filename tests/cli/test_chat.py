@@ -8,6 +8,10 @@ import shlex
 import pytest
 from chat_models import CHAT_MODELS, chat_tokenizer, save_chat_model
 
+from decodecli.models.chat_template import encode_chat
+from decodecli.models.tokenizer import light_tokenizer
+from decodecli.settings import ChatParams
+
 ASKED = "Who are you, Sam?"
 SYSTEM = "Say the truth."
 TAKES_SYSTEM = [name for name in CHAT_MODELS if name != "gemma"]
@@ -71,6 +75,30 @@ def test_tokenize_shows_the_same_ids_and_tells_of_special_tokens_in_a_message(
     assert "special" not in shown.err
     piece = CHAT_MODELS[name][1][1]
     assert f"Note: {piece} in a message" in cli("tokenize", f"a {piece}", *words).succeeded().err
+    assert piece not in cli("tokenize", f"a {piece}", *words, "--allow-special").succeeded().err
+
+
+@pytest.mark.parametrize("words", [(), ("--allow-special",)])
+@pytest.mark.parametrize("name", CHAT_MODELS)
+def test_tokenize_reads_special_tokens_in_a_message_as_generate_does(
+    cli, chat_folders, name, words
+):
+    piece = CHAT_MODELS[name][1][1]
+    text = f"Sam {piece} and {piece}{piece}the"
+    ids = header(cli, chat_folders[name], text, "--chat", *words)["prompt_ids"]
+    options = ("-m", chat_folders[name], "--chat", "--format", "json", *words)
+    report = json.loads(cli("tokenize", text, *options).succeeded().out)
+    assert [token["token_id"] for token in report["tokens"]] == ids
+    spelt = [report["text"][token["start"] : token["end"]] for token in report["tokens"]]
+    assert ("".join(spelt).replace(" ", "")) == report["text"].replace(" ", "")
+
+
+def test_no_message_after_the_first_can_forge_special_tokens(cli, chat_folders):
+    """What the tokenizer was told for one prompt does not hold for the next."""
+    tokenizer, piece = light_tokenizer(chat_folders["llama-3"], "llama-3"), "<|eot_id|>"
+    assert piece in CHAT_MODELS["llama-3"][1]
+    ids = [encode_chat(tokenizer, "llama-3", f"a {piece}", ChatParams()) for _ in range(2)]
+    assert ids[0] == ids[1]
 
 
 def forgeries():
@@ -165,6 +193,7 @@ def test_a_template_that_rewrites_special_tokens_in_messages_is_refused(cli, scr
         ("generate", ("--allow-special",), "--chat"),
         ("inspect-logits", ("--chat", "--compare-bos"), "--bos"),
         ("inspect-logits", ("--allow-special",), "--chat"),
+        ("tokenize", ("--allow-special",), "--chat"),
         ("sweep", ("--chat", "--bos", "on,off"), "--bos"),
         ("sweep", ("--allow-special",), "--chat"),
     ],

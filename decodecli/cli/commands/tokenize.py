@@ -14,7 +14,7 @@ from decodecli.cli.command import INPUT, Argument, Option, command
 from decodecli.cli.loading_line import loading_line
 from decodecli.cli.output import TABLE_FORMATS, write_report
 from decodecli.errors import UsageError
-from decodecli.settings import check_choice
+from decodecli.settings import chat_params, check_choice
 from decodecli.text_files import parse_json
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ CHAT = Option(
     "chat", bool, INPUT,
     "Apply the chat template: TEXT is the user's message (a .json file: the messages)."
 )  # fmt: skip
+ALLOW_SPECIAL = o.ALLOW_SPECIAL.but(panel=INPUT)
 COMPARE_BOS = Option("compare_bos", bool, COMPARE, "With and without special tokens, side by side.")
 VOCAB = Option("vocab", bool, VOCABULARY, "List the vocabulary, with counts per script.")
 SEARCH = (
@@ -101,6 +102,8 @@ class TokenizeRequest:
             for other in others:
                 if given[first] and given[other]:
                     raise UsageError(f"{first} and {other} do not go together", "leave one out")
+        if self.effective.sources["allow_special"] == "flag":
+            chat_params({"chat": self.chat, "allow_special": True})
         for name in ("grep", "longest", "script"):
             if getattr(self, name) is not None and not self.vocab:
                 raise UsageError(f"--{name} goes with --vocab", f"--vocab --{name} …")
@@ -118,7 +121,7 @@ _APART = {
 
 
 @command(
-    *(TEXT, BOS, o.FILE, LINES, IDS, CHAT, MODELS, o.REVISION, o.TRUST_REMOTE_CODE),
+    *(TEXT, BOS, o.FILE, LINES, IDS, CHAT, ALLOW_SPECIAL, MODELS, o.REVISION, o.TRUST_REMOTE_CODE),
     *(COMPARE_BOS, VOCAB, *SEARCH, o.format_of(*TABLE_FORMATS), o.QUIET, o.VERBOSE, o.COLOR),
     *(o.DEBUG, o.PRESET, o.CONFIG_FILE),
     request=TokenizeRequest,
@@ -180,20 +183,23 @@ def _encode(request: TokenizeRequest, text: str) -> None:
 
 
 def _encode_chat(request: TokenizeRequest, messages: list[dict[str, Any]]) -> None:
-    """Show a conversation as the chat template makes it. Special tokens that stand in a message, which
-    `generate --chat` reads as text, are noticed."""
+    """Show a conversation as the chat template makes it, and say what becomes of special tokens that
+    stand in a message."""
     from decodecli.analysis.tokenization import tokenize_chat
 
-    tokenizers = _tokenizers(request)
+    tokenizers, allowed = _tokenizers(request), bool(request.effective.values["allow_special"])
     contents = "\n".join(str(message.get("content")) for message in messages)
     pieces = [piece for each in tokenizers for i in each.special if (piece := each.piece(i))]
     typed = [piece for piece in dict.fromkeys(pieces) if piece in contents]
-    if typed:
+    if typed and not allowed:
         streams.Notices(request.output.quiet).tell(
-            f"{', '.join(typed[:3])} in a message is a special token here; generate --chat "
-            "reads it as text, unless --allow-special is given"
+            f"{', '.join(typed[:3])} in a message is read as text; --allow-special lets it be a "
+            "special token"
         )
-    _show(request, [tokenize_chat(messages, tokenizer) for tokenizer in tokenizers])
+    _show(
+        request,
+        [tokenize_chat(messages, each, allow_special=allowed) for each in tokenizers],
+    )
 
 
 def _messages(text: str) -> list[dict[str, Any]]:
