@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decodecli.errors import UsageError
-from decodecli.settings import WITH_HISTORY, LoadParams, SamplingParams
+from decodecli.settings import (
+    WITH_HISTORY,
+    ChatParams,
+    LoadParams,
+    SamplingParams,
+    chat_params,
+    check_chat_and_bos,
+)
 
 if TYPE_CHECKING:
     from decodecli.models.loading import LanguageModel
@@ -36,6 +43,9 @@ def decode(
     *,
     candidates: int = 10,
     bos: bool | None = None,
+    chat: bool = False,
+    system: str | None = None,
+    allow_special: bool = False,
     **settings: Any,
 ) -> Iterator[Step]:
     """Generate after `prompt`, one `Step` at a time. The arguments are those of `generate`.
@@ -45,7 +55,10 @@ def decode(
     from decodecli.decoding import decode as decoding
 
     params = _sampling_params(params, settings)
-    return decoding.decode(_loaded(model), prompt, params, candidates=candidates, bos=bos)
+    template = _chat(prompt, bos, chat, system, allow_special)
+    return decoding.decode(
+        _loaded(model), prompt, params, candidates=candidates, bos=bos, chat=template
+    )
 
 
 def generate(
@@ -55,6 +68,9 @@ def generate(
     *,
     candidates: int = 10,
     bos: bool | None = None,
+    chat: bool = False,
+    system: str | None = None,
+    allow_special: bool = False,
     **settings: Any,
 ) -> Run:
     """Generate after `prompt` to the end: header, steps and summary.
@@ -68,6 +84,9 @@ def generate(
         params: the decoding settings; keywords override them.
         candidates: how many rows a step lists.
         bos: whether the tokenizer's special tokens are added; None does as the tokenizer does.
+        chat: whether the prompt is the user's message in the model's chat template.
+        system: the system message before it; implies `chat`.
+        allow_special: whether special tokens spelt in a message are read as such.
         settings: `SamplingParams`' fields: temperature, top_p, seed, max_new_tokens …
 
     Raises:
@@ -77,7 +96,10 @@ def generate(
     from decodecli.decoding import decode as decoding
 
     params = _sampling_params(params, settings)
-    return decoding.generate(_loaded(model), prompt, params, candidates=candidates, bos=bos)
+    template = _chat(prompt, bos, chat, system, allow_special)
+    return decoding.generate(
+        _loaded(model), prompt, params, candidates=candidates, bos=bos, chat=template
+    )
 
 
 def next_token(
@@ -241,6 +263,20 @@ def _sampling_params(
         problem = f"params must be SamplingParams, got {type(params).__name__}"
         raise UsageError(problem, "give settings by name: temperature=0.7, seed=1")
     return SamplingParams(**settings) if params is None else replace(params, **settings)
+
+
+def _chat(
+    prompt: str | Sequence[int],
+    bos: bool | None,
+    chat: bool,
+    system: str | None,
+    allow_special: bool,
+) -> ChatParams | None:
+    template = chat_params({"chat": chat, "system": system, "allow_special": allow_special})
+    check_chat_and_bos(template, bos)
+    if template is not None and not isinstance(prompt, str):
+        raise UsageError("a chat template takes a text, and token ids were given", "give the text")
+    return template
 
 
 def _check_names(

@@ -9,8 +9,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from chat_models import chat_tokenizer, save_chat_model
 
 import decodecli
+from decodecli.errors import UsageError
 from decodecli.records.sweep import SweepResult
 from decodecli.settings import SamplingParams
 
@@ -96,6 +98,24 @@ def test_a_name_loads_the_model():
 def test_a_wrong_keyword_is_one_error_at_once_that_says_what_to_do(lm, name, settings, hint):
     with pytest.raises(decodecli.DecodecliError, match=re.escape(hint)):
         getattr(decodecli, name)(lm, "Hi", **settings)
+
+
+def test_a_prompt_goes_through_the_chat_template(tmp_path):
+    folder = save_chat_model(tmp_path / "chatml", "chatml")
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    ids = chat_tokenizer("chatml").apply_chat_template(messages, add_generation_prompt=True)
+    options = {"system": "Be brief.", "max_new_tokens": 2, "seed": 0}
+    run = decodecli.generate(folder, "Hi", **options)
+    assert list(run.header.prompt_ids) == ids["input_ids"]
+    assert run.header.params["chat"] is True
+    assert [s.token_id for s in decodecli.decode(folder, "Hi", **options)] == [
+        s.token_id for s in run
+    ]
+    for wrong in ({"bos": True}, {"chat": False, "system": None, "allow_special": True}):
+        with pytest.raises(UsageError):
+            decodecli.generate(folder, "Hi", **{**options, **wrong})
+    with pytest.raises(UsageError, match="token ids"):
+        decodecli.generate(folder, [1, 2], chat=True)
 
 
 def test_what_has_no_effect_is_refused(lm):

@@ -44,6 +44,13 @@ class Program(Group):
             raise DecodecliError(
                 "the working folder is no longer there", "change to another one: cd"
             ) from None
+        threads = os.environ.get("OMP_NUM_THREADS", "1").strip() or "1"
+        if not all(part.strip().isdecimal() and int(part) for part in threads.split(",")):
+            # libgomp would say so in its own words each time that PyTorch is loaded
+            del os.environ["OMP_NUM_THREADS"]
+            streams.Notices("--quiet" in ctx.args).tell(
+                f"OMP_NUM_THREADS={threads} is not a number of threads, and is left out"
+            )
         return super().invoke(ctx)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,11 @@ def temperatures(typed: Sequence[str], effective: Effective) -> tuple[float, ...
     """
     if not typed:
         return (float(effective.values["temperature"]),)
+    for word in typed:  # 0,7 or 1,25, where few would ask for a temperature of 7 or 25
+        if re.fullmatch(r"\d,(0\d+|[3-9]|[1-9]\d+)", word, re.ASCII):
+            streams.Notices(effective.output().quiet).tell(
+                f"-t {word} is two temperatures; with a decimal point, one: {word.replace(',', '.')}"
+            )
     values = []
     for word in ",".join(typed).split(","):
         try:

@@ -103,7 +103,8 @@ class _Keys:
         self._handlers: dict[int, Any] = {}
 
     def open(self) -> None:
-        """Single keys from now on, without echo; Ctrl-C and Ctrl-Z stay what they are."""
+        """Single keys from now on, without echo; Ctrl-C and Ctrl-Z stay what they are. Keys that
+        were typed while the model was loaded are read first, as pagers do."""
         with contextlib.suppress(ValueError):  # not the main thread
             for number, handler in (
                 (signal.SIGTSTP, self._suspend),
@@ -112,8 +113,6 @@ class _Keys:
                 if signal.getsignal(number) is signal.SIG_DFL:
                     self._handlers[number] = signal.signal(number, handler)
         self._raw()
-        with contextlib.suppress(self._termios.error):  # what was typed while the model was loaded
-            self._termios.tcflush(self._number, self._termios.TCIFLUSH)
 
     def read(self, seconds: float) -> bytes | None:
         """A key; empty when none comes in time, None once the terminal is gone."""

@@ -30,7 +30,13 @@ from decodecli.records.run import Run, RunHeader, RunSummary, Step, perplexity
 from decodecli.sampling.chain import Chain
 from decodecli.sampling.sampler import Sampler
 from decodecli.sampling.statistics import unpack
-from decodecli.settings import SEED_LIMIT, SamplingParams, check_positive, ignored_under_greedy
+from decodecli.settings import (
+    SEED_LIMIT,
+    ChatParams,
+    SamplingParams,
+    check_positive,
+    ignored_under_greedy,
+)
 
 DEFAULT_CANDIDATES = 10
 
@@ -247,12 +253,13 @@ def decode(
     *,
     candidates: int = DEFAULT_CANDIDATES,
     bos: bool | None = None,
+    chat: ChatParams | None = None,
 ) -> Iterator[Step]:
     """Generate after `prompt` (text or token ids), one `Step` at a time.
 
     Closing the iterator early frees what it holds. Raises as `prefill` and `Decoding` do.
     """
-    yield from Decoding(prefill(lm, prompt, bos), params, candidates=candidates, shared=False)
+    yield from Decoding(prefill(lm, prompt, bos, chat), params, candidates=candidates, shared=False)
 
 
 def generate(
@@ -262,9 +269,11 @@ def generate(
     *,
     candidates: int = DEFAULT_CANDIDATES,
     bos: bool | None = None,
+    chat: ChatParams | None = None,
 ) -> Run:
     """Generate after `prompt` (text or token ids) to the end: header, steps and summary."""
-    decoding = Decoding(prefill(lm, prompt, bos), params, candidates=candidates, shared=False)
+    prefix, recorded = prefill(lm, prompt, bos, chat), chat.as_dict() if chat else {}
+    decoding = Decoding(prefix, params, recorded=recorded, candidates=candidates, shared=False)
     steps = tuple(decoding)
     return Run(decoding.header, steps, decoding.summary(), decoding.notices)
 

@@ -48,6 +48,7 @@ _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _BLOCK, _OUTER_BLOCK = 64, 256  # weights to a scale, scales to a scale of theirs
 _TABLES = 16 * 4 + 256 * 4 + 4  # bytes a layer: both code tables and the offset
 _POSITIONS = ("wpe.weight", "embed_positions.weight", "position_embeddings.weight")
+_LEAST = {"vocab_size": 1, "hidden_size": 1, "num_hidden_layers": 0, "num_attention_heads": 0}
 _BUFFERS = re.compile(r"(inv_freq|masked_bias|\.attn\.bias|attention\.bias)$")
 
 
@@ -189,6 +190,13 @@ def estimate(headers: Headers, memory: DeviceMemory, context: int | None = None)
     """
     with blamed_on(f"config.json of {headers.name}", folder=headers.folder):
         config = _text_config(headers)
+        for name, least in _LEAST.items():
+            value = getattr(config, name, None)
+            if isinstance(value, int) and value < least:
+                raise LoadError(
+                    f"config.json of {headers.name}: {name} is {value}",
+                    "copy the original model's files into the folder",
+                )
         longest = context_length(config)
         if context is not None and longest is not None and context > longest:
             raise UsageError(

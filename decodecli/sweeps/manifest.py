@@ -182,9 +182,7 @@ def read_manifest(folder: Path) -> StoredManifest | None:
             f"{path} cannot be read: {error.strerror}", "check the path"
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UsageError(
-            f"{path} was not written by a sweep", "give --out a folder that is new or empty"
-        ) from None
+        raise UsageError(f"{path} was not written by a sweep", _RESTORE) from None
     check_trust(values, str(path))
     bad = _bad_key(about)
     if bad is not None:

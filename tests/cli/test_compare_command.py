@@ -201,6 +201,12 @@ def test_a_sweep_without_finished_cells_is_told(cli, runs):
     cli("compare", "runs").refused(1, "no finished cell")
 
 
+def test_a_damaged_manifest_is_told(cli, runs):
+    (runs / "sweep.toml").write_text("broken =")
+    result = cli("compare", runs).refused(2, "sweep.toml", "put back")
+    assert "--out" not in result.err
+
+
 def test_a_damaged_file_is_told_with_its_line(cli, runs):
     (runs / "runs.jsonl").write_bytes(b"nonsense\n")
     cli("compare", "runs").refused(1, "line 1")

@@ -27,6 +27,15 @@ def test_a_row_follows_a_token_across_temperatures(cli):
     assert found["limits"]["infinity"]["entropy"] == pytest.approx(math.log(found["size"]))
 
 
+def test_what_looks_like_a_decimal_comma_is_noticed(cli):
+    for typed, meant in (("0,7", "0.7"), ("1,25", "1.25")):
+        err = cli("inspect-logits", PROMPT, "-t", typed).succeeded().err
+        assert f"-t {typed} is two temperatures" in err
+        assert meant in err
+    for typed in ("0,1", "0.4,1", "1,2", "0,7,9"):
+        assert "two temperatures" not in cli("softmax", "a=1", "b=2", "-t", typed).succeeded().err
+
+
 def test_it_equals_the_first_step_of_generate(cli):
     options = ("--temperature", "1.4", "--top-p", "0.9")
     found = read(cli("inspect-logits", PROMPT, *options, "--format", "json"))

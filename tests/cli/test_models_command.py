@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import json
 import re
+import shutil
 import threading
 from pathlib import Path
 
@@ -102,6 +103,13 @@ def test_no_scheme_of_bitsandbytes_is_said_to_fit_on_mps(cli, tiny_folder, monke
 )
 def test_bad_questions_about_a_fit_are_refused(cli, tiny_folder, words, code, said):
     cli("models", "fit", tiny_folder, *words).refused(code, said)
+
+
+def test_a_fit_of_sizes_that_cannot_be_is_refused(cli, tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "wrong")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": -5}))
+    cli("models", "fit", folder).refused(1, "config.json", "vocab_size is -5")
 
 
 def test_a_fit_of_what_is_not_there_is_refused(cli, tmp_path):

@@ -331,6 +331,22 @@ def test_pause_shows_a_token_a_key_and_gives_the_terminal_back(paused, tmp_path)
     assert modes(screen) == screen.before
 
 
+def test_keys_typed_while_the_model_is_loaded_count(terminal, scripted, in_order, tmp_path):
+    trace = tmp_path / "run.jsonl"
+    words = ("generate", "Hi", "-m", scripted(), *in_order, "-n", "6", "--trace", trace, "--pause")
+    screen = terminal(*map(str, words))
+    screen.type(b" \rq")
+    assert screen.wait() == 0
+    assert steps_in(trace) == 3
+
+
+def test_an_omp_num_threads_that_is_no_number_is_told_once(shell):
+    result = shell('OMP_NUM_THREADS=nope "$PYTHON" -m decodecli generate Hi -n 1 --tables none')
+    assert result.code == 0
+    assert result.err.count("OMP_NUM_THREADS=nope is not a number of threads") == 1
+    assert "libgomp" not in result.err
+
+
 def test_q_ends_a_run_that_pauses(paused, read_trace, tmp_path):
     screen = paused("--num-samples", "2")
     screen.type(b"q")
