@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 RUN = ("-n", "2", "--seed", "0")
 COMMANDS = {
     "generate": ("generate", "Hi there", "-m", ..., *RUN),
+    "transformers": ("generate", "Hi there", "-m", ..., *RUN, "--loader", "transformers"),
     "inspect": ("inspect-logits", "Hi there", "-m", ...),
     "tokenize": ("tokenize", "Hi there", "-m", ...),
     "chat": ("tokenize", "Hi there", "--chat", "-m", ...),
@@ -110,7 +111,7 @@ REFUSED = [
 
 # Values over which transformers stumbles without a word on the file or the key.
 REFUSED += [
-    ("generate", "config.json", (key,), text, f"config.json says {key} = {text}, not {kind}")
+    ("transformers", "config.json", (key,), text, f"config.json says {key} = {text}, not {kind}")
     for key, text, kind in (
         ("architectures", "5", "a list"),
         ("layer_types", "5", "a list"),
@@ -124,13 +125,43 @@ REFUSED += [
 ]
 REFUSED += [
     ("fit", "config.json", ("id2label",), "5", "config.json says id2label = 5, not an object"),
-    ("generate", "config.json", ("hidden_act",), '"x"', "config.json says hidden_act = 'x', which"),
+    (
+        "transformers",
+        "config.json",
+        ("hidden_act",),
+        '"x"',
+        "config.json says hidden_act = 'x', which",
+    ),
     ("fit", "config.json", ("dtype",), '"x"', "config.json says dtype = 'x', which"),
-    ("generate", "config.json", ("vocab_size",), "5", "lm_head.weight is [4096, 32], not [5, 32]"),
-    ("generate", "config.json", ("num_attention_heads",), '"4"', "'num_attention_heads' expected"),
-    ("generate", "generation_config.json", ("max_new_tokens",), "[]", "says max_new_tokens = []"),
-    ("generate", "tokenizer_config.json", ("model_max_length",), '"x"', "says model_max_length = "),
-    ("generate", "tokenizer_config.json", ("bos_token",), "5", "says bos_token = 5, not a text"),
+    ("transformers", "config.json", ("vocab_size",), "5", "lm_head.weight is ["),
+    (
+        "transformers",
+        "config.json",
+        ("num_attention_heads",),
+        '"4"',
+        "'num_attention_heads' expected",
+    ),
+    (
+        "transformers",
+        "generation_config.json",
+        ("max_new_tokens",),
+        "[]",
+        "says max_new_tokens = []",
+    ),
+    (
+        "transformers",
+        "tokenizer_config.json",
+        ("model_max_length",),
+        '"x"',
+        "says model_max_length = ",
+    ),
+    (
+        "transformers",
+        "tokenizer_config.json",
+        ("bos_token",),
+        "5",
+        "says bos_token = 5, not a text",
+    ),
     ("tokenize", "tokenizer_config.json", ("tokenizer_class",), "5", "says tokenizer_class = 5"),
 ]
 
