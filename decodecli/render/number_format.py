@@ -62,9 +62,9 @@ def entropy(nats: float) -> str:
     return f"{max(0.0, nats):.2f}"
 
 
-def count(number: int) -> str:
-    """`4,096`."""
-    return f"{number:,}"
+def count(number: int, noun: str = "") -> str:
+    """`4,096`; with a noun `1 token`, `4,096 tokens`."""
+    return f"{number:,}" + (f" {noun}{'' if number == 1 else 's'}" if noun else "")
 
 
 def size(number: int) -> str:

@@ -13,6 +13,7 @@ from decodecli.cli.output import style_of, write_lines
 from decodecli.cli.sweep.plan import Plan
 from decodecli.records.run import to_json_line
 from decodecli.render.escaping import clip, one_line
+from decodecli.render.number_format import count
 from decodecli.render.plots.sweep_data import constants, setting_name, shortened, spelt, value_name
 from decodecli.sweeps.cell_lines import read_records
 from decodecli.sweeps.grid import Grid
@@ -53,7 +54,7 @@ def plan_lines(plan: Plan, done: int, rate: float | None, rate_of: str = "") -> 
         done: cells that are finished already. rate, rate_of: as for `show_plan`.
     """
     grid = plan.grid
-    lines = [f"{plan.load.model}: {_times(grid)} = {_many(len(grid), 'cell')}", ""]
+    lines = [f"{plan.load.model}: {_times(grid)} = {count(len(grid), 'cell')}", ""]
     lines += [*_axis_lines(grid), "", *_cell_lines(grid), ""]
     lines.append(
         f"at most {grid.max_tokens:,} tokens, after {grid.prefills:,} "
@@ -83,11 +84,7 @@ def _times(grid: Grid) -> str:
         (grid.settings, "setting"),
         (len(grid.seeds), "seed"),
     ]
-    return " × ".join(_many(number, name) for number, name in parts)
-
-
-def _many(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
+    return " × ".join(count(number, name) for number, name in parts)
 
 
 def _axis_lines(grid: Grid) -> list[str]:

@@ -144,18 +144,14 @@ def seeds_name(seeds: Sequence[int]) -> str:
 
 def facts(summary: SweepSummary) -> list[str]:
     """What the sweep was, in a few words each."""
-
-    def many(number: int, noun: str) -> str:
-        return f"{numbers.count(number)} {noun}{'' if number == 1 else 's'}"
-
     unfinished = summary.finished != summary.cells
     parts = [
         model_title(summary.name),
-        many(len({frozen(setting.setting) for setting in summary.settings}), "setting"),
-        many(summary.prompts, "prompt"),
+        numbers.count(len({frozen(setting.setting) for setting in summary.settings}), "setting"),
+        numbers.count(summary.prompts, "prompt"),
         seeds_name(summary.seeds),
         (f"{numbers.count(summary.finished)} of " if unfinished else "")
-        + many(summary.cells, "cell"),
+        + numbers.count(summary.cells, "cell"),
     ]
     return parts + ([f"{numbers.count(summary.failed)} failed"] if summary.failed else [])
 

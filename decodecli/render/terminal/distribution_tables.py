@@ -185,8 +185,7 @@ def report_header(report: DistributionReport, style: Style) -> list[str]:
     """The model and the prompt, for a distribution that has them."""
     if report.model is None:
         return []
-    many = len(report.prompt_ids)
-    tokens = f"{count(many)} token{'' if many == 1 else 's'} of prompt"
+    tokens = f"{count(len(report.prompt_ids), 'token')} of prompt"
     prompt = clip(one_line(report.prompt or ""), style.width)
     model = _model_lines(report.model, style, tokens, **report.params)
     return [*model, "", prompt or "(empty prompt)", ""]

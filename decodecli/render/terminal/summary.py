@@ -52,7 +52,7 @@ def _wrapped(parts: Iterable[str], style: Style, stages: Iterable[str] = ()) -> 
 
 def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: Style) -> list[str]:
     """Speed, reason to stop, perplexity, the least sure steps, and the command to repeat the run."""
-    pace = f"{count(summary.new_tokens)} token{'' if summary.new_tokens == 1 else 's'}"
+    pace = count(summary.new_tokens, "token")
     if summary.seconds:  # somebody measured
         seconds = summary.seconds.get("prefill", 0.0) + summary.seconds.get("decode", 0.0)
         pace += f" in {seconds:.{2 if seconds < 100 else 0}f} s"

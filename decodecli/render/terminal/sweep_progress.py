@@ -101,9 +101,8 @@ class SweepProgress:
         """What was done since the start, in words: `16 cells, 1,024 tokens in 1.9 s (539/s)`."""
         took = max(self._clock() - self._start, 1e-9)
         seconds = f"{took:.1f} s" if took < 100 else clock_time(took)
-        cells = f"{count(self._finished)} cell{'' if self._finished == 1 else 's'}"
-        rate = _rate(self._tokens / took)
-        return f"{cells}, {count(self._tokens)} tokens in {seconds} ({rate}/s)"
+        tokens = f"{count(self._tokens)} tokens in {seconds} ({_rate(self._tokens / took)}/s)"
+        return f"{count(self._finished, 'cell')}, {tokens}"
 
     def _update(self) -> None:
         now = self._clock()

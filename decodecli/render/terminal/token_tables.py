@@ -49,7 +49,7 @@ def token_lines(report: TokenReport, style: Style) -> list[str]:
     lines += [*table_lines(columns, style, ("text", "characters", "kind")), ""]
     counts = report.counts()
     names = ("tokens", "characters", "bytes", "words")
-    parts = [_plural(counts[name], name.removesuffix("s")) for name in names]
+    parts = [count(counts[name], name.removesuffix("s")) for name in names]
     if report.tokens_per_character is not None:
         parts.append(f"{_ratio(report.tokens_per_character)} tokens per character")
     if report.tokens_per_word is not None:
@@ -130,10 +130,6 @@ def _token_columns(rows: Sequence[TokenRow | VocabularyRow], style: Style) -> li
 
 def _code(kind: str, theme: Theme) -> str:
     return theme.accent if kind in ("special", "added", "unknown") else theme.bold
-
-
-def _plural(number: int, name: str) -> str:
-    return f"{count(number)} {name}{'' if number == 1 else 's'}"
 
 
 def _ratio(value: float | None) -> str:
@@ -250,6 +246,6 @@ def vocabulary_lines(report: VocabularyReport, style: Style) -> list[str]:
     script = Column("script", [row.script for row in report.rows], 6)
     lines = table_lines([token_id, token, *others, script], style, ("text", "script"))
     listed = f"{count(len(report.rows))} of " if len(report.rows) < report.size else ""
-    size = f"{one_line(report.model)} · {listed}{_plural(report.size, 'token')}"
+    size = f"{one_line(report.model)} · {listed}{count(report.size, 'token')}"
     scripts = (f"{name} {count(number)}" for name, number in report.scripts.items())
     return [*lines, "", clip(size, style.width), *wrap_parts(scripts, style.width)]
