@@ -37,7 +37,7 @@ class Surprise:
 
 SCALE = (Surprise(160, 231, bold=True), Surprise(214, 16), Surprise(underline=True), Surprise())
 ACCENT, BAR = 163, 63
-GIVEN = 243  # text without a probability, as a prompt, in HTML and pictures
+UNSCORED = 243  # text without a probability, as a prompt, in HTML and pictures
 LINES = (63, 131, 29, 243)  # curves; what tells them apart without colours is their signs
 # Cosines, from low to high: each a fill and its ink.
 HEAT = ((255, 16), (153, 16), (111, 16), (69, 16), (26, 231), (18, 231))

@@ -26,7 +26,7 @@ from decodecli.render.short_text import lines, run_style
 from decodecli.render.terminal.distribution_tables import report_header, whole_text_facts
 from decodecli.render.terminal.step_table import Style
 from decodecli.render.terminal.summary import Facts, header_lines, summary_lines
-from decodecli.render.theme import BAR, GIVEN, LEGEND, LEVELS, css, hex_colour, level
+from decodecli.render.theme import BAR, LEGEND, LEVELS, UNSCORED, css, hex_colour, level
 
 _STEPS = 200  # tables of a run
 _ROWS = 500  # of a table
@@ -71,7 +71,7 @@ class Page:
     spans: tuple[Span, ...] = ()
     facts: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
-    given: str = ""  # what text without a level is
+    unscored: str = ""  # what text without a level is
 
 
 def fragment(record: Displayed) -> str:
@@ -88,7 +88,7 @@ def standalone(content: Page, title: str, language: str = "") -> str:
 
 def _rendered(content: Page) -> str:
     colours = f".decodecli .bar i {{ background: {hex_colour(BAR)}; }}\n"
-    colours += f".decodecli .given {{ color: {hex_colour(GIVEN)}; }}\n{css('.decodecli .p')}"
+    colours += f".decodecli .unscored {{ color: {hex_colour(UNSCORED)}; }}\n{css('.decodecli .p')}"
     style = asset("notebook.css", colours)
     return render("notebook.html", page=content, css=style, legend=LEGEND, levels=LEVELS)
 
@@ -129,7 +129,7 @@ def run_page(run: Run, *, steps: int = _STEPS) -> Page:
         spans=tuple(text_spans(tokens, run.header.prompt)),
         facts=tuple(summary_lines(run.header, run.summary, Facts(run.steps), style)),
         tables=tuple(tables),
-        given="the prompt",
+        unscored="the prompt",
     )
 
 
@@ -232,7 +232,7 @@ def _(record: TextReport) -> Page:
         header=(f"{model_title(model.name)} {size} · {model.dtype} · {model.device}",),
         spans=tuple(text_spans((p.text, p.logprob, p.rank) for p in record.positions)),
         facts=tuple(whole_text_facts(record)),
-        given="nothing before it" if record.scored < len(record.positions) else "",
+        unscored="nothing before it" if record.scored < len(record.positions) else "",
         tables=(_table(columns, record.positions, folded="token by token"),),
     )
 

@@ -25,7 +25,7 @@ from decodecli.render.plots.figure_file import SUFFIXES, check_matplotlib, save_
 from decodecli.render.plots.figure_layout import fonts_for
 from decodecli.render.terminal.step_table import Style
 from decodecli.render.terminal.summary import header_lines, text_tail
-from decodecli.render.theme import GIVEN, LEGEND, LEVELS, SCALE, Surprise, hex_colour
+from decodecli.render.theme import LEGEND, LEVELS, SCALE, UNSCORED, Surprise, hex_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def run_text_page(
     model = replace(header.model, name=model_title(header.model.name))
     lines = header_lines(replace(header, model=model), Style(width=10_000).of_run(header))
     spans = tuple(text_spans(tokens, text_tail(header.prompt)))
-    return Page(header=tuple(lines), spans=spans, given="the prompt" if header.prompt else "")
+    return Page(header=tuple(lines), spans=spans, unscored="the prompt" if header.prompt else "")
 
 
 def draw_report(report: TextReport, path: str) -> None:
@@ -105,7 +105,7 @@ def text_figure(content: Page) -> Figure:
     import matplotlib
     from matplotlib.figure import Figure
 
-    texts = [*content.header, *content.facts, content.given, LEGEND, *LEVELS, "…"]
+    texts = [*content.header, *content.facts, content.unscored, LEGEND, *LEVELS, "…"]
     fonts = fonts_for((*texts, *(span.text for span in content.spans)))
     figure = Figure(figsize=(_WIDTH, _SLIDE), dpi=150, facecolor="white")
     matplotlib.rcParams["font.family"] = list(fonts.families)
@@ -137,7 +137,7 @@ def text_figure(content: Page) -> Figure:
     keys: list[tuple[str, int | None]] = [(f"{LEGEND}  ", plain)]
     for number, name in enumerate(LEVELS):
         keys += [(f" {name} ", number), ("  ", plain)]
-    keys += [(content.given, None)] if content.given else []
+    keys += [(content.unscored, None)] if content.unscored else []
     pen.write(axes, [pen.piece(text, level, _SMALL) for text, level in keys], _SMALL, _INK)
     return figure
 
@@ -182,7 +182,7 @@ class _Pen:
         self.y += _line(points)
         for piece in row:
             look = Surprise() if piece.level is None else SCALE[piece.level]
-            colour = hex_colour(GIVEN) if piece.level is None and ink == _INK else ink
+            colour = hex_colour(UNSCORED) if piece.level is None and ink == _INK else ink
             gap = _GAP * points / _TYPES[0] if piece.first else 0.0
             left, width = x + gap, piece.width - gap
             if look.fill is not None and look.ink is not None:

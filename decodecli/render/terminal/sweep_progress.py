@@ -161,11 +161,11 @@ class SweepProgress:
 
 def clock_time(seconds: float) -> str:
     """`0:42`, `12:05`, `3:12:05`, and from two days on `2 d 7 h`."""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
+    total = round(seconds)
+    hours, minutes = divmod(total // 60, 60)
     if hours >= 48:
         return f"{hours // 24} d {hours % 24} h"
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+    return f"{hours}:{minutes:02}:{total % 60:02}" if hours else f"{minutes}:{total % 60:02}"
 
 
 def _rate(rate: float) -> str:

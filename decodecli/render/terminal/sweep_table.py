@@ -96,8 +96,8 @@ def _setting_columns(
             parts = [("" if "e" in cell else cell).partition(".") for cell in cells]
             behind = max(len(point + decimals) for _, point, decimals in parts)
             cells = [
-                whole + (point + decimals).ljust(behind) if whole else cell
-                for cell, (whole, point, decimals) in zip(cells, parts, strict=True)
+                integer + (point + decimals).ljust(behind) if integer else cell
+                for cell, (integer, point, decimals) in zip(cells, parts, strict=True)
             ]
         if axis == placed.across:
             cells[len(listed) :] = [f"{axis_name(axis)}→"] * len(curves)
