@@ -41,21 +41,17 @@ def label_end(axes: Axes, x: float, y: float, name: str, colour: str) -> None:
 def spread_labels(axes: Axes) -> None:
     """Move the names of `label_end` apart that would cover one another, once the axes have their size."""
     labels: list[Any] = [text for text in axes.texts if text.get_gid() == _END]
+    labels.sort(key=lambda label: axes.transData.transform(label.xy)[1])
     points = 72 / axes.figure.dpi
     box = axes.get_window_extent()
-    anchors = {id(label): axes.transData.transform(label.xy)[1] * points for label in labels}
-    labels.sort(key=lambda label: anchors[id(label)])
-    heights: list[float] = []
-    lowest = box.y0 * points
-    for label in labels:
-        heights.append(max(anchors[id(label)], lowest))
-        lowest = heights[-1] + _PITCH
-    highest = box.y1 * points
-    for k in reversed(range(len(heights))):  # down again where they were pushed too high
-        heights[k] = min(heights[k], highest)
-        highest = heights[k] - _PITCH
-    for label, height in zip(labels, heights, strict=True):
-        label.set_position((_ASIDE, height - anchors[id(label)]))
+    anchors = np.array([axes.transData.transform(label.xy)[1] for label in labels]) * points
+    pitches = _PITCH * np.arange(len(labels))
+    # Up from the bottom, each a pitch above the one before; down again where they were pushed too high.
+    heights = np.maximum.accumulate(np.maximum(anchors, box.y0 * points) - pitches) + pitches
+    below_top = np.minimum(heights, box.y1 * points) - pitches
+    heights = np.minimum.accumulate(below_top[::-1])[::-1] + pitches
+    for label, height in zip(labels, heights - anchors, strict=True):
+        label.set_position((_ASIDE, height))
 
 
 def label_points(
