@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as t
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from known_models import CONFIGS, network
 
 import decodecli
@@ -158,3 +162,147 @@ def test_the_logits_are_those_of_transformers_bit_for_bit(name, dtype, tmp_path)
             torch.testing.assert_close(ours.step(step), theirs.step(step), **tolerance)
     ids = [(7 * i) % 290 + 3 for i in range(40)]
     torch.testing.assert_close(ours.all_logits(ids), theirs.all_logits(ids), **tolerance)
+
+
+# What a config.json may say, beside the sizes, in any of its spellings.
+WINDOWS = st.sampled_from((None, 1, 2, 3, 8, 100))
+KINDS = st.sampled_from(("full_attention", "sliding_attention", "chunked_attention"))
+ROPE = st.fixed_dictionaries(
+    {"rope_type": st.sampled_from(("default", "linear", "dynamic", "yarn", "llama3", "longrope"))},
+    optional={
+        "rope_theta": st.sampled_from((100.0, 10000, 5e5)),
+        "factor": st.sampled_from((1.0, 3.0, 8.0)),
+        "partial_rotary_factor": st.sampled_from((0.5, 1.0)),
+        "original_max_position_embeddings": st.sampled_from((16, 64)),
+        "low_freq_factor": st.just(1.0),
+        "high_freq_factor": st.sampled_from((4.0, 8.0)),
+        "attention_factor": st.sampled_from((0.7, 1.3)),
+        "beta_fast": st.sampled_from((16, 32.0)),
+        "mscale": st.just(0.7),
+        "mscale_all_dim": st.just(1.2),
+        "truncate": st.booleans(),
+    },
+)
+SAID = {
+    "tie_word_embeddings": st.booleans(),
+    "use_cache": st.booleans(),
+    "sliding_window": WINDOWS,
+    "layer_types": st.lists(KINDS, min_size=2, max_size=2),
+    "attention_chunk_size": st.sampled_from((None, 4)),
+    "is_causal": st.booleans(),
+    "num_kv_shared_layers": st.sampled_from((0, 1)),
+    "final_logit_softcapping": st.sampled_from((None, 5.0)),
+    "pad_token_id": st.sampled_from((None, 0, 3)),
+    "architectures": st.sampled_from((None, [])),
+}
+LLAMAS = SAID | {
+    "rope_parameters": ROPE,
+    "rope_scaling": ROPE.map(lambda rope: {**rope, "type": rope["rope_type"]}),
+    "rope_theta": st.sampled_from((100.0, 1e6)),
+    "partial_rotary_factor": st.sampled_from((0.5, 1.0)),
+    "head_dim": st.sampled_from((None, 4, 7, 16)),
+    "num_key_value_heads": st.sampled_from((None, 1, 2, 3, 4)),
+    "hidden_act": st.sampled_from(("silu", "swish", "gelu", "relu", "gelu_pytorch_tanh", "tanh")),
+    "attention_bias": st.booleans(),
+    "mlp_bias": st.booleans(),
+    "rms_norm_eps": st.sampled_from((1e-6, 0.1)),
+    "max_position_embeddings": st.sampled_from((16, 512)),
+    "pretraining_tp": st.sampled_from((1, 2)),
+    "use_sliding_window": st.booleans(),
+    "max_window_layers": st.integers(0, 3),
+    "original_max_position_embeddings": st.just(32),
+}
+GPT2S = SAID | {
+    "scale_attn_weights": st.booleans(),
+    "scale_attn_by_inverse_layer_idx": st.booleans(),
+    "reorder_and_upcast_attn": st.booleans(),
+    "add_cross_attention": st.booleans(),
+    "n_inner": st.sampled_from((None, 24)),
+    "activation_function": st.sampled_from(("gelu_new", "relu", "gelu", "quick_gelu")),
+    "layer_norm_epsilon": st.sampled_from((1e-5, 0.1)),
+    "rope_theta": st.just(100.0),
+}
+LLAMA_SIZES = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "vocab_size": 64, "num_key_value_heads": 2, "max_position_embeddings": 256,
+}  # fmt: skip
+GPT2_SIZES = {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 64, "n_positions": 256}
+
+
+@st.composite
+def said(draw) -> dict:
+    """The values of a config.json."""
+    kind = draw(st.sampled_from(sorted(supported.DEFAULTS)))
+    sizes, known = (GPT2_SIZES, GPT2S) if kind == "gpt2" else (LLAMA_SIZES, LLAMAS)
+    names = draw(st.lists(st.sampled_from(sorted(known)), max_size=5, unique=True))
+    return {"model_type": kind, **sizes, **{name: draw(known[name]) for name in names}}
+
+
+def check(folder: Path, values: dict, prompt: list[int]) -> bool:
+    """The logits of a folder with this config.json are transformers'; whether it is run here."""
+    for file in folder.iterdir():
+        file.unlink()
+    try:
+        model = network(t.AutoConfig.for_model(**copy.deepcopy(values)))
+        model.save_pretrained(folder)
+        (folder / "config.json").write_text(json.dumps(values))
+        model = t.AutoModelForCausalLM.from_pretrained(folder).eval()
+        theirs = ModelRunner(model, fallback_reason="the oracle")
+        expected = [theirs.prefill(prompt)]
+        expected += [theirs.step(torch.tensor([[token]])) for token in (7, 9, 11, 3, 20)]
+    except Exception:  # transformers refuses this configuration, in its own way for each
+        assume(False)
+    try:
+        forward, parameters = planned(folder)
+    except supported.UnsupportedModel:
+        return False
+    ours = ModelRunner(forward)
+    found = [ours.prefill(prompt)]
+    found += [ours.step(torch.tensor([[token]])) for token in (7, 9, 11, 3, 20)]
+    torch.testing.assert_close(torch.cat(found), torch.cat(expected), rtol=1e-5, atol=1e-5)
+    assert parameters == model.num_parameters()
+    assert forward.config.context == values.get(
+        "n_positions", values.get("max_position_embeddings")
+    )
+    return True
+
+
+PROMPTS = st.lists(st.integers(3, 60), min_size=1, max_size=24)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(said(), PROMPTS)
+def test_whatever_a_config_json_says_the_logits_are_those_of_transformers(
+    tmp_path, values, prompt
+) -> None:
+    check(tmp_path, values, prompt)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(said(), PROMPTS)
+def test_many_config_json_give_the_logits_of_transformers(tmp_path, values, prompt) -> None:
+    check(tmp_path, values, prompt)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "run_here"),
+    [
+        ("llama", {}, True),
+        ("llama", {"attention_bias": True, "mlp_bias": True}, True),
+        ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 100.0}, True),
+        ("llama", {"sliding_window": 8}, False),
+        ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, False),
+        ("llama", {"residual_multiplier": 1.0}, False),
+        ("mistral", {"sliding_window": 8}, True),
+        ("mistral", {"sliding_window": 1}, False),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, True),
+        ("qwen2", {"final_logit_softcapping": 5.0}, False),
+        ("qwen3", {"head_dim": 16, "attention_bias": True}, True),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "n_inner": 24}, True),
+        ("gpt2", {"is_causal": False}, False),
+    ],
+)
+def test_these_are_run_here_and_those_are_not(kind, values, run_here, tmp_path) -> None:
+    sizes = GPT2_SIZES if kind == "gpt2" else LLAMA_SIZES
+    assert check(tmp_path, {"model_type": kind, **sizes, **values}, [5, 6, 7] * 5) == run_here
