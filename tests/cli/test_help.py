@@ -54,6 +54,13 @@ def test_every_command_is_listed_and_has_help_with_examples(help_of):
         assert f"decodecli {command}" in text.partition("Examples")[2]
 
 
+def test_the_list_of_commands_says_what_their_own_help_does():
+    from decodecli.cli.app import COMMANDS
+
+    first = {name: command.help.partition("\n\n")[0] for name, command in commands().items()}
+    assert {name: " ".join(text.split()) for name, text in first.items()} == COMMANDS
+
+
 def test_every_option_says_what_it_does_and_the_shared_ones_their_default(help_of):
     for name, command in commands().items():
         shown = rows(help_of(name))

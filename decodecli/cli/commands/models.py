@@ -231,7 +231,9 @@ def _entry_line(entry: CacheEntry) -> str:
     return f"  {memory_size(entry.bytes):>10}  {made}  {what}"
 
 
-app = typer.Typer(cls=Group, rich_markup_mode="rich", invoke_without_command=True)
+app = typer.Typer(
+    cls=Group, rich_markup_mode="rich", add_completion=False, invoke_without_command=True
+)
 app.callback()(models)
 app.command(cls=Command)(fit)
 app.command(cls=Command)(cache)
