@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from heapq import nlargest
 
+from rich.cells import cell_len
+
 from decodecli.records.run import RunHeader, RunSummary, Step
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import clip, one_line
@@ -82,7 +84,9 @@ def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: S
         for entropy, minus, token, probability in steps.least_sure
     ]
     if unsure:
-        lines += _wrapped([f"least sure (T=1) at {unsure[0]}", *unsure[1:]], style)
+        first = f"least sure (T=1) at {unsure[0]}"
+        fits = cell_len(first) < style.width
+        lines += _wrapped([first, *unsure[1:]] if fits else ["least sure (T=1)", *unsure], style)
     return [*lines, f"repeat: {repeat_command(header)}"]  # not wrapped, so that it can be copied
 
 

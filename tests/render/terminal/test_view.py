@@ -11,9 +11,12 @@ import pytest
 from emulator import Terminal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
 from decodecli.records.run import RunHeader, Step
+from decodecli.render.terminal.step_table import Style
+from decodecli.render.terminal.summary import Facts, summary_lines
 from decodecli.render.terminal.view import TerminalView
 
 HOSTILE = ["[/INST]", "[bold]", "\x1b]0;x\x07", "\r", "\u202e", "\x9b31m", "\x1b[2J", "\x1b[10A"]
@@ -311,6 +314,14 @@ def test_the_summary_names_where_the_model_was_least_sure() -> None:
     least = sorted(steps, key=lambda step: -step.entropy)[:3]
     line = next(line for line in terminal.text.split("\n") if "least sure" in line)
     assert re.findall(r"#(\d+) \S+ \(H", line) == [str(step.index + 1) for step in least]
+
+
+def test_a_summary_at_40_columns_fits_but_for_the_command_that_is_copied() -> None:
+    steps = some_steps(5)
+    rows = summary_lines(made_up.header(), made_up.summary(steps), Facts(steps), Style(width=40))
+    assert rows[-1].startswith("repeat: decodecli")
+    assert all(cell_len(row) < 40 for row in rows[:-1])
+    assert "least sure (T=1)" in rows
 
 
 def test_a_run_without_tokens_still_ends_well() -> None:
