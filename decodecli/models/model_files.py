@@ -163,8 +163,8 @@ def read_json(path: Path, hint: str = "copy the original model's file") -> dict[
     except RecursionError as error:
         raise LoadError(f"{path} is nested too deep", hint) from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise LoadError(f"{path} cannot be read: {reason}", hint) from error
+        problem = getattr(error, "strerror", None) or first_line(error)
+        raise LoadError(f"{path} cannot be read: {problem}", hint) from error
     if not isinstance(content, dict):
         raise LoadError(f"{path} is not a JSON object", hint)
     return content
