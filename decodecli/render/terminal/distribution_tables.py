@@ -100,8 +100,7 @@ def distribution_lines(report: DistributionReport, style: Style) -> list[str]:
 def _probabilities(
     report: DistributionReport, indexes: range, layout: _Layout, style: Style
 ) -> list[str]:
-    """The headings, a row a token, and the mass of those that are not listed; the columns are the
-    temperatures with these indexes."""
+    """The headings and a row a token; the columns are the temperatures with these indexes."""
 
     def left(mark: str, rank: str, token: str, token_id: str, score: str) -> list[str]:
         cells = [mark + rank.rjust(layout.rank), token]
@@ -140,23 +139,24 @@ def _probabilities(
             cells.append(column(percent_cell(probability), drawn, final, code))
         cells += [percent_cell(row.at_zero), percent_cell(row.at_infinity)] if layout.limits else []
         lines.append(_GAP.join(cells).rstrip())
-    if (more := report.size - len(report.rows)) > 0:
-        cells = [pad(f"{' ' * layout.rank}  + {count(more)} more", layout.left)]
-        masses = [1 - sum(row.probability[index] for row in report.rows) for index in indexes]
-        cells += [column(rest_cell(mass)) for mass in masses]
-        for name in ("at_zero", "at_infinity") if layout.limits else ():
-            mass = 1 - sum(getattr(row, name) for row in report.rows)
-            cells.append(rest_cell(mass) if mass > 1e-9 else percent_cell(0))
-        lines.append(style.dim(_GAP.join(cells).rstrip()))
     return lines
 
 
 def _totals(report: DistributionReport, indexes: range, layout: _Layout, style: Style) -> list[str]:
+    """The mass of the tokens that are not listed, and each distribution in a few numbers."""
+    totals: dict[str, list[str]] = {}
+    if (more := report.size - len(report.rows)) > 0:
+        masses = [1 - sum(row.probability[index] for row in report.rows) for index in indexes]
+        cells = [rest_cell(mass) for mass in masses]
+        for name in ("at_zero", "at_infinity"):
+            mass = 1 - sum(getattr(row, name) for row in report.rows)
+            cells.append(rest_cell(mass) if mass > 1e-9 else percent_cell(0))
+        totals[f"+ {count(more)} more"] = cells
     spreads = [report.spreads[index] for index in indexes]
     # A long value takes the cell, the bar and the final column of its temperature.
     widths = [layout.column] * len(spreads) + [CELL] * 2
     spreads += report.limits if layout.limits else ()
-    totals = {
+    totals |= {
         "entropy, nats": [entropy(s.entropy) for s in spreads],
         "perplexity": [
             f"{s.perplexity:.2f}" if s.perplexity < 100 else count(round(s.perplexity))
@@ -164,8 +164,8 @@ def _totals(report: DistributionReport, indexes: range, layout: _Layout, style: 
         ],
         "top-1 margin": [percent(s.margin) for s in spreads],
     }
-    for k, mass in enumerate((50, 90, 99)):
-        totals[f"tokens for {mass} %"] = [count(s.covering[k]) for s in spreads]
+    for k, share in enumerate((50, 90, 99)):
+        totals[f"tokens for {share} %"] = [count(s.covering[k]) for s in spreads]
     if report.target is not None:
         losses = [math.inf if s.cross_entropy is None else s.cross_entropy for s in spreads]
         totals["cross-entropy"] = ["∞" if loss == math.inf else decimal(loss) for loss in losses]
@@ -175,7 +175,7 @@ def _totals(report: DistributionReport, indexes: range, layout: _Layout, style: 
     lines = []
     for name, values in totals.items():
         cells = [pad("    " + name, layout.left)]
-        pairs = zip(values, widths, strict=False)
+        pairs = zip(values[: len(spreads)], widths, strict=False)
         cells += [value.rjust(CELL - 1).ljust(width) for value, width in pairs]
         lines.append(style.dim(_GAP.join(cells).rstrip()))
     return lines
