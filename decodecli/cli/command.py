@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from decodecli.config import Effective
+    from decodecli.settings import LoadParams, OutputParams, SamplingParams
 
 MODEL, DECODING, INPUT, OUTPUT, CONFIG = "Model", "Decoding", "Input", "Output", "Settings"
 
@@ -60,9 +64,12 @@ class Option:
         names = (self.flags,) if self.flags.startswith("--") else (long, *self.flags.split())
         default = self.default or ("off" if self.kind is bool else None)
         shown = rf" [dim]\[default: {default}][/dim]" if default else ""
-        complete = self.complete
-        if self.choices:
-            complete = _completion_of(self.choices)
+        choices, complete = self.choices, self.complete
+        if choices:
+
+            def complete(incomplete: str) -> list[str]:
+                return [choice for choice in choices if choice.startswith(incomplete)]
+
         option = typer.Option(
             *names,
             help=self.help + shown,
@@ -96,10 +103,6 @@ class Argument:
         return _parameter(self.name, kind, argument, required=self.required)
 
 
-def _completion_of(choices: Sequence[str]) -> Callable[[str], list[str]]:
-    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
-
-
 def _parameter(name: str, kind: Any, info: Any, required: bool = False) -> inspect.Parameter:
     return inspect.Parameter(
         name,
@@ -109,19 +112,41 @@ def _parameter(name: str, kind: Any, info: Any, required: bool = False) -> inspe
     )
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Request:
+    """What the requests of commands have in common: the settings, by what they are for."""
+
+    effective: Effective
+
+    @functools.cached_property
+    def load(self) -> LoadParams:
+        return self.effective.load()
+
+    @functools.cached_property
+    def sampling(self) -> SamplingParams:
+        return self.effective.sampling()
+
+    @functools.cached_property
+    def output(self) -> OutputParams:
+        return self.effective.output()
+
+
 def command(
     *declared: Option | Argument, request: type | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a function the options of a command, in the order of its help.
 
     The function, or the `request` that is made for it, takes by name what is for it alone, where given;
-    an option of several values as a tuple. The others, None where not given, are its `settings`, or,
-    resolved, `effective`.
+    an option of several values as a tuple, a `format` that is one of those it has. The others, None where
+    not given, are its `settings`, or, resolved, `effective`.
     """
 
     def decorate(run: Callable[..., None]) -> Callable[..., None]:
         named = inspect.signature(request or run).parameters
         several = [option.name for option in declared if option.several]
+        formats = next(
+            (o.choices for o in declared if isinstance(o, Option) and o.name == "format"), ()
+        )
 
         @functools.wraps(run)
         def wrapped(**values: Any) -> None:
@@ -129,6 +154,10 @@ def command(
             values |= {name: tuple(values[name] or ()) for name in several}
             by_name = {name: values.pop(name) for name in named if name in values}
             by_name = {name: value for name, value in by_name.items() if value is not None}
+            if "format" in by_name:
+                from decodecli.settings import check_choice
+
+                check_choice("format", by_name["format"], formats)
             settings = {name: None if value == () else value for name, value in values.items()}
             if "settings" in named:
                 by_name["settings"] = settings

@@ -1,16 +1,21 @@
-"""Results on standard output: as tables, JSON, JSON lines or CSV."""
+"""Results on standard output: as tables, JSON, JSON lines or CSV; what `softmax` and
+`inspect-logits` share."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from decodecli.cli import streams
 from decodecli.cli.color import console
+from decodecli.errors import UsageError
 
 if TYPE_CHECKING:
+    from decodecli.config import Effective
     from decodecli.models.loading import LanguageModel
+    from decodecli.records.distribution import Continuation, DistributionReport
     from decodecli.render.terminal.step_table import Style
 
 TABLE_FORMATS = ("table", "json", "jsonl", "csv")
@@ -37,8 +42,15 @@ def write_report(
     """
     if format == "json":
         write_json(report.as_dict())
-    elif format in ("jsonl", "csv"):
-        write_rows(report.flat(), format)
+    elif format == "jsonl":
+        from decodecli.records.run import to_json_line
+
+        infinite = (float("inf"), float("-inf"))  # which JSON cannot hold
+        rows = ({k: None if v in infinite else v for k, v in row.items()} for row in report.flat())
+        streams.write_stdout("".join(to_json_line(row) + "\n" for row in rows))
+    elif format == "csv":
+        table = report.flat()
+        write_csv([table[0] if table else (), *(row.values() for row in table)])
     else:
         style = style_of(sys.stdout, byte_level() if callable(byte_level) else byte_level)
         write_lines(lines(style), style)
@@ -51,29 +63,24 @@ def write_json(report: dict[str, Any]) -> None:
     streams.write_stdout(to_json_line(report) + "\n")
 
 
-def write_indented(report: Any) -> None:
-    """One object on stdout, JSON laid out for people."""
-    import json
+def write_answer(report: Any, format: str, lines: Iterable[str]) -> None:
+    """A small report on stdout, as JSON laid out for people or as `lines` of text."""
+    if format == "json":
+        import json
 
-    streams.write_stdout(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+        text = json.dumps(report, ensure_ascii=False, indent=2)
+    else:
+        text = streams.printable("\n".join(lines))
+    streams.write_stdout(text + "\n")
 
 
-def write_rows(rows: list[dict[str, Any]], format: str) -> None:
-    """Rows of equal keys on stdout, as JSON lines or as CSV with a header line."""
+def write_csv(rows: Iterable[Iterable[Any]]) -> None:
+    """Rows on stdout as CSV."""
     from decodecli.csv_text import csv_text
-    from decodecli.records.run import to_json_line
+    from decodecli.render.escaping import safe_text
 
-    if format == "jsonl":
-        infinite = (float("inf"), float("-inf"))  # which JSON cannot hold
-        strict = ({k: None if v in infinite else v for k, v in row.items()} for row in rows)
-        streams.write_stdout("".join(to_json_line(row) + "\n" for row in strict))
-        return
-    text = csv_text([rows[0] if rows else (), *(row.values() for row in rows)])
-    if streams.is_terminal(sys.stdout):
-        from decodecli.render.escaping import safe_text
-
-        text = safe_text(text)
-    streams.write_stdout(text)
+    text = csv_text(rows)
+    streams.write_stdout(safe_text(text) if streams.is_terminal(sys.stdout) else text)
 
 
 def style_of(stream: Any, byte_level: bool = False) -> Style:
@@ -101,3 +108,80 @@ def is_byte_level(lm: LanguageModel) -> bool:
     from decodecli.models.detokenize import tokenizer_kind
 
     return tokenizer_kind(lm.codec) == "byte_level"
+
+
+def temperatures(typed: Sequence[str], effective: Effective) -> tuple[float, ...]:
+    """The values of `--temperature`, each one or several with commas; else the effective one.
+
+    Raises:
+        UsageError: a word that is no number.
+    """
+    if not typed:
+        return (float(effective.values["temperature"]),)
+    for word in typed:  # 0,7 or 1,25, where few would ask for a temperature of 7 or 25
+        if re.fullmatch(r"\d,(0\d+|[3-9]|[1-9]\d+)", word, re.ASCII):
+            streams.Notices(effective.output().quiet).tell(
+                f"-t {word} is two temperatures; with a decimal point, one: {word.replace(',', '.')}"
+            )
+    values = []
+    for word in ",".join(typed).split(","):
+        try:
+            values.append(float(word))
+        except ValueError:
+            raise UsageError(
+                f"--temperature must be numbers, got {word!r}", "for example -t 0.4,1.0,1.6"
+            ) from None
+    return tuple(values)
+
+
+def show_distribution(
+    report: DistributionReport,
+    format: str,
+    plot: str | None,
+    plot_kind: str,
+    quiet: bool,
+    scores: Any = None,
+    continuations: Sequence[Continuation] = (),
+) -> None:
+    """The report on stdout in the format asked for, its notes on stderr, its plot where asked.
+
+    Args:
+        scores: every score of the distribution, (vocab,), for the plots that draw curves.
+        continuations: of the tokens that were asked for; a plot of tokens follows these.
+    """
+    ids = [str(chain.token_ids[0]) for chain in continuations] if plot_kind == "tokens" else []
+    if plot is not None and plot != "-":
+        from decodecli.render.plots.distribution import draw
+
+        draw(report, plot, plot_kind, ids, scores=scores)
+    streams.Notices(quiet).tell_all(report.notes)
+
+    def lines(style: Style) -> list[str]:
+        from decodecli.render.terminal.distribution_tables import (
+            continuation_lines,
+            distribution_lines,
+            report_header,
+        )
+
+        drawn = [*report_header(report, style), *distribution_lines(report, style)]
+        drawn += continuation_lines(continuations, style)
+        if plot == "-":
+            from decodecli.render.plots.in_terminal import draw_terminal
+
+            picture = draw_terminal(
+                report, style.width, plot_kind, style.ascii_only, style.theme,
+                tokens=ids, scores=scores, byte_level=style.byte_level,
+            )  # fmt: skip
+            drawn += ["", picture.rstrip("\n")]
+        return drawn
+
+    def byte_level() -> bool:
+        from decodecli.render.escaping import guess_byte_level
+
+        return guess_byte_level(row.token for row in report.rows)
+
+    if format == "json" and continuations:
+        chains = [chain.as_dict() for chain in continuations]
+        write_json(report.as_dict() | {"continuations": chains})
+    else:
+        write_report(report, format, lines, byte_level)

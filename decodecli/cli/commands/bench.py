@@ -11,13 +11,11 @@ from decodecli.cli.command import OUTPUT, Option, command
 from decodecli.cli.loading_line import load_model, loading_line
 from decodecli.cli.output import write_json
 from decodecli.library_logging import quiet_libraries
-from decodecli.settings import check_choice, check_positive
+from decodecli.settings import check_positive
 
 if TYPE_CHECKING:
     from decodecli.analysis.speed import SpeedReport
     from decodecli.config import Effective
-
-FORMATS = ("text", "json")
 
 TOKENS = Option(
     "tokens", int, OUTPUT, "Tokens of one run.", "N", "by the model's size, 16 to 160"
@@ -29,7 +27,7 @@ REPEAT = Option(
 
 @command(
     *(o.MODEL_NAME, o.REVISION, o.DEVICE, o.DTYPE, o.QUANTIZE, o.THREADS, o.LOADER, TOKENS, REPEAT),
-    *(o.format_of(*FORMATS), o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG),
+    *(o.format_of("text", "json"), o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG),
 )
 def bench(
     effective: Effective, tokens: int | None = None, repeat: int = 5, format: str = "text"
@@ -47,7 +45,6 @@ def bench(
 
       decodecli bench --dtype bfloat16 --threads 2 --format json
     """
-    check_choice("format", format, FORMATS)
     if tokens is not None:
         check_positive("tokens", tokens, "128 is a usual choice", lowest=4)
     check_positive("repeat", repeat, "5 is the default")

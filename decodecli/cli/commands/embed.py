@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
-from decodecli.cli.command import INPUT, MODEL, OUTPUT, Argument, Option, command
+from decodecli.cli.command import INPUT, MODEL, OUTPUT, Argument, Option, Request, command
 from decodecli.cli.loading_line import loading_line
 from decodecli.cli.output import TABLE_FORMATS, write_report
 from decodecli.errors import LoadError, PickledWeightsError, UsageError, WriteError
 from decodecli.library_logging import quiet_libraries
-from decodecli.settings import LoadParams, OutputParams, check_choice, check_positive
+from decodecli.settings import check_positive
 
 if TYPE_CHECKING:
     from decodecli.analysis.word_vectors import Item
-    from decodecli.config import Effective
     from decodecli.records.embedding import EmbedReport
     from decodecli.render.terminal.step_table import Style
-    from decodecli.settings import OutputParams
 
 WORDS = Argument(
     "words", "WORD…", "Words, and expressions such as 'king - man + woman'.", several=True
@@ -52,14 +50,13 @@ PLOT_KIND = o.PLOT_KIND.but(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EmbedRequest:
+class EmbedRequest(Request):
     """Everything that `embed` is told, checked.
 
     Raises:
         UsageError: a value out of range, or a file that cannot be written.
     """
 
-    effective: Effective
     words: tuple[str, ...] = ()
     file: str | None = None
     row: tuple[int, ...] = ()
@@ -74,19 +71,23 @@ class EmbedRequest:
     @cached_property
     def items(self) -> tuple[Item, ...]:
         """The words and expressions, each with its group."""
-        return _items(self.words, self.file, self.row)
+        from decodecli.analysis.word_vectors import items_from, read_groups
 
-    @cached_property
-    def load(self) -> LoadParams:
-        return self.effective.load()
-
-    @cached_property
-    def output(self) -> OutputParams:
-        return self.effective.output()
+        groups = None
+        if self.file is not None:
+            if self.words:
+                raise UsageError("words and --file were both given", "give one of them")
+            text, name = streams.read_data(_shipped(self.file))
+            groups = read_groups(text, Path(name).name)
+        items = items_from(self.words, self.row, groups)
+        if not items:
+            raise UsageError(
+                "there are no words", "give WORD …, --row ID, or --file notebook (it ships)"
+            )
+        return items
 
     def __post_init__(self) -> None:
         _ = self.items, self.load, self.output
-        check_choice("format", self.format, TABLE_FORMATS)
         check_positive("nearest", self.nearest, "0 lists none", lowest=0)
         if self.save is not None:
             path = Path(self.save)
@@ -124,32 +125,38 @@ def embed(request: EmbedRequest) -> None:
 
       decodecli embed -m mistralai/Mistral-7B-v0.1 --file groups.toml --format json
     """
-    report, vectors = _embed(request)
+    from decodecli.render.terminal.embedding_tables import embed_lines, scatter
+
+    output, params = request.output, request.load
+    with quiet_libraries(output.verbose), loading_line(params.model, output) as progress:
+        from decodecli.analysis import embedding
+
+        try:
+            report, vectors = embedding.embed(
+                request.items,
+                params,
+                output=request.output_embeddings,
+                space=request.space,
+                nearest=request.nearest,
+                progress=progress,
+            )
+        except PickledWeightsError as error:  # --allow-pickle is not an option here
+            raise LoadError(error.message, "convert them to safetensors") from error
     if request.save is not None:
         _save(request.save, report, vectors)
     if request.plot not in (None, "-"):
         from decodecli.render.plots.embeddings import draw
 
         draw(report, str(request.plot), request.plot_kind)
-    streams.Notices(request.output.quiet).tell_all((*request.effective.notices, *report.notes))
-    _show(request, report)
+    streams.Notices(output.quiet).tell_all((*request.effective.notices, *report.notes))
 
+    def lines(style: Style) -> list[str]:
+        rows = list(embed_lines(report, style))
+        if request.plot == "-" and request.plot_kind != "heatmap":
+            rows += ["", *scatter(report, style)]
+        return rows
 
-def _items(words: tuple[str, ...], file: str | None, rows: tuple[int, ...]) -> tuple[Item, ...]:
-    from decodecli.analysis.word_vectors import items_from, read_groups
-
-    if words and file is not None:
-        raise UsageError("words and --file were both given", "give one of them")
-    groups = None
-    if file is not None:
-        text, name = streams.read_data(_shipped(file))
-        groups = read_groups(text, Path(name).name)
-    items = items_from(words, rows, groups)
-    if not items:
-        raise UsageError(
-            "there are no words", "give WORD …, --row ID, or --file notebook (it ships)"
-        )
-    return items
+    write_report(report, request.format, lines, report.byte_level)
 
 
 def _shipped(file: str) -> str:
@@ -160,24 +167,6 @@ def _shipped(file: str) -> str:
     is_bare = not any(sign in file for sign in "./\\")
     exists = Path(file).exists() and not Path(file).is_dir()
     return str(shipped) if is_bare and not exists and shipped.is_file() else file
-
-
-def _embed(request: EmbedRequest) -> tuple[EmbedReport, Any]:
-    output, params = request.output, request.load
-    with quiet_libraries(output.verbose), loading_line(params.model, output) as progress:
-        from decodecli.analysis.embedding import embed
-
-        try:
-            return embed(
-                request.items,
-                params,
-                output=request.output_embeddings,
-                space=request.space,
-                nearest=request.nearest,
-                progress=progress,
-            )
-        except PickledWeightsError as error:  # --allow-pickle is not an option here
-            raise LoadError(error.message, "convert them to safetensors") from error
 
 
 def _save(path: str, report: EmbedReport, vectors: Any) -> None:
@@ -212,15 +201,3 @@ def _save(path: str, report: EmbedReport, vectors: Any) -> None:
             np.savez(file, **arrays)
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror}", "choose another file") from error
-
-
-def _show(request: EmbedRequest, report: EmbedReport) -> None:
-    from decodecli.render.terminal.embedding_tables import embed_lines, scatter
-
-    def lines(style: Style) -> list[str]:
-        drawn = list(embed_lines(report, style))
-        if request.plot == "-" and request.plot_kind != "heatmap":
-            drawn += ["", *scatter(report, style)]
-        return drawn
-
-    write_report(report, request.format, lines, report.byte_level)

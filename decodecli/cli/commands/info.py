@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from decodecli import __version__
 from decodecli.cli import options as o
-from decodecli.cli import streams
 from decodecli.cli.command import command
-from decodecli.cli.output import write_indented
-from decodecli.settings import check_choice
+from decodecli.cli.output import write_answer
 
 if TYPE_CHECKING:
     from decodecli.config import Effective
     from decodecli.settings import LoadParams
 
-FORMATS = ("text", "json")
 _DEVICE_KEYS = ("device", "name", "free_bytes", "total_bytes")
 _PACKAGES = (
     *("torch", "transformers", "tokenizers", "safetensors", "accelerate", "bitsandbytes"),
@@ -24,16 +21,8 @@ _PACKAGES = (
 
 
 @command(
-    *(
-        o.MODEL_NAME,
-        o.DEVICE,
-        o.DTYPE,
-        o.QUANTIZE,
-        o.LOADER,
-        o.format_of(*FORMATS),
-        o.COLOR,
-        o.DEBUG,
-    ),
+    *(o.MODEL_NAME, o.DEVICE, o.DTYPE, o.QUANTIZE, o.LOADER),
+    *(o.format_of("text", "json"), o.COLOR, o.DEBUG),
 )
 def info(effective: Effective, format: str = "text") -> None:
     """Report versions, devices with free memory, folders, and what each auto would become here.
@@ -44,18 +33,22 @@ def info(effective: Effective, format: str = "text") -> None:
 
       decodecli info --model ./my-model --format json
     """
-    check_choice("format", format, FORMATS)
-    params = effective.load()
-    report = {
+    report: dict[str, Any] = {
         "versions": _versions(),
         "devices": _devices(),
         "folders": _folders(),
-        "auto": _auto(params),
+        "auto": _auto(effective.load()),
     }
-    if format == "json":
-        write_indented(report)
-    else:
-        streams.write_stdout(_as_text(report))
+    rows = {**report, "devices": {each["device"]: _device_text(each) for each in report["devices"]}}
+    lines = [
+        line
+        for title, values in rows.items()
+        for line in (
+            *("", "what auto becomes here" if title == "auto" else title),
+            *(f"  {name:<15} {value}" for name, value in values.items()),
+        )
+    ]
+    write_answer(report, format, lines[1:])
 
 
 def _versions() -> dict[str, str]:
@@ -133,18 +126,8 @@ def _auto(params: LoadParams) -> dict[str, str]:
     }
 
 
-def _as_text(report: dict[str, Any]) -> str:
-    lines = ["versions"]
-    lines += [f"  {name:<15} {version}" for name, version in report["versions"].items()]
-    lines += ["", "devices"]
-    for device in report["devices"]:
-        memory = ""
-        if device["total_bytes"]:
-            free, total = (device[key] / 2**30 for key in ("free_bytes", "total_bytes"))
-            memory = f" · {free:.1f} of {total:.1f} GiB free"
-        lines.append(f"  {device['device']:<15} {device['name']}{memory}")
-    lines += ["", "folders"]
-    lines += [f"  {name:<15} {folder}" for name, folder in report["folders"].items()]
-    lines += ["", "what auto becomes here"]
-    lines += [f"  {name:<15} {value}" for name, value in report["auto"].items()]
-    return "\n".join(lines) + "\n"
+def _device_text(device: dict[str, Any]) -> str:
+    if not device["total_bytes"]:
+        return str(device["name"])
+    free, total = (device[key] / 2**30 for key in ("free_bytes", "total_bytes"))
+    return f"{device['name']} · {free:.1f} of {total:.1f} GiB free"

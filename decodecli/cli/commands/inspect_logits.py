@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
-from decodecli.cli.command import INPUT, OUTPUT, Argument, Option, command
-from decodecli.cli.distribution_output import show_distribution, temperatures
+from decodecli.cli.command import INPUT, OUTPUT, Argument, Option, Request, command
 from decodecli.cli.loading_line import load_model
-from decodecli.cli.output import TABLE_FORMATS, is_byte_level, write_report
+from decodecli.cli.output import (
+    TABLE_FORMATS,
+    is_byte_level,
+    show_distribution,
+    temperatures,
+    write_report,
+)
 from decodecli.errors import UsageError
 from decodecli.library_logging import quiet_libraries
-from decodecli.settings import LoadParams, SamplingParams, check_chat_and_bos, check_choice
+from decodecli.settings import check_chat_and_bos, check_choice
 
 if TYPE_CHECKING:
-    from decodecli.config import Effective
     from decodecli.models.loading import LanguageModel
-    from decodecli.settings import OutputParams
 
 COMPARE = "Compare"
 SAVED = (".safetensors", ".npz", ".csv", ".json")
@@ -62,14 +65,13 @@ SAVE = Option(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class InspectRequest:
+class InspectRequest(Request):
     """Everything that `inspect-logits` is told, checked.
 
     Raises:
         UsageError: an option that goes with no other that was given.
     """
 
-    effective: Effective
     prompt: tuple[str, ...] = ()
     file: str | None = None
     temperature: tuple[str, ...] = ()
@@ -87,18 +89,6 @@ class InspectRequest:
     save: str | None = None
     plot: str | None = None
     plot_kind: str | None = None
-
-    @cached_property
-    def load(self) -> LoadParams:
-        return self.effective.load()
-
-    @cached_property
-    def sampling(self) -> SamplingParams:
-        return self.effective.sampling()
-
-    @cached_property
-    def output(self) -> OutputParams:
-        return self.effective.output()
 
     @cached_property
     def temperatures(self) -> tuple[float, ...]:
@@ -137,7 +127,6 @@ class InspectRequest:
     def __post_init__(self) -> None:
         from decodecli.analysis.distribution import SORTS, check_temperatures
 
-        check_choice("format", self.format, TABLE_FORMATS)
         check_choice("sort", self.sort, SORTS)
         check_temperatures(self.temperatures)
         output, compared, _ = self.output, self.compared, (self.load, self.sampling)
@@ -154,22 +143,19 @@ class InspectRequest:
                 f"--plot - draws in the terminal, not in {self.format}", "leave one out"
             )
         if self.all_positions:
-            self._check_all_positions()
+            if self.temperature:
+                raise UsageError("--all-positions is at temperature 1", "leave --temperature out")
+            if compared or self.save or self.plot_kind:
+                raise UsageError(
+                    "--all-positions goes with one prompt and no comparison, --save or --plot-kind",
+                    "leave one out",
+                )
+            if self.plot is not None:
+                from decodecli.render.plots.text import check_text_plot
+
+                check_text_plot(self.plot)
         if compared and (self.save or self.plot or self.token):
             raise UsageError("a comparison goes with no --save, --plot or --token", "leave one out")
-
-    def _check_all_positions(self) -> None:
-        if self.temperature:
-            raise UsageError("--all-positions is at temperature 1", "leave --temperature out")
-        if self.compared or self.save or self.plot_kind:
-            raise UsageError(
-                "--all-positions goes with one prompt and no comparison, --save or --plot-kind",
-                "leave one out",
-            )
-        if self.plot is not None:
-            from decodecli.render.plots.text import check_text_plot
-
-            check_text_plot(self.plot)
 
 
 @command(
@@ -324,7 +310,8 @@ def _compare(request: InspectRequest, texts: Sequence[str]) -> None:
     one_model = by in ("bos", "prompt")
     # Every variant's settings are checked before the first is loaded.
     loads = {
-        name: request.load if one_model else _variant(request.load, by, name) for name in variants
+        name: request.load if one_model else replace(request.load, **{by: name})  # type: ignore[arg-type]
+        for name in variants
     }
     models: dict[str, LanguageModel] = {}
 
@@ -342,8 +329,3 @@ def _compare(request: InspectRequest, texts: Sequence[str]) -> None:
     report = compare(by, answers, lambda name, tokens: answer(name, tokens)[0])
     byte_level = is_byte_level(models[variants[0]])
     write_report(report, request.format, lambda style: comparison_lines(report, style), byte_level)
-
-
-def _variant(params: LoadParams, name: str, value: str) -> LoadParams:
-    values: dict[str, Any] = {name: value}
-    return replace(params, **values)

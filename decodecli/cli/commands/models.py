@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from decodecli.cli import options as o
-from decodecli.cli import streams
 from decodecli.cli.command import MODEL, OUTPUT, Argument, Option, command
-from decodecli.cli.output import write_indented
+from decodecli.cli.output import write_answer
 from decodecli.cli.usage import Command, Group
 from decodecli.library_logging import quiet_libraries
 from decodecli.memory_size import memory_size
-from decodecli.settings import check_choice, check_positive
+from decodecli.settings import check_positive
 
 if TYPE_CHECKING:
     from decodecli.config import Effective
     from decodecli.models.cache_files import CacheEntry
-    from decodecli.models.memory_estimate import Fit, SchemeFit
 
-FORMATS = ("text", "json")
-_PARTS = ("weights", "KV cache", "working", "total", "headroom")
+FORMAT = o.format_of("text", "json")
+# What a model takes, by the names in `SchemeFit`.
+_PARTS = {
+    "weights": "weights",
+    "kv_cache": "KV cache",
+    "working": "working",
+    "total": "total",
+    "headroom": "headroom",
+}
 
 NAME = Argument(
     "model",
@@ -36,7 +41,7 @@ CONTEXT = Option(
 CLEAR = Option("clear", bool, OUTPUT, "Remove every file of the cache.")
 
 
-@command(o.format_of(*FORMATS), o.COLOR, o.DEBUG)
+@command(FORMAT, o.COLOR, o.DEBUG)
 def models(ctx: typer.Context, format: str = "text") -> None:
     """List the built-in model with its card's facts, and the models in the local hub cache.
 
@@ -52,45 +57,33 @@ def models(ctx: typer.Context, format: str = "text") -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
     from decodecli.builtin import card, model_path
 
-    check_choice("format", format, FORMATS)
     facts, folder = card(), model_path()
-    cached = _cached()
-    if format == "json":
-        write_indented({"builtin": {**facts, "folder": str(folder)}, "cached": cached})
-        return
-    lines = ["builtin", *_facts(facts), f"  {'card':<18}{folder / 'MODEL_CARD.md'}"]
-    lines += ["", "in the local hub cache"]
-    lines += [f"  {row['name']:<44} {memory_size(row['bytes']):>10}" for row in cached]
-    lines += [] if cached else ["  none; name a hub model with -m owner/name to download it"]
-    streams.write_stdout(streams.printable("\n".join(lines)) + "\n")
-
-
-def _facts(facts: dict[str, Any]) -> list[str]:
-    """The card's plain facts, a line each."""
-    lines = []
+    try:
+        repos = [repo for repo in scan_cache_dir().repos if repo.repo_type == "model"]
+    except (CacheNotFound, OSError, ValueError):
+        repos = []
+    cached = [
+        {"name": repo.repo_id, "bytes": repo.size_on_disk}
+        for repo in sorted(repos, key=lambda repo: repo.repo_id)
+    ]
+    lines = ["builtin"]
     for name, value in facts.items():
         if isinstance(value, str | int | float) and name != "name":
             text = f"{value:,}" if isinstance(value, int) else str(value)
             lines.append(f"  {name.replace('_', ' '):<18}{text}")
-    return lines
+    lines += [f"  {'card':<18}{folder / 'MODEL_CARD.md'}", "", "in the local hub cache"]
+    lines += [f"  {row['name']:<44} {memory_size(row['bytes']):>10}" for row in cached]
+    lines += [] if cached else ["  none; name a hub model with -m owner/name to download it"]
+    report = {"builtin": {**facts, "folder": str(folder)}, "cached": cached}
+    write_answer(report, format, lines)
 
 
-def _cached() -> list[dict[str, Any]]:
-    """Model repositories in the hub cache: name and size."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    try:
-        repos = scan_cache_dir().repos
-    except (CacheNotFound, OSError, ValueError):
-        return []
-    rows = [{"name": r.repo_id, "bytes": r.size_on_disk} for r in repos if r.repo_type == "model"]
-    return sorted(rows, key=lambda row: str(row["name"]))
-
-
-@command(NAME, CONTEXT, o.REVISION, o.DEVICE, o.format_of(*FORMATS), o.COLOR, o.DEBUG)
+@command(NAME, CONTEXT, o.REVISION, o.DEVICE, FORMAT, o.COLOR, o.DEBUG)
 def fit(effective: Effective, context: int | None = None, format: str = "text") -> None:
     """Say whether a model fits this GPU or this machine's memory, before it is downloaded or loaded.
 
@@ -105,7 +98,6 @@ def fit(effective: Effective, context: int | None = None, format: str = "text") 
 
       decodecli models fit builtin --format json
     """
-    check_choice("format", format, FORMATS)
     if context is not None:
         check_positive("context", context, "it is how many positions to keep")
     params = effective.load()
@@ -115,28 +107,18 @@ def fit(effective: Effective, context: int | None = None, format: str = "text") 
 
     with quiet_libraries(allowed=False):
         headers = find_headers(params)
-        memory_fit = estimate(headers, device_memory(_device(params.device)), context)
-    if format == "json":
-        write_indented(_fit_as_dict(memory_fit))
-    else:
-        streams.write_stdout(streams.printable("\n".join(_fit_lines(memory_fit))) + "\n")
+        device = params.device
+        if device != "cpu":  # which needs no PyTorch, and that takes a second to come
+            from decodecli.models.resolve import choose_device
 
-
-def _device(wanted: str) -> str:
-    if wanted == "cpu":  # no need to ask PyTorch, which takes a second to come
-        return wanted
-    from decodecli.models.resolve import choose_device
-
-    return choose_device(wanted)
-
-
-def _fit_as_dict(fit: Fit) -> dict[str, Any]:
-    memory = fit.memory
-    return {
-        "model": fit.name,
-        "parameters": fit.parameters,
-        "context": fit.context,
-        "model_context": fit.longest,
+            device = choose_device(device)
+        answer = estimate(headers, device_memory(device), context)
+    memory = answer.memory
+    report = {
+        "model": answer.name,
+        "parameters": answer.parameters,
+        "context": answer.context,
+        "model_context": answer.longest,
         "device": memory.device,
         "device_name": memory.name,
         "free_bytes": memory.free,
@@ -144,39 +126,28 @@ def _fit_as_dict(fit: Fit) -> dict[str, Any]:
         "schemes": [
             {
                 "scheme": scheme.scheme,
-                "weights_bytes": scheme.weights,
-                "kv_cache_bytes": scheme.kv_cache,
-                "working_bytes": scheme.working,
-                "total_bytes": scheme.total,
-                "headroom_bytes": scheme.headroom,
+                **{f"{part}_bytes": getattr(scheme, part) for part in _PARTS},
                 "fits": scheme.fits,
             }
-            for scheme in fit.schemes
+            for scheme in answer.schemes
         ],
-        "assumed": list(fit.assumed),
+        "assumed": list(answer.assumed),
     }
-
-
-def _fit_lines(fit: Fit) -> list[str]:
-    memory = fit.memory
+    longest = f" of {answer.longest:,}" if answer.longest else ""
     free = f"{memory_size(memory.free)} of {memory_size(memory.total)} free"
-    longest = f" of {fit.longest:,}" if fit.longest else ""
     lines = [
-        f"{fit.name} · {fit.parameters:,} parameters · {fit.context:,}{longest} positions",
+        f"{answer.name} · {answer.parameters:,} parameters · {answer.context:,}{longest} positions",
         f"{memory.device} · {memory.name} · {free}",
         "",
-        f"{'':<10}" + "".join(f"{name:>12}" for name in _PARTS),
+        f"{'':<10}" + "".join(f"{title:>12}" for title in _PARTS.values()),
     ]
-    return [*lines, *map(_scheme_line, fit.schemes), "", "assumed: " + "; ".join(fit.assumed)]
+    for scheme in answer.schemes:
+        columns = "".join(f"{memory_size(getattr(scheme, part)):>12}" for part in _PARTS)
+        lines.append(f"{scheme.scheme:<10}{columns}  {'fits' if scheme.fits else 'too large'}")
+    write_answer(report, format, [*lines, "", "assumed: " + "; ".join(answer.assumed)])
 
 
-def _scheme_line(scheme: SchemeFit) -> str:
-    sizes = (scheme.weights, scheme.kv_cache, scheme.working, scheme.total, scheme.headroom)
-    columns = "".join(f"{memory_size(size):>12}" for size in sizes)
-    return f"{scheme.scheme:<10}{columns}  {'fits' if scheme.fits else 'too large'}"
-
-
-@command(CLEAR, o.format_of(*FORMATS), o.COLOR, o.DEBUG)
+@command(CLEAR, FORMAT, o.COLOR, o.DEBUG)
 def cache(clear: bool = False, format: str = "text") -> None:
     """List the quantized weights that are kept for the next start, or remove them.
 
@@ -190,44 +161,35 @@ def cache(clear: bool = False, format: str = "text") -> None:
     """
     from decodecli.models import cache_files
 
-    check_choice("format", format, FORMATS)
     folder = cache_files.cache_folder()
     entries = cache_files.clear() if clear else cache_files.entries()
     total = sum(entry.bytes for entry in entries)
-    if format == "json":
-        report = {
-            "folder": str(folder) if folder else None,
-            "removed" if clear else "entries": [_entry_as_dict(entry) for entry in entries],
-            "bytes": total,
-        }
-        write_indented(report)
-        return
+    report = {
+        "folder": str(folder) if folder else None,
+        "removed" if clear else "entries": [
+            {"file": entry.path.name, "bytes": entry.bytes, **entry.about} for entry in entries
+        ],
+        "bytes": total,
+    }
     if folder is None:
         lines = ["the cache is turned off by DECODECLI_CACHE"]
     elif clear:
         lines = [f"{len(entries)} removed, {memory_size(total)}, from {folder}"]
     else:
-        lines = [
-            f"{len(entries)} kept, {memory_size(total)}, in {folder}",
-            *map(_entry_line, entries),
-        ]
-    streams.write_stdout(streams.printable("\n".join(lines)) + "\n")
-
-
-def _entry_as_dict(entry: CacheEntry) -> dict[str, Any]:
-    return {"file": entry.path.name, "bytes": entry.bytes, **entry.about}
+        lines = [f"{len(entries)} kept, {memory_size(total)}, in {folder}"]
+        lines += map(_entry_line, entries)
+    write_answer(report, format, lines)
 
 
 def _entry_line(entry: CacheEntry) -> str:
     import datetime
 
-    about = entry.about
     made = datetime.datetime.fromtimestamp(entry.modified).strftime("%Y-%m-%d %H:%M")
-    if about:
-        what = f"{about.get('name')} · {about.get('scheme')} · {about.get('dtype')}"
-        what += f" · {about.get('device')}"
-    else:
-        what = f"{entry.path.name} · unfinished or unreadable"
+    what = f"{entry.path.name} · unfinished or unreadable"
+    if entry.about:
+        what = " · ".join(
+            str(entry.about.get(key)) for key in ("name", "scheme", "dtype", "device")
+        )
     return f"  {memory_size(entry.bytes):>10}  {made}  {what}"
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from decodecli.cli import options as o
-from decodecli.cli import streams
 from decodecli.cli.command import Argument, command
-from decodecli.cli.output import write_indented
-from decodecli.settings import check_choice
-
-FORMATS = ("text", "json")
+from decodecli.cli.output import write_answer
 
 
-@command(Argument("name", "NAME", "Show only this one."), o.format_of(*FORMATS), o.COLOR, o.DEBUG)
+@command(
+    Argument("name", "NAME", "Show only this one."), o.format_of("text", "json"), o.COLOR, o.DEBUG
+)
 def presets(name: str | None = None, format: str = "text") -> None:
     """List the presets: what each sets, and what it is for.
 
@@ -23,14 +21,12 @@ def presets(name: str | None = None, format: str = "text") -> None:
     """
     from decodecli.config import preset_names, read_preset
 
-    check_choice("format", format, FORMATS)
     values = {preset: read_preset(preset) for preset in ([name] if name else preset_names())}
-    if format == "json":
-        write_indented(values)
-        return
     lines = []
     for preset, options in values.items():
-        description = options.pop("description", "")
-        settings = " ".join(f"{key}={value:g}" for key, value in options.items())
-        lines.append(f"{preset:<10} {settings}\n           {description}\n")
-    streams.write_stdout("".join(lines))
+        settings = (f"{key}={value:g}" for key, value in options.items() if key != "description")
+        lines += [
+            f"{preset:<10} {' '.join(settings)}",
+            f"{'':<10} {options.get('description', '')}",
+        ]
+    write_answer(values, format, lines)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from decodecli.cli import options as o
 from decodecli.cli import streams
 from decodecli.cli.command import INPUT, OUTPUT, Argument, Option, command
-from decodecli.cli.distribution_output import show_distribution, temperatures
-from decodecli.cli.output import TABLE_FORMATS
+from decodecli.cli.output import TABLE_FORMATS, show_distribution, temperatures
 from decodecli.errors import UsageError
 
 if TYPE_CHECKING:

@@ -5,24 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
-from decodecli.cli.command import INPUT, Argument, Option, command
+from decodecli.cli.command import INPUT, Argument, Option, Request, command
 from decodecli.cli.loading_line import loading_line
 from decodecli.cli.output import TABLE_FORMATS, write_report
 from decodecli.errors import UsageError
-from decodecli.settings import chat_params, check_choice
+from decodecli.settings import chat_params
 from decodecli.text_files import parse_json
 
 if TYPE_CHECKING:
-    from decodecli.config import Effective
     from decodecli.models.tokenizer import Tokenizer
     from decodecli.records.tokens import TokenReport, TokenReports
     from decodecli.render.terminal.step_table import Style
-    from decodecli.settings import OutputParams
 
 COMPARE, VOCABULARY = "Compare", "Vocabulary"
 
@@ -55,14 +52,13 @@ SEARCH = (
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TokenizeRequest:
+class TokenizeRequest(Request):
     """Everything that `tokenize` is told, checked.
 
     Raises:
         UsageError: options that do not go together.
     """
 
-    effective: Effective
     text: str | None = None
     file: str | None = None
     model: tuple[str, ...] = ()
@@ -80,12 +76,7 @@ class TokenizeRequest:
     def models(self) -> tuple[str, ...]:
         return self.model or (self.effective.values["model"],)
 
-    @cached_property
-    def output(self) -> OutputParams:
-        return self.effective.output()
-
     def __post_init__(self) -> None:
-        check_choice("format", self.format, TABLE_FORMATS)
         if len(set(self.models)) < len(self.models):
             raise UsageError("--model names one twice", "give each once")
         given = {
@@ -147,7 +138,10 @@ def tokenize(request: TokenizeRequest) -> None:
     if request.vocab:
         _list_vocabulary(request)
     elif request.ids is not None:
-        _decode(request, request.ids)
+        from decodecli.analysis.tokenization import decode_ids, parse_ids
+
+        ids = parse_ids(request.ids)
+        _show(request, [decode_ids(ids, tokenizer) for tokenizer in _tokenizers(request)])
     elif request.chat and text is None and file is not None and file.endswith(".json"):
         _encode_chat(request, _messages(streams.read_data(file)[0]))
     else:
@@ -217,14 +211,6 @@ def _messages(text: str) -> list[dict[str, Any]]:
     ):
         raise UsageError("--file holds no list of messages", example)
     return messages
-
-
-def _decode(request: TokenizeRequest, written: str) -> None:
-    """Show what ids stand for."""
-    from decodecli.analysis.tokenization import decode_ids, parse_ids
-
-    ids = parse_ids(written)
-    _show(request, [decode_ids(ids, tokenizer) for tokenizer in _tokenizers(request)])
 
 
 def _list_vocabulary(request: TokenizeRequest) -> None:
