@@ -232,9 +232,9 @@ def _encode(
     if tokenizer.backend is None:
         return _encode_slow(tokenizer, text, special), False
     if tokenizer.hf_tokenizer is not None:
-        encoding = tokenizer.hf_tokenizer(
-            text, add_special_tokens=special, split_special_tokens=split_special
-        ).encodings[0]
+        # Where it is not asked for, what the tokenizer's own configuration says holds.
+        split = {"split_special_tokens": True} if split_special else {}
+        encoding = tokenizer.hf_tokenizer(text, add_special_tokens=special, **split).encodings[0]
     else:
         tokenizer.backend.encode_special_tokens = split_special
         # In a batch: alone, the library would not let other threads run meanwhile.

@@ -47,21 +47,27 @@ _JSON_FILES = (
 _JSON_TYPES: dict[str, tuple[Any, str]] = {
     "an object": (
         dict,
-        "added_tokens_decoder auto_map id2label label2id per_layer_config quantization_config "
+        "added_tokens_decoder id2label label2id per_layer_config quantization_config "
         "rope_parameters rope_scaling text_config watermarking_config",
     ),
     "a list": (list, "architectures layer_types model_input_names suppress_tokens"),
-    "a list or an object": (list | dict, "additional_special_tokens extra_special_tokens"),
+    "a list or an object": (
+        list | dict,
+        "additional_special_tokens auto_map extra_special_tokens",
+    ),
     "a text": (str, "attn_implementation hidden_act model_type rope_type tokenizer_class"),
     "a text or an object": (str | dict, " ".join(("dtype", "torch_dtype", *SPECIAL_TOKENS))),
     "a text or a list": (str | list, "chat_template"),
     "a number": (
         int | float,
-        "assistant_ensemble_weight attention_chunk_size max_new_tokens model_max_length num_labels "
-        "num_return_sequences rope_theta sliding_window",
+        "assistant_ensemble_weight attention_chunk_size attention_dropout head_dim hidden_size "
+        "intermediate_size max_new_tokens max_position_embeddings model_max_length "
+        "num_attention_heads num_hidden_layers num_key_value_heads num_labels "
+        "num_return_sequences pretraining_tp rms_norm_eps rope_theta sliding_window vocab_size",
     ),
     "true or false": (bool, "is_causal output_attentions output_hidden_states"),
 }
+_BY_NUMBER = ("added_tokens_decoder", "id2label", "per_layer_config")  # objects with such keys
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
@@ -79,7 +85,8 @@ def reason(error: BaseException, folder: Path | None) -> str:
     """What a library says of a model's files in a line; where it stumbled in Python's own words over
     a value in the folder's files, the file, the key and the value."""
     stumbled = isinstance(error, AttributeError | TypeError | LookupError | NameError)
-    if folder is None or not (stumbled or _is_checked_field(error)):
+    refused = _is_checked_field(error) or type(error) is ValueError  # perhaps of `int`
+    if folder is None or not (stumbled or refused):
         return first_line(error)
     word = error.args[0] if isinstance(error, KeyError) else getattr(error, "name", None)
     for name in _JSON_FILES:
@@ -92,6 +99,9 @@ def reason(error: BaseException, folder: Path | None) -> str:
                 for expected, (types, keys) in _JSON_TYPES.items():
                     if key in keys.split() and not isinstance(value, types | None):
                         return f"{name} says {key} = {_short(value)}, not {expected}"
+                numbers = value if key in _BY_NUMBER and value else ()
+                if wrong := [number for number in numbers if not number.isdecimal()]:
+                    return f"{name} says {key} has {_short(wrong[0])}, not a number"
                 if isinstance(value, str) and value == word:
                     return f"{name} says {key} = {_short(value)}, which transformers does not know"
     if stumbled:

@@ -139,7 +139,7 @@ REFUSED += [
         "config.json",
         ("num_attention_heads",),
         '"4"',
-        "'num_attention_heads' expected",
+        "heads = '4', not a number",
     ),
     (
         "transformers",
