@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
 
 from rich.cells import cell_len
 
@@ -94,7 +93,8 @@ class Style:
         )
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """How wide the columns of a table are; 0 where one is left out. `tail` holds the bar or a stage's
     name, behind the numbers. `headings` is the line above them."""
 
@@ -234,7 +234,8 @@ def _rest(step: Step, columns: Layout, style: Style) -> str:
     return line.rstrip()
 
 
-class LineLayout(NamedTuple):
+@dataclass(frozen=True)
+class LineLayout:
     """The cells of `step_line`'s parts; `others` is 0 where the runners-up do not fit. `final` says
     whether the final probability has a column beside that at temperature 1."""
 
