@@ -99,4 +99,12 @@ def _bounded(call: Callable[[], R], debug: bool) -> R:
             import traceback
 
             traceback.print_exc()
-        raise typer.Exit(streams.tell_error(error)) from None
+        if isinstance(error, DecodecliError):
+            streams.tell(f"Error: {error.message}", error.hint)
+            raise typer.Exit(error.exit_code) from None
+        lines = str(error).strip().splitlines() or [""]
+        streams.tell(
+            f"Error: unexpected {type(error).__name__}: {lines[0][:300]}",
+            "this is a bug in decodecli or a library; --debug shows the traceback",
+        )
+        raise typer.Exit(1) from None

@@ -9,14 +9,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from decodecli.errors import UsageError
 from decodecli.settings import OutputParams
-
-if TYPE_CHECKING:
-    from decodecli.settings import OutputParams
 
 KEYS = "space or enter: next token, c: go on without pausing, q: end"
 _POLL = 0.05  # seconds after which an interrupt is noticed
@@ -43,12 +39,7 @@ class Pace:
             self._keys.open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._keys:
             self._keys.close()
 
@@ -59,7 +50,13 @@ class Pace:
             left = due - time.monotonic()
             if left <= 0 and not self._pausing:
                 return True
-            key = self._key(_POLL if self._pausing else min(left, _POLL))
+            seconds = _POLL if self._pausing else min(left, _POLL)
+            key: bytes | None = b""
+            if self._keys is None:
+                time.sleep(seconds)
+            elif (key := self._keys.read(seconds)) is None:  # the terminal is gone
+                self._keys.close()
+                self._keys = None
             if key == b"q":
                 return False
             if key == b"c" or key is None:
@@ -67,17 +64,6 @@ class Pace:
             elif self._pausing and key in (b" ", b"\r", b"\n"):
                 return True
         return False
-
-    def _key(self, seconds: float) -> bytes | None:
-        """The next key, empty when none is pressed in time; None once the terminal is gone."""
-        if self._keys is None:
-            time.sleep(seconds)
-            return b""
-        key = self._keys.read(seconds)
-        if key is None:
-            self._keys.close()
-            self._keys = None
-        return key
 
 
 class _Keys:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import streams
 from decodecli.cli.color import console
-from decodecli.csv_text import csv_text
+from decodecli.cli.output import style_of, write_csv
 from decodecli.errors import DecodecliError
 from decodecli.records.run import (
     STEP_COLUMNS,
@@ -134,7 +134,6 @@ class _HeaderLine(Sink):
     """What a run was, said on stderr where only the text goes to stdout."""
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
-        from decodecli.cli.output import style_of
         from decodecli.render.terminal.summary import header_lines
 
         style = style_of(sys.stderr)
@@ -174,14 +173,10 @@ class _Csv(Sink):
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
         self._run, self._seed = self._run + 1, header.seed
         if not self._run:
-            self._write(["run", "seed", *STEP_COLUMNS])
+            write_csv([["run", "seed", *STEP_COLUMNS]])
 
     def step(self, step: Step) -> None:
-        self._write([self._run, self._seed, *(getattr(step, name) for name in STEP_COLUMNS)])
-
-    def _write(self, row: list[Any]) -> None:
-        text = csv_text([row])
-        streams.write_stdout(safe_text(text) if streams.is_terminal(sys.stdout) else text)
+        write_csv([[self._run, self._seed, *(getattr(step, name) for name in STEP_COLUMNS)]])
 
 
 _SCREENS = (_Screen, _HeaderLine)

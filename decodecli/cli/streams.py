@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from decodecli import signals
-from decodecli.errors import DecodecliError, PromptError, UsageError, WriteError
+from decodecli.errors import PromptError, UsageError, WriteError
 from decodecli.text_files import (
     MAX_DATA_BYTES,
     MAX_PROMPT_BYTES,
@@ -25,24 +25,18 @@ from decodecli.text_files import (
 )
 
 
-def tell_error(error: Exception) -> int:
-    """Say what went wrong; returns the exit code."""
-    if isinstance(error, DecodecliError):
-        tell(f"Error: {error.message}", error.hint)
-        return error.exit_code
-    lines = str(error).strip().splitlines() or [""]
-    tell(
-        f"Error: unexpected {type(error).__name__}: {lines[0][:300]}",
-        "this is a bug in decodecli or a library; --debug shows the traceback",
-    )
-    return 1
-
-
 def tell(message: str, hint: str = "") -> None:
     """A line on stderr, and a second, indented one for what to do; on a terminal, wrapped."""
     text = message + (f"\n{_INDENT}{hint}" if hint else "")
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(_wrapped(printable(text), _columns(sys.stderr)) + "\n")
+        width = None
+        if is_terminal(sys.stderr):
+            columns = os.environ.get("COLUMNS", "")
+            if columns.isdecimal():
+                width = int(columns)
+            else:
+                width = os.get_terminal_size(sys.stderr.fileno()).columns
+        sys.stderr.write(_wrapped(printable(text), width) + "\n")
         sys.stderr.flush()
 
 
@@ -65,15 +59,6 @@ _INDENT = " " * len("Error: ")
 _COMMAND = re.compile(r"(?:(?<=: )|^)(?:decodecli|pip install) ")  # up to the end of its line
 
 
-def _columns(stream: Any) -> int | None:
-    """The width of a terminal; None for what is none."""
-    if not is_terminal(stream):
-        return None
-    if os.environ.get("COLUMNS", "").isdecimal():
-        return int(os.environ["COLUMNS"]) or None
-    return os.get_terminal_size(stream.fileno()).columns
-
-
 def _wrapped(text: str, width: int | None) -> str:
     """Lines broken between words. A command that does not fit stands on a line of its own, as one, so
     that it can be copied."""
@@ -81,7 +66,7 @@ def _wrapped(text: str, width: int | None) -> str:
         return text
     from rich.cells import cell_len
 
-    found: list[str] = []
+    rows: list[str] = []
     for line in text.split("\n"):
         command = _COMMAND.search(line.strip()) if cell_len(line) > width else None
         rest = line.strip()[command.start() :] if command else ""
@@ -90,13 +75,13 @@ def _wrapped(text: str, width: int | None) -> str:
         row = words[0]
         for word in words[1:]:
             if row.strip() and cell_len(f"{row} {word}") > width:
-                found.append(row)
+                rows.append(row)
                 row = _INDENT + word
             else:
                 row += f" {word}"
-        found += [row.rstrip()] if row.strip() or not rest else []
-        found += [_INDENT + rest] if rest else []
-    return "\n".join(found)
+        rows += [row.rstrip()] if row.strip() or not rest else []
+        rows += [_INDENT + rest] if rest else []
+    return "\n".join(rows)
 
 
 def printable(text: str) -> str:

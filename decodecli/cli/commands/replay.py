@@ -7,6 +7,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -18,7 +19,9 @@ from decodecli.errors import DecodecliError, UsageError
 from decodecli.settings import check_choice
 
 if TYPE_CHECKING:
+    from decodecli.cli.sinks import Sinks
     from decodecli.config import Effective
+    from decodecli.records.trace import TraceReader
 
 FORMATS = ("text", "jsonl", "csv")
 _LOOKAHEAD = 50  # records in which to look for how the tokenizer spells tokens
@@ -58,7 +61,6 @@ def replay(trace: str, effective: Effective, steps: str | None = None) -> None:
       decodecli replay - --format csv < run.jsonl > run.csv
     """
     from decodecli.cli.sinks import Sinks
-    from decodecli.cli.trace_player import TracePlayer
     from decodecli.records.trace import TraceReader
 
     output = effective.output()
@@ -73,13 +75,93 @@ def replay(trace: str, effective: Effective, steps: str | None = None) -> None:
         sinks = Sinks(output, None, _byte_level(file, name), chosen=chosen)
         reader = TraceReader(file, name)
         try:
-            player = TracePlayer(sinks, pace, chosen, rows)
-            player.play(reader)
+            shown, longest = _play(reader, sinks, pace, chosen, rows)
         finally:
             sinks.close()
         if reader.truncated is not None:
             notices.tell(f"{name} ends in the middle of line {reader.truncated}; it is left out")
-    player.check_shown(steps)
+    if steps is not None and not shown:
+        raise UsageError(
+            f"--steps {steps}: there is no such step", f"the longest run has {longest:,} steps"
+        )
+
+
+def _play(
+    reader: TraceReader, sinks: Sinks, pace: Pace, chosen: Callable[[int], bool], rows: int | None
+) -> tuple[int, int]:
+    """Play all runs of a trace. One without a summary gets that of the steps there are, whatever ends it.
+
+    chosen: which steps are shown, by index. rows: of a step's candidates, None for all.
+
+    Returns how many steps were shown, and how many the longest run has.
+    """
+    from decodecli.records.run import RunHeader, RunSummary, Step, perplexity
+
+    header: RunHeader | None = None  # of the run that has begun and not ended
+    before: RunHeader | None = None
+    sample = steps = shown = longest = 0
+    logprobs = 0.0
+
+    def end(why: str) -> None:
+        nonlocal header
+        if header is None:
+            return
+        mean = logprobs / steps if steps else None
+        # What views do not show is left out: the text, which they have.
+        summary = RunSummary(
+            text="",
+            token_ids=(),
+            finish_reason=why,
+            prompt_tokens=len(header.prompt_ids),
+            new_tokens=steps,
+            mean_logprob=mean,
+            perplexity=perplexity(mean),
+            seconds={},
+            tokens_per_second=None,
+        )
+        header = None
+        sinks.finish(summary, recorded=False)
+
+    why = "interrupted"
+    try:
+        for record in reader:
+            if isinstance(record, RunHeader):
+                end("the record ends here")
+                samples = record.params.get("num_samples", 1)
+                follows = before is not None and (before.seed + 1, before.prompt_ids, samples) == (
+                    record.seed, record.prompt_ids, before.params.get("num_samples", 1),
+                )  # fmt: skip
+                sample = sample + 1 if follows and sample < samples else 1
+                header = before = record
+                steps, logprobs = 0, 0.0
+                sinks.start(record, (sample, samples))
+            elif isinstance(record, Step):
+                if chosen(record.index):
+                    if shown and not sinks.folded and not pace.wait():
+                        why = "ended by q"
+                        break
+                    shown += 1
+                steps, longest = steps + 1, max(longest, record.index + 1)
+                logprobs += record.logprob
+                if rows is not None:
+                    kept = (
+                        row
+                        for number, row in enumerate(record.candidates)
+                        if number < rows or row.token_id == record.token_id
+                    )
+                    record = replace(record, candidates=tuple(kept))
+                sinks.step(record)
+            else:
+                header = None
+                sinks.finish(record)
+        else:
+            why = "the record ends here"
+    except BrokenPipeError:
+        header = None
+        raise
+    finally:
+        end(why)
+    return shown, longest
 
 
 def step_choice(text: str | None) -> Callable[[int], bool]:
