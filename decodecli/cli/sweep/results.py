@@ -19,15 +19,6 @@ from decodecli.sweeps.manifest import read_manifest
 from decodecli.sweeps.summary import summarise
 
 
-def summary_of(plan: Plan, folder: Path) -> SweepSummary:
-    """The numbers of the cells that are in the folder."""
-    manifest = read_manifest(folder)
-    name = str(manifest.model.get("name", plan.load.model)) if manifest else plan.load.model
-    grid = plan.grid
-    records = with_requested_bos(grid, read_records(folder, grid))
-    return summarise(name, grid.varying, grid.seeds, len(grid.prompts), len(grid), records)
-
-
 def write_numbers(plan: Plan, folder: Path) -> SweepSummary:
     """`summary.csv` and `summary.md`, of what is there.
 
@@ -36,7 +27,11 @@ def write_numbers(plan: Plan, folder: Path) -> SweepSummary:
     """
     from decodecli.render.sweep_files import summary_csv, summary_markdown
 
-    summary = summary_of(plan, folder)
+    manifest, grid = read_manifest(folder), plan.grid
+    name = str(manifest.model.get("name", plan.load.model)) if manifest else plan.load.model
+    records = with_requested_bos(grid, read_records(folder, grid))
+    cells = len(grid)
+    summary = summarise(name, grid.varying, grid.seeds, len(grid.prompts), cells, records)
     write_whole(folder / "summary.csv", summary_csv(summary).encode())
     write_whole(folder / "summary.md", summary_markdown(summary).encode())
     return summary
@@ -48,34 +43,33 @@ def write_results(plan: Plan, folder: Path) -> None:
     Raises:
         WriteError: a file could not be written.
     """
+    from decodecli.render.html.sweep_report import report_html
+
     summary = write_numbers(plan, folder)
     if plan.output.format == "text":
         _print(plan, folder, summary)
-    made = [RUNS, "summary.csv", "summary.md"]
     pictures: list[Path] = []
     if plan.draws:
         from decodecli.render.plots.sweep import draw_sweep
 
         pictures = draw_sweep(summary, folder / "plots")
-        made += ["plots/"] if pictures else []
-    made.append(_write_page(plan, folder, summary, pictures))
-    if not plan.output.quiet:
-        path = shlex.quote(str(folder))
-        streams.tell(
-            f"Results in {folder}: {', '.join(made)}",
-            f"all on one page: {folder / 'report.html'}; texts side by side: decodecli compare {path}",
-        )
-
-
-def _write_page(plan: Plan, folder: Path, summary: SweepSummary, pictures: list[Path]) -> str:
-    """`report.html`: the numbers, the pictures, texts, and what was asked."""
-    from decodecli.render.html.sweep_report import report_html
-
     records = with_requested_bos(plan.grid, read_records(folder, plan.grid))
     finished = (record for record in records if record.error is None)
     toml = (folder / MANIFEST).read_text(encoding="utf-8")
     write_whole(folder / "report.html", report_html(summary, finished, pictures, toml).encode())
-    return "report.html"
+    if not plan.output.quiet:
+        files = [
+            RUNS,
+            "summary.csv",
+            "summary.md",
+            *(["plots/"] if pictures else []),
+            "report.html",
+        ]
+        streams.tell(
+            f"Results in {folder}: {', '.join(files)}",
+            f"all on one page: {folder / 'report.html'}; texts side by side: "
+            f"decodecli compare {shlex.quote(str(folder))}",
+        )
 
 
 def _print(plan: Plan, folder: Path, summary: SweepSummary) -> None:

@@ -24,7 +24,7 @@ from decodecli.records.sweep import CellRecord
 from decodecli.render.terminal.sweep_progress import SweepProgress
 from decodecli.signals import postponed
 from decodecli.sweeps.cell_result import never_succeeds
-from decodecli.sweeps.manifest import Manifest, StoredManifest, weights_fingerprint
+from decodecli.sweeps.manifest import Manifest, weights_fingerprint
 from decodecli.sweeps.store import Store, check_folder, check_writable, open_store
 from decodecli.sweeps.throughput import recall, remember
 
@@ -46,44 +46,35 @@ def run_sweep(args: SweepArgs) -> None:
     stored = None if plan.folder is None else check_folder(plan.folder, manifest, args.extend)
     notices.tell_all(plan.notices)
     if args.dry_run:
-        show_plan(plan, *_rate(plan, manifest, stored))
+        key = _rate_key(plan, manifest)
+        rate = (stored.rate if stored else None) or recall(key)
+        similar = recall(key, words=_MODEL_WORDS)
+        show_plan(plan, rate or similar, "" if rate else "with other options")
         return
     if plan.how.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise LoadError("--engine ray needs Ray", "pip install 'decodecli[ray]'")
     with quiet_libraries(plan.output.verbose):
         if plan.folder is None:
             _run(plan, _MemoryStore(manifest), _loaded(plan, notices), notices)
-        elif stored is not None:
-            _go_on(plan, manifest, notices, args.extend)
-        else:
-            _begin(plan, manifest, notices)
-
-
-def _begin(plan: Plan, manifest: Manifest, notices: streams.Notices) -> None:
-    """Load first: a model that cannot be loaded leaves no folder."""
-    assert plan.folder is not None
-    check_writable(plan.folder)
-    if plan.how.out is None:
-        notices.tell(f"results go to {plan.folder}")
-    lm = _loaded(plan, notices)
-    with open_store(plan.folder, manifest) as store:
-        notices.tell_all(store.notices)
-        _run(plan, store, lm, notices)
-
-
-def _go_on(plan: Plan, manifest: Manifest, notices: streams.Notices, extend: bool) -> None:
-    """Look first: where all cells are done no model is needed."""
-    assert plan.folder is not None
-    with open_store(plan.folder, manifest, extend) as store:
-        notices.tell_all(store.notices)
-        cells = len(plan.grid)
-        if store.done == cells:
-            notices.tell(f"all {cells:,} cells are done; their results are made again")
-            write_results(plan, store.folder)
             return
-        if store.done:
-            notices.tell(f"{store.done:,} of {cells:,} cells are done; going on")
-        _run(plan, store, _loaded(plan, notices), notices)
+        lm = None
+        if stored is None:  # load first: a model that cannot be loaded leaves no folder
+            check_writable(plan.folder)
+            if plan.how.out is None:
+                notices.tell(f"results go to {plan.folder}")
+            lm = _loaded(plan, notices)
+        with open_store(plan.folder, manifest, args.extend) as store:
+            notices.tell_all(store.notices)
+            cells = len(plan.grid)
+            if store.done == cells:
+                notices.tell(f"all {cells:,} cells are done; their results are made again")
+                write_results(plan, store.folder)
+                return
+            if store.done:
+                notices.tell(f"{store.done:,} of {cells:,} cells are done; going on")
+            if stored is not None:
+                lm = _loaded(plan, notices)
+            _run(plan, store, lm, notices)
 
 
 def _facts_before(plan: Plan) -> dict[str, Any]:
@@ -95,16 +86,6 @@ def _facts_before(plan: Plan) -> dict[str, Any]:
         checkpoint = find_checkpoint(plan.load, download=False)
         facts |= {"revision": checkpoint.revision, "weights": weights_fingerprint(checkpoint)}
     return facts
-
-
-def _rate(
-    plan: Plan, manifest: Manifest, stored: StoredManifest | None
-) -> tuple[float | None, str]:
-    """Tokens a second of a sweep like this one, and what was different where it was not the same."""
-    same = (stored.rate if stored else None) or recall(_rate_key(plan, manifest))
-    if same is not None:
-        return same, ""
-    return recall(_rate_key(plan, manifest), words=_MODEL_WORDS), "with other options"
 
 
 def _rate_key(plan: Plan, manifest: Manifest) -> str:
@@ -129,7 +110,7 @@ def _loaded(plan: Plan, notices: streams.Notices) -> LanguageModel | None:
 
 
 class _MemoryStore:
-    """Cells that are notices and not kept."""
+    """In place of a `Store` where no cell is kept."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -152,36 +133,44 @@ class _MemoryStore:
         return records
 
 
-_Kept = Store | _MemoryStore
-
-
-def _run(plan: Plan, kept: _Kept, lm: LanguageModel | None, notices: streams.Notices) -> None:
+def _run(
+    plan: Plan, store: Store | _MemoryStore, lm: LanguageModel | None, notices: streams.Notices
+) -> None:
     """Run the cells that are not done; what ends it early, if anything does, finds every finished cell
     kept, and says how to go on."""
     if lm is not None:
-        kept.check_model(_facts(lm))
-    running = _Running(plan, kept, notices)
+        facts = asdict(lm.info)
+        if lm.checkpoint is not None:
+            facts["weights"] = weights_fingerprint(lm.checkpoint)
+        store.check_model(facts)
+    running = _Running(plan, store, notices)
     try:
         running.run(lm)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if interrupted:
             _clear_line()
         if not isinstance(error, BrokenPipeError):
-            _tell_end(plan, kept, len(running.failed), notices)
-        if isinstance(kept, Store) and isinstance(error, KeyboardInterrupt):
+            kept = f"{store.done - len(running.failed):,} of {len(plan.grid):,} cells are"
+            notices.tell(
+                f"{kept} kept; to go on: {plan.again}"
+                if isinstance(store, Store)
+                else f"{kept} on standard output and nowhere else; a run with --out DIR can go on"
+            )
+        if isinstance(store, Store) and interrupted:
             with contextlib.suppress(DecodecliError, KeyboardInterrupt):
-                write_numbers(plan, kept.folder)
+                write_numbers(plan, store.folder)
         raise
     if not notices.quiet:
         streams.tell(running.pace)
     if running.drawn >= _TELLING:
-        remember(_rate_key(plan, kept.manifest), running.rate)
-    if isinstance(kept, Store):
-        if running.drawn >= _TELLING or kept.manifest.rate is None:
-            kept.note_rate(running.rate)
-        write_results(plan, kept.folder)
+        remember(_rate_key(plan, store.manifest), running.rate)
+    if isinstance(store, Store):
+        if running.drawn >= _TELLING or store.manifest.rate is None:
+            store.note_rate(running.rate)
+        write_results(plan, store.folder)
     if running.failed:
-        raise _failure(plan, running.failed, kept=isinstance(kept, Store))
+        raise _failure(running.failed, plan.again if isinstance(store, Store) else None)
 
 
 def _clear_line() -> None:
@@ -194,32 +183,15 @@ def _clear_line() -> None:
             sys.stderr.flush()
 
 
-def _tell_end(plan: Plan, kept: _Kept, failed: int, notices: streams.Notices) -> None:
-    """What there is of a sweep that ends early, and how to go on."""
-    of = f"{kept.done - failed:,} of {len(plan.grid):,} cells are"
-    if isinstance(kept, Store):
-        notices.tell(f"{of} kept; to go on: {plan.again}")
-    else:
-        notices.tell(f"{of} on standard output and nowhere else; a run with --out DIR can go on")
-
-
-def _failure(plan: Plan, failed: Sequence[CellRecord], kept: bool) -> DecodecliError:
-    """The error for cells that failed: which, and whether trying again can help."""
+def _failure(failed: Sequence[CellRecord], again: str | None) -> DecodecliError:
+    """The error for cells that failed: which, and whether trying `again` can help."""
     first, count = failed[0], len(failed)
+    hint = f"to try again: {again}" if again else "the others are whole"
     if all(never_succeeds(record) for record in failed):
         hint = "the others are whole; it would fail again: leave that prompt out, or shorten it"
-    else:
-        hint = f"to try again: {plan.again}" if kept else "the others are whole"
     return DecodecliError(
         f"{count:,} cell{'' if count == 1 else 's'} failed; cell {first.index}: {first.error}", hint
     )
-
-
-def _facts(lm: LanguageModel) -> dict[str, Any]:
-    facts = asdict(lm.info)
-    if lm.checkpoint is not None:
-        facts["weights"] = weights_fingerprint(lm.checkpoint)
-    return facts
 
 
 class _Running:
@@ -228,24 +200,38 @@ class _Running:
     failed: the cells that ended in an error. drawn: tokens; those of a copied cell are not counted.
     """
 
-    def __init__(self, plan: Plan, kept: _Kept, notices: streams.Notices) -> None:
-        self._plan, self._kept, self._notices = plan, kept, notices
-        self._lines = plan.output.format == "jsonl"
-        self._over = streams.is_terminal(sys.stdout)  # lines would run into the progress
+    def __init__(self, plan: Plan, store: Store | _MemoryStore, notices: streams.Notices) -> None:
+        self._plan, self._store, self._notices = plan, store, notices
         stream = io.StringIO() if plan.output.quiet else sys.stderr
-        self._progress = SweepProgress(console(stream), len(plan.grid), kept.done)
+        self._progress = SweepProgress(console(stream), len(plan.grid), store.done)
         self.drawn, self._start = 0, time.monotonic()
         self.failed: list[CellRecord] = []
         self.pace, self.rate = "", 0.0
 
     def run(self, lm: LanguageModel | None) -> None:
-        """Run everything that is not done."""
+        """Run everything that is not done, on a cluster where there is no model here."""
+        plan, how, todo = self._plan, self._plan.how, self._store.todo
+        options: dict[str, Any] = {
+            **{name: getattr(how, name) for name in ("batch_size", "exact", "traces")},
+            "candidates": plan.output.candidates,
+            "on_tokens": self._on_tokens,
+        }
         with contextlib.closing(self._progress):
-            results = self._results(lm)
+            results: Iterator[CellResult]
+            if lm is None:
+                from decodecli.sweeps.ray.engine import run_on_ray
+
+                options |= {"address": how.address, "actors": how.actors}
+                options |= {"notice": self._tell, "on_model": self._on_model}
+                results = run_on_ray(plan.load, plan.grid, todo, **options)
+            else:
+                from decodecli.sweeps.run import run_cells
+
+                results = run_cells(lm, (plan.grid[index] for index in todo), **options)
             try:
                 for result in results:
                     with postponed():
-                        self._kept.add(result.record, result.trace)
+                        self._store.add(result.record, result.trace)
                     self._settle()
             finally:
                 self._settle(at_once=True)
@@ -255,28 +241,9 @@ class _Running:
             self.rate = self.drawn / max(time.monotonic() - self._start, 1e-9)
             self.pace = self._progress.pace()
 
-    def _results(self, lm: LanguageModel | None) -> Iterator[CellResult]:
-        plan, how, todo = self._plan, self._plan.how, self._kept.todo
-        options: dict[str, Any] = {
-            "batch_size": how.batch_size,
-            "exact": how.exact,
-            "traces": how.traces,
-            "candidates": plan.output.candidates,
-            "on_tokens": self._on_tokens,
-        }
-        if lm is None:
-            from decodecli.sweeps.ray.engine import run_on_ray
-
-            options |= {"address": how.address, "actors": how.actors}
-            options |= {"notice": self._tell, "on_model": self._on_model}
-            return run_on_ray(plan.load, plan.grid, todo, **options)
-        from decodecli.sweeps.run import run_cells
-
-        return run_cells(lm, (plan.grid[index] for index in todo), **options)
-
     def _on_model(self, info: ModelInfo) -> None:
         """A cluster has loaded the model: as on this machine, time is counted from here."""
-        self._kept.check_model(asdict(info))
+        self._store.check_model(asdict(info))
         self._start = time.monotonic()
         self._progress.begin()
 
@@ -291,14 +258,14 @@ class _Running:
 
     def _settle(self, at_once: bool = False) -> None:
         """Sync what is due, and only then say that it is finished."""
-        if not at_once and not self._kept.due():
+        if not at_once and not self._store.due():
             return
         with postponed():
-            for record in self._kept.sync():
+            for record in self._store.sync():
                 if record.error is not None:
                     self.failed.append(record)
                 self._progress.cell(record)
-                if self._lines:
-                    if self._over:
+                if self._plan.output.format == "jsonl":
+                    if streams.is_terminal(sys.stdout):  # lines would run into the progress
                         self._progress.close()
                     streams.write_stdout(to_json_line(record.as_dict()) + "\n")

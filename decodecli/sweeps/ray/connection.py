@@ -53,64 +53,50 @@ def connected(ray: Any, address: str | None, cpus: int | None) -> Iterator[bool]
 
 
 def _connect(ray: Any, address: str | None, cpus: int | None, folder: str | None) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     on_term = signal.getsignal(signal.SIGTERM)  # Ray puts its own there
     try:
-        if address is not None:
-            _check_reachable(ray, address)
-            # Ctrl-C in the middle of connecting has Ray end with a segmentation fault.
-            with _no_stderr(), postponed():
-                ray.init(address=address, **quiet)
-            return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        with _no_stderr(), postponed():
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE,
-                _temp_dir=folder,
-                **quiet,
-            )
-    except Exception as error:  # each way of not being there has its own
         if address is None:
-            hint = "--engine local does without Ray"
-            raise DecodecliError(f"Ray does not start: {_one_line(error)}", hint) from error
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            options |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": folder}
+            options["object_store_memory"] = _OBJECT_STORE
+        else:  # fail at once where nothing answers: Ray would try for two minutes, and write about it
+            head = address
+            with contextlib.suppress(Exception):  # not a documented function, so it may go away
+                head = ray._private.services.canonicalize_bootstrap_address(address) or address
+            host, _, port = head.rpartition(":")
+            if "/" not in host and port.isdecimal():
+                socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        # Ctrl-C in the middle of connecting has Ray end with a segmentation fault.
+        with _no_stderr(), postponed():
+            ray.init(address="local" if address is None else address, **options)
+    except Exception as error:  # each way of not being there has its own
         raise _unreachable(address, error) from error
     finally:
         with contextlib.suppress(ValueError, TypeError):  # not the main thread, not Python's
             signal.signal(signal.SIGTERM, on_term)
 
 
-def _check_reachable(ray: Any, address: str) -> None:
-    """Fail at once where nothing answers: Ray would try for two minutes, and write about it."""
-    with contextlib.suppress(Exception):  # not a documented function, so it may go away
-        address = ray._private.services.canonicalize_bootstrap_address(address) or address
-    host, _, port = address.rpartition(":")
-    if "/" not in host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-
-
-def _unreachable(address: str, error: Exception) -> DecodecliError:
+def _unreachable(address: str | None, error: Exception) -> DecodecliError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    reason = " ".join(reason.split())
+    if address is None:
+        return DecodecliError(f"Ray does not start: {reason}", "--engine local does without Ray")
     cluster = "the cluster of this machine" if address == "auto" else address
-    # Its traceback may be in another one's message.
-    if any("AuthenticationError" in f"{type(each)} {each}" for each in _chain(error)):
-        hint = (
-            "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN unless ~/.ray/auth_token is the cluster's"
-        )
-        return DecodecliError(f"{cluster} asks for a token", hint)
+    cause: BaseException | None = error
+    while cause is not None:  # its traceback may be in another one's message
+        if "AuthenticationError" in f"{type(cause)} {cause}":
+            hint = (
+                "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN unless ~/.ray/auth_token is the "
+                "cluster's"
+            )
+            return DecodecliError(f"{cluster} asks for a token", hint)
+        cause = cause.__cause__ or cause.__context__
     hint = "start one with ray start --head, or leave --address out to use this machine alone"
     if address == "auto":
         return DecodecliError("this machine is part of no Ray cluster", hint)
-    return DecodecliError(f"no Ray cluster can be reached at {cluster}: {_one_line(error)}", hint)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, its cause, and so on."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    return DecodecliError(f"no Ray cluster can be reached at {cluster}: {reason}", hint)
 
 
 @contextlib.contextmanager
@@ -136,11 +122,6 @@ def _no_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def _one_line(error: BaseException) -> str:
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(said.split())
 
 
 def cause(error: BaseException) -> str:

@@ -98,20 +98,15 @@ def run_on_ray(
     load_there = portable(load)
     cpus = actors and max(os.cpu_count() or 1, actors * (load_there.threads or usable_cores()))
     with connected(ray, address, cpus) as is_new:
-        cluster = _Cluster(ray, load_there, grid, options, actors, is_new)
-        cluster.make = make
-        cluster.notice = notice or _ignore
-        cluster.on_tokens = on_tokens or _ignore
+        cluster = _Cluster(ray, load_there, grid, options, actors, is_new, make)
+        cluster.notice = notice or cluster.notice
+        cluster.on_tokens = on_tokens or cluster.on_tokens
         if on_model is not None:
             cluster.on_model = lambda info: on_model(replace(info, name=load.model))
         try:
             yield from cluster.run(todo)
         finally:
             cluster.close()
-
-
-def _ignore(_: object) -> None:
-    """For those who want to hear of nothing."""
 
 
 @dataclass(eq=False)
@@ -134,10 +129,10 @@ class _Cluster:
     options: Options
     wanted: int | None  # workers; None for as many as there is room for
     is_new: bool
-    make: Callable[[LoadParams, Options], Model] = load_model
-    notice: Callable[[str], None] = _ignore
-    on_tokens: Callable[[int], None] = _ignore
-    on_model: Callable[[ModelInfo], None] = _ignore
+    make: Callable[[LoadParams, Options], Model]
+    notice: Callable[[str], None] = lambda line: None
+    on_tokens: Callable[[int], None] = lambda count: None
+    on_model: Callable[[ModelInfo], None] = lambda info: None
     kind: str | None = None
     machines: dict[str, Machine] = field(default_factory=dict)
     slots: dict[str, WorkerSlot] = field(default_factory=dict)
@@ -168,7 +163,14 @@ class _Cluster:
                 self._start_workers()
                 self._check_idle()
                 polled = time.monotonic()
-            for ref in self._answered():
+            if not self.answers:
+                time.sleep(POLL_INTERVAL / 4)
+                continue
+            refs = list(self.answers)
+            ready, _ = self.ray.wait(refs, num_returns=1, timeout=POLL_INTERVAL)
+            if ready and len(refs) > 1:  # what else can be read now
+                ready, _ = self.ray.wait(refs, num_returns=len(refs), timeout=0)
+            for ref in ready:
                 yield from self.answers.pop(ref)(ref)
 
     def close(self) -> None:
@@ -178,8 +180,6 @@ class _Cluster:
                 self.ray.kill(actor.handle)
         if self.wanted is not None and not self.is_new:
             self._demand(0)
-
-    # --- Machines -------------------------------------------------------------------------------
 
     def _update_machines(self) -> None:
         """Note machines that have come and gone."""
@@ -284,8 +284,6 @@ class _Cluster:
             "add one to the cluster, or use --device cpu" if lacking == "GPU" else "add one to it",
         )
 
-    # --- Workers --------------------------------------------------------------------------------
-
     def _start_workers(self) -> None:
         """Start the workers that there is room for."""
         for name in self.pool.openings():
@@ -309,12 +307,7 @@ class _Cluster:
             return ()
         actor.ready = True
         self.pool.ready(actor.machine.id)
-        self._note_model(model, actor.machine)
-        self._ask(actor)
-        return ()
-
-    def _note_model(self, model: Model, machine: Machine) -> None:
-        if self.versions is None:
+        if self.versions is None:  # it is the first
             self.versions = model.versions
             machines = f"{len(self.slots)} machine{'' if len(self.slots) == 1 else 's'}"
             self.notice(f"workers: {len(self.actors)}, on {machines}")
@@ -325,9 +318,11 @@ class _Cluster:
         for name, version in model.versions.items():
             if version != self.versions.get(name):
                 self.notice(
-                    f"{machine.name} has {name} {version}, others {self.versions.get(name)}: "
+                    f"{actor.machine.name} has {name} {version}, others {self.versions.get(name)}: "
                     "its cells may differ from those run elsewhere"
                 )
+        self._ask(actor)
+        return ()
 
     def _ask(self, actor: _Actor) -> None:
         """Hand over further cells, and ask for what has ended."""
@@ -360,11 +355,9 @@ class _Cluster:
         self._end(actor)
         again = held - len(given_up)
         self.notice(f"{why}; {again} unfinished cell{'' if again == 1 else 's'} will run again")
+        error = f"given up after {self.scheduler.tries} tries: {why}"
         for index in given_up:
-            times = self.scheduler.tries
-            yield CellResult(
-                cell_record(self.grid[index], error=f"given up after {times} tries: {why}")
-            )
+            yield CellResult(cell_record(self.grid[index], error=error))
         self.deaths += 1
         if self.deaths > _DEATHS + 2 * len(self.actors):
             raise DecodecliError(
@@ -379,21 +372,8 @@ class _Cluster:
         with contextlib.suppress(Exception):
             self.ray.kill(actor.handle)
 
-    # --- Ray ------------------------------------------------------------------------------------
-
     def _pinned(self, remote: Any, machine: Machine, **options: Any) -> Callable[..., Any]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         there = NodeAffinitySchedulingStrategy(machine.id, soft=False)
         return remote.options(scheduling_strategy=there, **options).remote
-
-    def _answered(self) -> list[Any]:
-        """The refs that can be read now; waits a little for the first."""
-        if not self.answers:
-            time.sleep(POLL_INTERVAL / 4)
-            return []
-        refs = list(self.answers)
-        ready, _ = self.ray.wait(refs, num_returns=1, timeout=POLL_INTERVAL)
-        if ready and len(refs) > 1:
-            ready, _ = self.ray.wait(refs, num_returns=len(refs), timeout=0)
-        return ready

@@ -78,7 +78,10 @@ class Scheduler:
         if any(self._runs_alone(index) for index in held):
             return []
         cells: list[int] = []
-        room = self._share(among) - len(held)
+        waiting = len(self._open) - len(self._holder)
+        ahead = min(self.batch_size, waiting // (2 * among))
+        share = min(self.batch_size + ahead, math.ceil(len(self._open) / among))
+        room = share - len(held)
         while len(cells) < room and (index := self._next(worker)) is not None:
             cells.append(index)
         if not cells and not held and (index := self._first_open(self._alone)) is not None:
@@ -109,38 +112,34 @@ class Scheduler:
             elif self._runs_alone(index):
                 self._alone.appendleft(index)
             else:
-                self._put_back(index)
+                group = self._group_of(index)
+                if group not in self._groups:
+                    self._groups[group] = deque()
+                    self._unbegun.appendleft(group)
+                self._groups[group].appendleft(index)
         return given_up[::-1]
 
     def _runs_alone(self, index: int) -> bool:
         return index in self._losses and self._losses[index] >= self.tries - 1
 
-    def _share(self, among: int) -> int:
-        """How many cells a worker should have now, those that it has included."""
-        waiting = len(self._open) - len(self._holder)
-        ahead = min(self.batch_size, waiting // (2 * among))
-        return min(self.batch_size + ahead, math.ceil(len(self._open) / among))
-
     def _next(self, worker: Hashable) -> int | None:
         """The next cell of the worker's group, or of the next group."""
-        while True:
+        while self._groups:
             group = self._group.get(worker)
             if group is None or group not in self._groups:
-                group = self._choose_group()
-                if group is None:
-                    return None
+                while self._unbegun and self._unbegun[0] not in self._groups:
+                    self._unbegun.popleft()
+                group = (
+                    self._unbegun.popleft()
+                    if self._unbegun
+                    else max(self._groups, key=lambda number: len(self._groups[number]))
+                )
                 self._group[worker] = group
             index = self._first_open(self._groups[group])
             if index is not None:
                 return index
             del self._groups[group]
-
-    def _choose_group(self) -> int | None:
-        while self._unbegun:
-            group = self._unbegun.popleft()
-            if group in self._groups:
-                return group
-        return max(self._groups, key=lambda group: len(self._groups[group]), default=None)
+        return None
 
     def _first_open(self, waiting: deque[int]) -> int | None:
         """Take the first that is still to be done: one that was lost may have come in after all."""
@@ -149,10 +148,3 @@ class Scheduler:
             if index in self._open:
                 return index
         return None
-
-    def _put_back(self, index: int) -> None:
-        group = self._group_of(index)
-        if group not in self._groups:
-            self._groups[group] = deque()
-            self._unbegun.appendleft(group)
-        self._groups[group].appendleft(index)

@@ -9,7 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import decodecli
 from decodecli.errors import DecodecliError
@@ -98,15 +98,7 @@ def load_model(load: LoadParams, options: Options) -> Model:
     lm = load_lm(load)
 
     def run(cells: Iterable[Cell | None], on_tokens: Callable[[int], None]) -> Iterator[CellResult]:
-        return run_cells(
-            lm,
-            cells,
-            batch_size=options.batch_size,
-            exact=options.exact,
-            traces=options.traces,
-            candidates=options.candidates,
-            on_tokens=on_tokens,
-        )
+        return run_cells(lm, cells, **asdict(options), on_tokens=on_tokens)
 
     return Model(lm.info, library_versions(), lm.notices, run)
 
@@ -155,7 +147,13 @@ class Worker:
         return report
 
     def _live(self) -> None:
-        model = self._loaded()
+        model: Model | Problem
+        try:
+            model = self._make(self._load, self._options)
+        except DecodecliError as error:
+            model = Problem(error.message, error.hint)
+        except Exception as error:
+            model = Problem(f"the model cannot be loaded: {type(error).__name__}: {error}")
         with self._changed:
             self._model = model
             self._changed.notify_all()
@@ -171,14 +169,6 @@ class Worker:
             with self._changed:
                 self._trouble = f"{type(error).__name__}: {error}".strip(": ")
                 self._changed.notify_all()
-
-    def _loaded(self) -> Model | Problem:
-        try:
-            return self._make(self._load, self._options)
-        except DecodecliError as error:
-            return Problem(error.message, error.hint)
-        except Exception as error:
-            return Problem(f"the model cannot be loaded: {type(error).__name__}: {error}")
 
     def _cells(self) -> Iterator[Cell | None]:
         """Cells from the inbox. While it is empty those under way go on; then it is waited for."""
