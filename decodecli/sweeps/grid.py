@@ -46,9 +46,6 @@ class Dimension:
     names: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
     def column(self, name: str) -> tuple[Any, ...]:
         """The values of one option, a value a row."""
         return tuple(row[self.names.index(name)] for row in self.rows)
@@ -97,7 +94,7 @@ class Grid:
     @property
     def settings(self) -> int:
         """The number of settings: everything but prompt and seed."""
-        return math.prod(map(len, self.dimensions[:-1]))
+        return math.prod(len(dimension.rows) for dimension in self.dimensions[:-1])
 
     @property
     def prefills(self) -> int:
@@ -134,7 +131,7 @@ class Grid:
         """The prompt and the decoding values of a cell."""
         values = dict[str, Any]()
         for dimension in reversed(self.dimensions):
-            index, row = divmod(index, len(dimension))
+            index, row = divmod(index, len(dimension.rows))
             values.update(zip(dimension.names, dimension.rows[row], strict=True))
         return self.prompts[index], values
 
@@ -154,21 +151,19 @@ class Grid:
 
     def index_of(self, cell: Cell) -> int | None:
         """The number that a cell of another grid has in this one; None where it is not here."""
-        index = self._prompt_indices.get(cell.prompt)
-        for dimension, indices in zip(self.dimensions, self._row_indices, strict=True):
-            row = tuple(cell.value(name) for name in dimension.names)
-            if index is None or row not in indices:
+        rows = (tuple(map(cell.value, dimension.names)) for dimension in self.dimensions)
+        index = 0
+        for numbers, value in zip(self._indices, (cell.prompt, *rows), strict=True):
+            if value not in numbers:
                 return None
-            index = index * len(dimension) + indices[row]
+            index = index * len(numbers) + numbers[value]
         return index
 
     @cached_property
-    def _prompt_indices(self) -> dict[Prompt, int]:
-        return {prompt: index for index, prompt in enumerate(self.prompts)}
-
-    @cached_property
-    def _row_indices(self) -> tuple[dict[tuple[Any, ...], int], ...]:
-        return tuple({row: k for k, row in enumerate(each.rows)} for each in self.dimensions)
+    def _indices(self) -> tuple[dict[Any, int], ...]:
+        """The number of each prompt, then of each row of each dimension."""
+        columns = (self.prompts, *(each.rows for each in self.dimensions))
+        return tuple({value: number for number, value in enumerate(each)} for each in columns)
 
     def holds(self, other: Grid) -> bool:
         """Whether every cell of `other` is in this grid."""
@@ -213,24 +208,21 @@ class Grid:
             name: self._dimension_of[name].column(name) if name in zipped else values
             for name, values in self.axes.items()
         }
+        times = Counter(prompt.text for prompt in self.prompts)
+        prompts: list[Any] = []
+        for position, prompt in enumerate(self.prompts):  # a string where that says it all
+            is_plain = prompt == Prompt(prompt.text, f"p{position}", chat=prompt.chat)
+            is_plain = is_plain and times[prompt.text] == 1
+            prompts.append(prompt.text if is_plain else prompt.as_dict())
         return "".join(
             [
                 *(f"# {comment}\n" for comment in comments),
                 toml_lines(header),
-                *("prompts = [\n", *_prompt_lines(self.prompts), "]\n"),
+                *("prompts = [\n", *(f"  {to_toml(entry)},\n" for entry in prompts), "]\n"),
                 toml_lines({name: _axis(name, values) for name, values in axes.items()}),
                 toml_lines({"zip": [list(names) for names in self.zipped] or None}),
             ]
         )
-
-
-def _prompt_lines(prompts: Sequence[Prompt]) -> Iterator[str]:
-    """A line a prompt: a string where that says it all."""
-    times = Counter(prompt.text for prompt in prompts)
-    for position, prompt in enumerate(prompts):
-        is_plain = prompt == Prompt(prompt.text, f"p{position}", chat=prompt.chat)
-        is_plain = is_plain and times[prompt.text] == 1
-        yield f"  {to_toml(prompt.text if is_plain else prompt.as_dict())},\n"
 
 
 def _axis(name: str, values: tuple[Any, ...]) -> Any:
@@ -275,14 +267,18 @@ def plan(
             axes[name] = parse_axis(name, decoding[name], repeats=name in zipped)
         except UsageError as error:
             raise from_source(error, name, (sources or {}).get(name, "flag")) from None
-    _check_ids(prompts)
+    if not prompts:
+        raise UsageError("there is no prompt to sweep over", "give one, or --prompts FILE")
+    (name, times), *_ = Counter(prompt.id for prompt in prompts).most_common(1)
+    if times > 1:
+        raise UsageError(f"{times} prompts have the id {shortened(name)}", "ids must differ")
     chat = chat_params(values)
     if axes["bos"] != (None,):
         check_chat_and_bos(chat, axes["bos"])
     if chat is not None:
         prompts = [replace(prompt, chat=chat) for prompt in prompts]
-    grid = Grid(tuple(prompts), _dimensions(axes, groups), description)
-    cells = math.prod([len(grid.prompts), *map(len, grid.dimensions)])  # beyond what len() can give
+    grid = Grid(tuple(prompts), tuple(_dimensions(axes, groups)), description)
+    cells = len(grid.prompts) * grid.settings * len(grid.seeds)  # beyond what len() can give
     if cells > MOST_CELLS:
         raise UsageError(
             f"the grid has {cells:,} cells; at most {MOST_CELLS:,} are possible",
@@ -310,14 +306,6 @@ def _decoding_values(values: Mapping[str, Any]) -> dict[str, Any]:
     if decoding["seed"] is None:
         raise UsageError("--seeds is missing", "give one or several, as in --seeds 0..4")
     return decoding
-
-
-def _check_ids(prompts: Sequence[Prompt]) -> None:
-    if not prompts:
-        raise UsageError("there is no prompt to sweep over", "give one, or --prompts FILE")
-    (name, times), *_ = Counter(prompt.id for prompt in prompts).most_common(1)
-    if times > 1:
-        raise UsageError(f"{times} prompts have the id {shortened(name)}", "ids must differ")
 
 
 def checked_groups(groups: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
@@ -357,7 +345,7 @@ def zip_group(text: str) -> tuple[str, ...]:
 
 def _dimensions(
     axes: Mapping[str, tuple[Any, ...]], groups: Sequence[tuple[str, ...]]
-) -> tuple[Dimension, ...]:
+) -> Iterator[Dimension]:
     """A dimension an axis, or a group of zipped ones in the place of its first."""
     # An axis of one value goes with every row of the others: it is a dimension of its own.
     group_of = {
@@ -366,27 +354,23 @@ def _dimensions(
         for name in group
         if len(axes[name]) > 1
     }
-    names = dict.fromkeys(group_of.get(name, (name,)) for name in AXES)
-    return tuple(_zipped(group, [axes[name] for name in group]) for group in names)
-
-
-def _zipped(names: tuple[str, ...], columns: Sequence[tuple[Any, ...]]) -> Dimension:
-    if len(set(map(len, columns))) > 1:
-        lengths = [f"{n} has {len(column):,}" for n, column in zip(names, columns, strict=True)]
-        raise UsageError(
-            f"--zip {','.join(names)}: the axes have different numbers of values: "
-            + ", ".join(lengths),
-            "give each the same number, or one value that goes with all",
-        )
-    rows = tuple(zip(*columns, strict=True))
-    (row, times), *_ = Counter(rows).most_common(1)
-    if times > 1:
-        setting = ", ".join(f"{name} {shortened(v)}" for name, v in zip(names, row, strict=True))
-        raise UsageError(
-            f"--zip gives the same setting {times} times: {setting}",
-            "give each once; several runs of a setting come from --seeds",
-        )
-    return Dimension(names, rows)
+    for names in dict.fromkeys(group_of.get(name, (name,)) for name in AXES):
+        if len({len(axes[name]) for name in names}) > 1:
+            lengths = ", ".join(f"{name} has {len(axes[name]):,}" for name in names)
+            raise UsageError(
+                f"--zip {','.join(names)}: the axes have different numbers of values: {lengths}",
+                "give each the same number, or one value that goes with all",
+            )
+        rows = tuple(zip(*(axes[name] for name in names), strict=True))
+        (row, times), *_ = Counter(rows).most_common(1)
+        if times > 1:
+            pairs = zip(names, row, strict=True)
+            setting = ", ".join(f"{name} {shortened(value)}" for name, value in pairs)
+            raise UsageError(
+                f"--zip gives the same setting {times} times: {setting}",
+                "give each once; several runs of a setting come from --seeds",
+            )
+        yield Dimension(names, rows)
 
 
 def with_requested_bos(grid: Grid, records: Iterable[CellRecord]) -> Iterator[CellRecord]:

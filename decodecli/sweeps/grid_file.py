@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,12 +58,14 @@ def read_grid(name: str | Path) -> GridFile:
     if not isinstance(description, str):
         raise UsageError(f"description in {path.name} must be a string", 'write description = "…"')
     prompts = _prompts(values.pop("prompts", []), path)
-    with _naming(path.name):
+    try:
         groups = _zip_groups(values.pop("zip", []))
         zipped = {name for group in groups for name in group}
         for axis in AXES:
             if axis in values:
                 values[axis] = parse_axis(axis, values[axis], repeats=axis in zipped)
+    except UsageError as error:
+        raise UsageError(f"{error.message} (in {path.name})", error.hint) from None
     return GridFile(path.name, values, prompts, groups, description)
 
 
@@ -84,15 +84,6 @@ def _grid_path(name: str | Path) -> Path:
     near = nearest(text, names)
     hint = f"did you mean {near}? {shipped}" if near else shipped
     raise UsageError(f"there is no grid {shortened(text)}", hint)
-
-
-@contextmanager
-def _naming(file: str) -> Iterator[None]:
-    """Have errors say which file they are about."""
-    try:
-        yield
-    except UsageError as error:
-        raise UsageError(f"{error.message} (in {file})", error.hint) from None
 
 
 def _prompts(value: Any, path: Path) -> tuple[Prompt, ...]:

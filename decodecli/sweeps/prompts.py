@@ -50,7 +50,9 @@ def gather_prompts(texts: Sequence[str] = (), file: str | Path | None = None) ->
         if not _is_unicode(text):
             raise PromptError(f"prompt {number} is not UTF-8", "type it in a terminal set to UTF-8")
         entries.append(text_entry(text, f"prompt {number}"))
-    return with_ids([*entries, *(() if file is None else _read(file))])
+    if file is not None:
+        entries += _parsed(*_contents(file))
+    return with_ids(entries)
 
 
 def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
@@ -61,7 +63,7 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
             UTF-8, no JSON object, an unknown key, a value of the wrong kind, a bad regular expression,
             an id or text that was there before; the message names file and line. Or it is a table.
     """
-    return with_ids(_read(path))
+    return with_ids(_parsed(*_contents(path)))
 
 
 def parse_prompts(data: bytes, name: str) -> tuple[Prompt, ...]:
@@ -105,30 +107,17 @@ def with_ids(entries: Sequence[PromptEntry]) -> tuple[Prompt, ...]:
     return tuple(prompts)
 
 
-def _read(path: str | Path) -> list[PromptEntry]:
-    return _parsed(read_file(path, f"the prompt file {path}"), Path(path).name)
+def _contents(path: str | Path) -> tuple[bytes, str]:
+    return read_file(path, f"the prompt file {path}"), Path(path).name
 
 
 def _parsed(data: bytes, name: str) -> list[PromptEntry]:
-    if Path(name).suffix.lower() in _TABLES:
+    suffix = Path(name).suffix.lower()
+    if suffix in _TABLES:
         raise UsageError(
             f"{name} is a table, and prompts come a line each or as JSONL",
             "keep the texts alone, a line each, in a .txt; or write JSONL",
         )
-    lines = _lines(data, name)
-    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not filled:
-        raise UsageError(f"{name} has no prompts", "write one a line, or JSONL")
-    suffix = Path(name).suffix.lower()
-    is_json = suffix in (".jsonl", ".ndjson", ".json") or (
-        suffix != ".txt" and re.match(r'\s*\{\s*["}]', filled[0][1]) is not None
-    )
-    entry = _from_json if is_json else text_entry
-    return [entry(line, f"{name}, line {number}") for number, line in filled]
-
-
-def _lines(data: bytes, name: str) -> list[str]:
-    """The lines of a file; only the newline ends one, with a carriage return before it or not."""
     try:
         text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
     except UnicodeDecodeError as error:
@@ -139,16 +128,24 @@ def _lines(data: bytes, name: str) -> list[str]:
         raise UsageError(
             f"{name}, line {line} holds a NUL character", "save the file as text in UTF-8"
         )
-    return [line.removesuffix("\r") for line in text.split("\n")]
+    # Only the newline ends a line, with a carriage return before it or not.
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not filled:
+        raise UsageError(f"{name} has no prompts", "write one a line, or JSONL")
+    is_json = suffix in (".jsonl", ".ndjson", ".json") or (
+        suffix != ".txt" and re.match(r'\s*\{\s*["}]', filled[0][1]) is not None
+    )
+    entry = _from_json if is_json else text_entry
+    return [entry(line, f"{name}, line {number}") for number, line in filled]
 
 
 def _from_json(line: str, where: str) -> PromptEntry:
     try:
-        value = _JSON.decode(line)
+        value = json.loads(line, object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{where} is not JSON: {error.msg} (column {error.colno})", _EXAMPLE
-        ) from None
+        problem = f"is not JSON: {error.msg} (column {error.colno})"
+        raise UsageError(f"{where} {problem}", _EXAMPLE) from None
     except UsageError as error:
         raise UsageError(f"{where}: {error.message}", error.hint) from None
     except (ValueError, RecursionError):  # a number of thousands of digits; thousands of brackets
@@ -163,9 +160,6 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise UsageError(f"the key {_short(key)} stands twice", "give each key once")
         values[key] = value
     return values
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_without_repeats)
 
 
 def prompt_from(item: Any, where: str) -> PromptEntry:
