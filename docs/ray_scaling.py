@@ -29,8 +29,7 @@ from typing import Any
 from benchmarks.machine import describe
 from decodecli.models.machine import usable_cores
 from decodecli.settings import LoadParams
-from decodecli.sweeps.cell_result import CellResult
-from decodecli.sweeps.cells import Cell, Prompt
+from decodecli.sweeps.cells import Cell, CellResult, Prompt
 from decodecli.sweeps.grid import Grid, plan
 from decodecli.sweeps.ray.engine import run_on_ray
 from decodecli.sweeps.ray.worker import Model, Options, load_model

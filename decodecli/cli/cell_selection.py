@@ -16,10 +16,8 @@ from decodecli.records.sweep import CellRecord
 from decodecli.settings import LoadParams
 from decodecli.sweeps.axes import parse_axis, shortened
 from decodecli.sweeps.cell_lines import read_lines, read_records
-from decodecli.sweeps.extend import MANIFEST
-from decodecli.sweeps.grid import with_requested_bos
+from decodecli.sweeps.folder import MANIFEST, RUNS
 from decodecli.sweeps.manifest import manifest_grid, read_manifest
-from decodecli.sweeps.store import RUNS
 
 
 def wanted_values(conditions: Sequence[str]) -> dict[str, set[Any]]:
@@ -155,8 +153,7 @@ def _cells(path: Path) -> Iterator[CellRecord]:
     if not os.path.isdir(path) or read_manifest(path) is None:
         what = "is not the folder of a sweep" if os.path.lexists(path) else "is not there"
         raise UsageError(f"{shortened(path)} {what}", "give what decodecli sweep --out made")
-    grid = manifest_grid(path)
-    yield from with_requested_bos(grid, read_records(path, grid))
+    yield from read_records(path, manifest_grid(path))
 
 
 def nothing_fits(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from decodecli.errors import DecodecliError
 from decodecli.records.field_checks import build_record, decode_line
 from decodecli.records.sweep import CellRecord
-from decodecli.sweeps.extend import RUNS, current
+from decodecli.sweeps.folder import RUNS, current
 from decodecli.sweeps.grid import Grid
 
 
@@ -35,16 +35,21 @@ def read_records(folder: Path, grid: Grid | None = None) -> Iterator[CellRecord]
     """The cells of a sweep that ended, as they lie in its folder; a torn end is passed over.
 
     Args:
-        grid: of the sweep: each cell must be the one of its number there.
+        grid: of the sweep: each cell must be the one of its number there. Where both auto and another
+            `bos` were asked for, its records have what was asked, not what auto came to: two settings
+            would become one.
 
     Raises:
         DecodecliError: a line is no cell, or another one's; the message names the line.
     """
-    return read_lines(current(folder, RUNS), grid)
+    records = read_lines(current(folder, RUNS), grid)
+    if grid is None or grid.axes["bos"] == (None,) or None not in grid.axes["bos"]:
+        return records
+    return (replace(x, params={**x.params, "bos": grid[x.index].bos}) for x in records)
 
 
 def read_lines(path: Path, grid: Grid | None = None) -> Iterator[CellRecord]:
-    """The same from a file of such lines, as a saved `--format jsonl` is one."""
+    """The cells of a file of such lines, as a saved `--format jsonl` is one."""
     finished: set[int] = set()
     for line in scan(path, grid):
         if line.record is not None and line.record.index not in finished:

@@ -371,13 +371,3 @@ def _dimensions(
                 "give each once; several runs of a setting come from --seeds",
             )
         yield Dimension(names, rows)
-
-
-def with_requested_bos(grid: Grid, records: Iterable[CellRecord]) -> Iterator[CellRecord]:
-    """The records, with the `bos` that was asked for where both auto and another were: a record has what
-    auto came to, and two settings would become one."""
-    if grid.axes["bos"] == (None,) or None not in grid.axes["bos"]:
-        yield from records
-        return
-    for record in records:
-        yield replace(record, params={**record.params, "bos": grid[record.index].bos})

@@ -23,7 +23,7 @@ from decodecli.config import check_trust
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.models.checkpoint import Checkpoint
 from decodecli.settings import LoadParams
-from decodecli.sweeps.extend import MANIFEST, current
+from decodecli.sweeps.folder import MANIFEST, current
 from decodecli.sweeps.grid import Grid, plan
 from decodecli.sweeps.grid_file import GridFile, read_grid
 from decodecli.sweeps.toml import toml_lines
@@ -184,22 +184,19 @@ def read_manifest(folder: Path) -> StoredManifest | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UsageError(f"{path} was not written by a sweep", _RESTORE) from None
     check_trust(values, str(path))
-    bad = _bad_key(about)
-    if bad is not None:
-        raise DecodecliError(f"{path}: {bad} in [{TABLE}] cannot be read", _RESTORE)
-    return StoredManifest(values, about)
-
-
-def _bad_key(about: Mapping[str, Any]) -> str | None:
-    """The first key of the table whose value is not as a sweep writes it."""
-    for name, kind in _TYPES.items():
-        if name in about and not isinstance(about[name], kind):
-            return name
+    bad = [name for name, kind in _TYPES.items() if not isinstance(about.get(name), kind | None)]
     for table in ("model", "versions"):
-        for name, value in about.get(table, {}).items():
-            if not isinstance(value, int if name in _COUNTS else str):
-                return f"{table}.{name}"
-    return None if 0 <= about.get("tokens_per_second", 0) < _FASTEST else "tokens_per_second"
+        entries = about.get(table, {}).items() if table not in bad else ()
+        bad += [
+            f"{table}.{name}"
+            for name, value in entries
+            if not isinstance(value, int if name in _COUNTS else str)
+        ]
+    if not bad and not 0 <= about.get("tokens_per_second", 0) < _FASTEST:
+        bad = ["tokens_per_second"]
+    if bad:
+        raise DecodecliError(f"{path}: {bad[0]} in [{TABLE}] cannot be read", _RESTORE)
+    return StoredManifest(values, about)
 
 
 def check_same_grid(

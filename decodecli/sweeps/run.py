@@ -15,8 +15,7 @@ from decodecli.errors import DecodecliError, PromptError
 from decodecli.models.loading import LanguageModel
 from decodecli.records.run import step_json_line, to_json_line
 from decodecli.records.sweep import CellRecord
-from decodecli.sweeps.cell_result import CellResult, cell_record
-from decodecli.sweeps.cells import Cell
+from decodecli.sweeps.cells import Cell, CellResult, cell_record
 
 BATCH_SIZE = 16
 _AT_ONCE = 64  # results without decoding that are handed over together

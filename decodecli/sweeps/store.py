@@ -8,7 +8,7 @@ line goes at the next opening, and the cell runs again.
     DIR/runs.jsonl    a `CellRecord` a line, in the order in which they ended
     DIR/traces/       000123.jsonl for cell 123, where steps are kept
     DIR/.lock         held by the process that writes here
-    DIR/.extended/    while an extension is being moved into place: see `extend`
+    DIR/.extended/    while an extension is being moved into place: see `folder`
 
 Everything else there (tables, plots, a page) is made from these again.
 """
@@ -27,10 +27,19 @@ from typing import TYPE_CHECKING, Any
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.records.run import to_json_line
 from decodecli.records.sweep import CellRecord
-from decodecli.sweeps.atomic_files import not_written, remove_parts, sync_folder, write_whole
 from decodecli.sweeps.axes import shortened
 from decodecli.sweeps.cell_lines import read_records, scan
-from decodecli.sweeps.extend import MANIFEST, RUNS, TRACES, extend_folder, finish
+from decodecli.sweeps.folder import (
+    MANIFEST,
+    RUNS,
+    TRACES,
+    extend_folder,
+    finish,
+    not_written,
+    remove_parts,
+    sync_folder,
+    write_whole,
+)
 from decodecli.sweeps.manifest import (
     Manifest,
     StoredManifest,
@@ -119,21 +128,17 @@ class Store:
                 left = left[os.write(self._file, left) :]
             os.fsync(self._file)
         except OSError as error:
-            self._take_back(records)
+            for record in records:  # no line that nobody was told of, and no more writing
+                self._finished[record.index] = 0
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+                os.fsync(self._file)
+            self._close_file()
             raise not_written(self.folder / RUNS, error) from error
         self._size += sum(map(len, lines))
         self._synced = time.monotonic()
         self._interval = max(_EVERY, _SHARE * (self._synced - start))
         return list(records)
-
-    def _take_back(self, records: Sequence[CellRecord]) -> None:
-        """After a write that failed: no line that nobody was told of, and no more writing."""
-        for record in records:
-            self._finished[record.index] = 0
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._file, self._size)
-            os.fsync(self._file)
-        self._close_file()
 
     def check_model(self, facts: dict[str, Any]) -> None:
         """Compare the model that was loaded with the one of the finished cells; note it if it is the
@@ -292,8 +297,19 @@ def check_folder(folder: Path, manifest: Manifest, extend: bool = False) -> Stor
                 "give a folder of its own",
             )
     stored = read_manifest(folder)
-    if stored is None:
-        _check_empty(folder)
+    if stored is None:  # what a sweep that was killed at once leaves is no obstacle
+        try:
+            entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+            other = [x.name for x in entries if x.name != RUNS or x.stat().st_size > 0]
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        if other:
+            raise UsageError(
+                f"--out {folder} holds other files ({min(other)}) and no {MANIFEST}",
+                "give a folder that is new, empty, or a sweep's",
+            )
         return None
     check_same_grid(stored, manifest, folder, extend)
     check_same_model(stored.model, manifest.model, folder)
@@ -311,23 +327,6 @@ def check_writable(folder: Path) -> None:
         existing = existing.parent
     if not os.access(existing, os.W_OK | os.X_OK):
         raise _unusable(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
-
-
-def _check_empty(folder: Path) -> None:
-    """Refuse a folder that holds anything but hidden files and what a sweep that was killed at once
-    leaves: an empty `runs.jsonl`."""
-    try:
-        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-        other = [entry.name for entry in entries if entry.name != RUNS or entry.stat().st_size > 0]
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise _unusable(folder, error) from error
-    if other:
-        raise UsageError(
-            f"--out {folder} holds other files ({sorted(other)[0]}) and no {MANIFEST}",
-            "give a folder that is new, empty, or a sweep's",
-        )
 
 
 def trace_path(folder: Path, index: int) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from decodecli.errors import WriteError
 from decodecli.models.cache_files import cache_folder
-from decodecli.sweeps.atomic_files import write_whole
+from decodecli.sweeps.folder import write_whole
 
 _MOST = 100  # entries; the oldest go
 

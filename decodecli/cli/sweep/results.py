@@ -11,10 +11,8 @@ from decodecli.cli.cell_selection import select_cells, show_texts
 from decodecli.cli.options import MOST_CELLS
 from decodecli.cli.sweep.plan import Plan
 from decodecli.records.sweep import SweepSummary
-from decodecli.sweeps.atomic_files import write_whole
 from decodecli.sweeps.cell_lines import read_records
-from decodecli.sweeps.extend import MANIFEST, RUNS
-from decodecli.sweeps.grid import with_requested_bos
+from decodecli.sweeps.folder import MANIFEST, RUNS, write_whole
 from decodecli.sweeps.manifest import read_manifest
 from decodecli.sweeps.summary import summarise
 
@@ -29,7 +27,7 @@ def write_numbers(plan: Plan, folder: Path) -> SweepSummary:
 
     manifest, grid = read_manifest(folder), plan.grid
     name = str(manifest.model.get("name", plan.load.model)) if manifest else plan.load.model
-    records = with_requested_bos(grid, read_records(folder, grid))
+    records = read_records(folder, grid)
     cells = len(grid)
     summary = summarise(name, grid.varying, grid.seeds, len(grid.prompts), cells, records)
     write_whole(folder / "summary.csv", summary_csv(summary).encode())
@@ -53,7 +51,7 @@ def write_results(plan: Plan, folder: Path) -> None:
         from decodecli.render.plots.sweep import draw_sweep
 
         pictures = draw_sweep(summary, folder / "plots")
-    records = with_requested_bos(plan.grid, read_records(folder, plan.grid))
+    records = read_records(folder, plan.grid)
     finished = (record for record in records if record.error is None)
     toml = (folder / MANIFEST).read_text(encoding="utf-8")
     write_whole(folder / "report.html", report_html(summary, finished, pictures, toml).encode())

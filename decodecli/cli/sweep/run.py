@@ -23,7 +23,7 @@ from decodecli.records.run import ModelInfo, to_json_line
 from decodecli.records.sweep import CellRecord
 from decodecli.render.terminal.sweep_progress import SweepProgress
 from decodecli.signals import postponed
-from decodecli.sweeps.cell_result import never_succeeds
+from decodecli.sweeps.cells import never_succeeds
 from decodecli.sweeps.manifest import Manifest, weights_fingerprint
 from decodecli.sweeps.store import Store, check_folder, check_writable, open_store
 from decodecli.sweeps.throughput import recall, remember

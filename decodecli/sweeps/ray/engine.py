@@ -22,7 +22,7 @@ from decodecli.errors import DecodecliError, LoadError
 from decodecli.models.machine import usable_cores
 from decodecli.records.run import ModelInfo
 from decodecli.settings import LoadParams, check_positive
-from decodecli.sweeps.cell_result import CellResult, cell_record
+from decodecli.sweeps.cells import CellResult, cell_record
 from decodecli.sweeps.grid import Grid
 from decodecli.sweeps.ray.connection import cause, connected, import_ray
 from decodecli.sweeps.ray.requirements import (

@@ -17,8 +17,7 @@ from decodecli.models.checkpoint import find_checkpoint
 from decodecli.models.machine import threads_for, usable_cores
 from decodecli.records.run import ModelInfo
 from decodecli.settings import LoadParams
-from decodecli.sweeps.cell_result import CellResult
-from decodecli.sweeps.cells import Cell
+from decodecli.sweeps.cells import Cell, CellResult
 from decodecli.sweeps.grid import Grid
 from decodecli.sweeps.ray.requirements import Requirements
 

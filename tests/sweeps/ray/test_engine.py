@@ -114,7 +114,7 @@ def made_up(fatal: int | None = None, seconds: float = 0.0):
         import os
         import time
 
-        from decodecli.sweeps.cell_result import CellResult, cell_record
+        from decodecli.sweeps.cells import CellResult, cell_record
         from decodecli.sweeps.ray.worker import Model
 
         def run(cells, on_tokens):
@@ -329,7 +329,7 @@ def test_every_gpu_gets_a_worker_and_machines_without_get_none(cluster):
         import os
         import time
 
-        from decodecli.sweeps.cell_result import CellResult, cell_record
+        from decodecli.sweeps.cells import CellResult, cell_record
         from decodecli.sweeps.ray.worker import Model
 
         def run(cells, on_tokens):
