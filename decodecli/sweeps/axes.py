@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from decimal import Decimal, localcontext
+from functools import partial
 from typing import Any
 
 from decodecli.config import FALSE, KEYS, TRUE, nearest
@@ -29,6 +30,7 @@ AXES: tuple[str, ...] = (
     "seed",
 )
 MOST_VALUES = 1_000_000
+_BOS = {"auto": None, **dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}
 _HINT = "write a,b,c or lo..hi or lo:hi:step or log:lo:hi:n"
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,6})?", re.ASCII)
@@ -59,7 +61,13 @@ def parse_axis(name: str, value: Any, *, repeats: bool = False) -> tuple[Any, ..
         several = any(isinstance(item, list | tuple) for item in items)
         values = [check_value("stop", item) for item in (items if several else [value])]
     elif name == "bos":
-        values = [_bos(word) for item in items for word in _words(name, item)]
+        values = []
+        for word in (word for item in items for word in _words(name, item)):
+            text = word.lower() if isinstance(word, str) else ""
+            if word is not None and not isinstance(word, bool) and text not in _BOS:
+                problem = f"must be on, off or auto, got {shortened(word)}"
+                raise _error("bos", problem, "auto is as the tokenizer does")
+            values.append(_BOS[text] if text else word)
     else:
         values = _numbers(name, items)
     if not values:
@@ -108,16 +116,6 @@ def _words(name: str, item: Any) -> list[Any]:
     return words
 
 
-def _bos(word: Any) -> bool | None:
-    if word is None or isinstance(word, bool):
-        return word
-    text = word.lower() if isinstance(word, str) else ""
-    if text not in (*TRUE, *FALSE, "auto"):
-        problem = f"must be on, off or auto, got {shortened(word)}"
-        raise _error("bos", problem, "auto is as the tokenizer does")
-    return None if text == "auto" else text in TRUE
-
-
 def _numbers(name: str, items: Sequence[Any]) -> list[Any]:
     """The values of a numeric axis, as `SamplingParams` takes them."""
     values: list[Any] = []
@@ -126,19 +124,15 @@ def _numbers(name: str, items: Sequence[Any]) -> list[Any]:
             values += _expanded(name, word) if isinstance(word, str) else [word]
         if len(values) > MOST_VALUES:
             raise _too_many(name, len(values))
-    whole = KEYS[name] == "int"
-    plain = all(type(v) is int or (type(v) is float and v == v and not whole) for v in values)
+    # For `check_value`, None would be a seed to draw.
+    check = check_seed if name == "seed" else partial(check_value, name)
+    integer = KEYS[name] == "int"
+    plain = all(type(v) is int or (type(v) is float and v == v and not integer) for v in values)
     if not plain or not values:
-        return [_check(name, value) for value in values]
+        return [check(value) for value in values]
     for value in {min(values), max(values)}:  # ranges have no holes: these speak for the rest
-        _check(name, value)
-    return values if whole else [float(value) for value in values]
-
-
-def _check(name: str, value: Any) -> Any:
-    if name == "seed":  # None would be one to draw
-        return check_seed(value)
-    return check_value(name, value)
+        check(value)
+    return values if integer else [float(value) for value in values]
 
 
 def _expanded(name: str, word: str) -> list[Any]:
@@ -178,8 +172,8 @@ def _count(name: str, word: str) -> list[Any]:
     if len(ends) != 2 or not all(map(_NUMBER.fullmatch, ends)):
         raise _error(name, f"cannot be read: {shortened(word)}")
     if not all(map(_WHOLE.fullmatch, ends)):
-        own_step = f"with a step of your own: {ends[0]}:{ends[1]}:0.1"
-        hint = "as in 0..4" if KEYS[name] == "int" else own_step
+        any_step = f"with a step of your own: {ends[0]}:{ends[1]}:0.1"
+        hint = "as in 0..4" if KEYS[name] == "int" else any_step
         raise _error(name, f"{shortened(word)}: lo..hi counts whole numbers", hint)
     low, high = (int(_number(name, end, word)) for end in ends)
     if low > high:
@@ -226,11 +220,11 @@ def _log(name: str, word: str, parts: list[str]) -> list[Any]:
     between = [float(f"{low ** (1 - share) * high**share:.14g}") for share in shares]
     if KEYS[name] != "int":
         return [low, *between, high]
-    whole = [low, *map(round, between), high]
-    if len(set(whole)) < len(whole):
+    values = [low, *map(round, between), high]
+    if len(set(values)) < len(values):
         problem = f"{shortened(word)} has no {count:,} different whole numbers"
         raise _error(name, problem, "ask for fewer")
-    return whole
+    return values
 
 
 def _too_many(name: str, count: int) -> UsageError:

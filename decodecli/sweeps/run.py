@@ -92,9 +92,9 @@ def run_cells(
             yield ready.popleft()
         if done is None:
             continue
-        record = _record(done)
-        yield CellResult(record, _trace(done) if traces else None)
-        yield from greedy.settled(done.request.key, record)
+        result = _result(done, traces)
+        yield result
+        yield from greedy.settled(done.request.key, result.record)
     yield from ready
 
 
@@ -143,28 +143,25 @@ def _copied(record: CellRecord, cell: Cell) -> CellResult:
     return CellResult(replace(record, index=cell.index, params=params))
 
 
-def _effective_bos(cell: Cell, prefix: PrefilledPrompt) -> bool | None:
-    """Whether the text begins with BOS; None where the tokenizer adds other tokens and no BOS."""
-    if cell.bos is not None:
-        return cell.bos
-    if prefix.ids[:1] == (prefix.lm.bos_id,):
-        return True
-    return None if prefix.lm.codec.num_special_tokens_to_add() else False
-
-
-def _record(done: RequestOutput) -> CellRecord:
+def _result(done: RequestOutput, traces: bool) -> CellResult:
     cell: Cell = done.request.key
     summary, error, correct = done.summary, done.error, None
+    prefix: PrefilledPrompt = done.request.prompt
     if error is None:
         try:
             correct = cell.prompt.answered_by(summary.text)
         except DecodecliError as slow:  # "the prompt …": it would be so again
             error = DecodecliError(f"the prompt expects what cannot be looked for: {slow.message}")
-    return cell_record(
+    bos = cell.bos  # whether the text begins with BOS
+    if bos is None:
+        bos = prefix.ids[:1] == (prefix.lm.bos_id,)
+        if not bos and prefix.lm.codec.num_special_tokens_to_add():
+            bos = None  # the tokenizer adds other tokens
+    record = cell_record(
         cell,
-        _effective_bos(cell, done.request.prompt),
+        bos,
         error=None if error is None else str(error),
-        eos_ids=done.request.prompt.lm.eos_ids,
+        eos_ids=prefix.lm.eos_ids,
         text=summary.text,
         token_ids=summary.token_ids,
         finish_reason=summary.finish_reason,
@@ -177,8 +174,8 @@ def _record(done: RequestOutput) -> CellRecord:
         segments=done.segments,
         logprobs=tuple(round(value, _DIGITS) for value in done.logprobs),
     )
-
-
-def _trace(done: RequestOutput) -> tuple[str, ...]:
-    steps = (step_json_line(step) for step in done.steps)
-    return to_json_line(done.header.as_dict()), *steps, to_json_line(done.summary.as_dict())
+    if not traces:
+        return CellResult(record)
+    steps = map(step_json_line, done.steps)
+    header, end = to_json_line(done.header.as_dict()), to_json_line(summary.as_dict())
+    return CellResult(record, (header, *steps, end))

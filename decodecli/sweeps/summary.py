@@ -85,16 +85,15 @@ def summarise(
         failed=failed,
         prompts=prompts,
         seeds=tuple(seeds),
-        constant=_constant(first, axes),
+        # `greedy` only says again what the temperature says
+        constant={
+            name: _plain(value)
+            for name, value in (first.params if first else {}).items()
+            if name not in (*axes, "seed", "greedy")
+        },
         prompt=first.prompt if first and prompts == 1 else None,
         prompt_texts={s.prompt: texts[s.prompt] for s in settings if s.prompt is not None},
     )
-
-
-def _constant(record: CellRecord | None, axes: Mapping[str, Key]) -> dict[str, Any]:
-    """What every cell has as this one has it; `greedy` only says again what the temperature says."""
-    values = record.params if record else {}
-    return {k: _plain(v) for k, v in values.items() if k not in (*axes, "seed", "greedy")}
 
 
 def _settings(
@@ -142,23 +141,21 @@ class _SettingCells:
         return min(index for index, _ in self.tokens)
 
     def add(self, record: CellRecord, seeds: int) -> None:
-        output = None if record.finish_reason == "error" else self._add_cell(record)
+        output: _Output | None = None
+        if record.finish_reason != "error":
+            for name in _OF_A_CELL:
+                if (value := getattr(record, name)) is not None:
+                    self.of_cells[name].append(value)
+            self.repeating += record.repeats
+            self.ended += record.finish_reason == "stop"
+            self.correct += record.correct is True
+            self.judged += record.correct is not None
+            output = record.text, array("i", record.token_ids)
+            self.tokens.append((record.index, output[1]))
         outputs = self.waiting[record.prompt_id]
         outputs.append(output)
         if len(outputs) >= seeds:
             self._add_prompt(self.waiting.pop(record.prompt_id))
-
-    def _add_cell(self, record: CellRecord) -> _Output:
-        for name in _OF_A_CELL:
-            if (value := getattr(record, name)) is not None:
-                self.of_cells[name].append(value)
-        self.repeating += record.repeats
-        self.ended += record.finish_reason == "stop"
-        self.correct += record.correct is True
-        self.judged += record.correct is not None
-        ids = array("i", record.token_ids)
-        self.tokens.append((record.index, ids))
-        return record.text, ids
 
     def _add_prompt(self, outputs: Sequence[_Output | None]) -> None:
         done = [output for output in outputs if output is not None]
@@ -177,7 +174,10 @@ class _SettingCells:
         while self.waiting:
             self._add_prompt(self.waiting.popitem()[1])
         values = self.of_cells | self.of_prompts
-        means = {name: _mean(name, values[name]) for name in values}
+        means = {
+            name: _estimate(name, mean(each), student(each), len(each))
+            for name, each in values.items()
+        }
         estimates: dict[str, Estimate | None] = {
             **means,
             "repetition_rate": _share(self.repeating, len(self.tokens)),
@@ -203,29 +203,24 @@ class _SettingCells:
         return _estimate("zipf", value, interval, len(drawn))
 
 
-def _mean(name: str, values: Sequence[float]) -> Estimate:
-    return _estimate(name, mean(values), student(values), len(values))
-
-
 def _share(successes: int, trials: int) -> Estimate:
     return _estimate("", successes / trials, wilson(successes, trials), trials)
 
 
 def _perplexity(logprob: Estimate) -> Estimate | None:
     """exp(−mean logprob), its interval's ends likewise; None beyond a float."""
-    value, low, high = map(_exp_minus, (logprob.value, logprob.high, logprob.low))
+    numbers: list[float | None] = []
+    for exponent in (logprob.value, logprob.high, logprob.low):
+        try:
+            numbers.append(None if exponent is None else math.exp(-exponent))
+        except OverflowError:
+            numbers.append(None)
+    value, low, high = numbers
     if value is None:
         return None
     if low is None or high is None:
         low = high = None
     return Estimate(value, low, high, logprob.count)
-
-
-def _exp_minus(x: float | None) -> float | None:
-    try:
-        return None if x is None else math.exp(-x)
-    except OverflowError:
-        return None
 
 
 def _estimate(name: str, value: float, interval: Interval | None, count: int) -> Estimate:
