@@ -90,11 +90,18 @@ def select_cells(
         UsageError: `path` has no sweep's cells.
         DecodecliError: they are damaged.
     """
-    selection = Selection(model=_model_of(path))
+    selection = Selection()
+    is_folder = os.path.isdir(path)  # unlike Path's, never raises
+    manifest = read_manifest(path if is_folder else path.parent)
+    if manifest is not None and (is_folder or path.name == RUNS):
+        options = {item.name for item in fields(LoadParams)}
+        selection.model = {k: v for k, v in manifest.values.items() if k in options}
     keys: set[str] = set()
     for record in _cells(path):
         fits = not prompts or record.prompt_id in prompts
-        fits = fits and all(_has(record, name, values) for name, values in wanted.items())
+        for name, values in wanted.items():
+            value = record.params.get(name)
+            fits = fits and (tuple(value) if isinstance(value, list) else value) in values
         if record.error is not None:
             selection.failed += [record] if fits else []
             continue
@@ -117,20 +124,6 @@ def select_cells(
 
 def _first(records: list[CellRecord], most: int) -> list[CellRecord]:
     return sorted(records, key=lambda record: record.index)[: most or None]
-
-
-def _has(record: CellRecord, name: str, values: set[Any]) -> bool:
-    value = record.params.get(name)
-    return (tuple(value) if isinstance(value, list) else value) in values
-
-
-def _model_of(path: Path) -> dict[str, Any] | None:
-    is_folder = os.path.isdir(path)  # unlike Path's, never raises
-    manifest = read_manifest(path if is_folder else path.parent)
-    if manifest is None or not (is_folder or path.name == "runs.jsonl"):
-        return None
-    options = {item.name for item in fields(LoadParams)}
-    return {name: value for name, value in manifest.values.items() if name in options}
 
 
 def _cells(path: Path) -> Iterator[CellRecord]:

@@ -90,7 +90,13 @@ def compare(
     wanted = wanted_values([*at, *([f"seed={seed}"] if seed is not None else [])])
     if plot is None and metric is not None:
         raise UsageError("--metric goes with --plot", "add --plot FILE.png")
-    name = _metric_named(metric or DEFAULT_METRIC)
+    metric = metric or DEFAULT_METRIC
+    if metric not in METRIC_OPTIONS:
+        from decodecli.config import nearest
+
+        near = nearest(metric, METRIC_OPTIONS)
+        hint = f"did you mean {near}? " if near else ""
+        raise UsageError(f"--metric {metric}: no such number", f"{hint}compare --help names them")
     if plot is not None:
         from decodecli.render.plots.figure_file import check_suffix
 
@@ -104,25 +110,9 @@ def compare(
         return
     from decodecli.render.plots.sweep import draw_metric
 
+    name = METRICS[METRIC_OPTIONS.index(metric)]
     draw_metric(_summary(path, selection.records), plot, name)
-    cells = f"{len(selection.records):,} cells"
-    streams.tell(f"{metric or DEFAULT_METRIC} of {cells} drawn to {plot}")
-
-
-def _metric_named(option: str) -> str:
-    """The number of `METRICS` that `--metric` names.
-
-    Raises:
-        UsageError: there is none.
-    """
-    from decodecli.config import nearest
-
-    names = dict(zip(METRIC_OPTIONS, METRICS, strict=True))
-    if option not in names:
-        near = nearest(option, names)
-        hint = f"did you mean {near}? " if near else ""
-        raise UsageError(f"--metric {option}: no such number", f"{hint}compare --help names them")
-    return names[option]
+    streams.tell(f"{metric} of {len(selection.records):,} cells drawn to {plot}")
 
 
 def _summary(path: Path, records: Sequence[CellRecord]) -> SweepSummary:

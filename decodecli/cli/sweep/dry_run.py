@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -54,7 +54,9 @@ def plan_lines(plan: Plan, done: int, rate: float | None, rate_of: str = "") -> 
         done: cells that are finished already. rate, rate_of: as for `show_plan`.
     """
     grid = plan.grid
-    lines = [f"{plan.load.model}: {_times(grid)} = {count(len(grid), 'cell')}", ""]
+    factors = ((grid.prompts, "prompt"), (range(grid.settings), "setting"), (grid.seeds, "seed"))
+    product = " × ".join(count(len(each), name) for each, name in factors)
+    lines = [f"{plan.load.model}: {product} = {count(len(grid), 'cell')}", ""]
     lines += [*_axis_lines(grid), "", *_cell_lines(grid), ""]
     lines.append(
         f"at most {grid.max_tokens:,} tokens, after {grid.prefills:,} "
@@ -72,44 +74,36 @@ def plan_lines(plan: Plan, done: int, rate: float | None, rate_of: str = "") -> 
     if rate:
         left = grid.max_tokens * max(len(grid) - done - once, 0) / len(grid)
         measured = f"as measured {rate_of or 'before'}"
-        lines.append(f"at most {_duration(left / rate)} at {rate:,.0f} tokens/s, {measured}")
+        seconds = left / rate
+        if seconds < 100:
+            duration = f"{seconds:.0f} s" if seconds >= 1 else "a second"
+        else:
+            duration = f"{seconds / 60:,.0f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
+        lines.append(f"at most {duration} at {rate:,.0f} tokens/s, {measured}")
     else:
         lines.append("how long that takes is not known before a first run with this model")
     return lines
 
 
-def _times(grid: Grid) -> str:
-    parts = [
-        (len(grid.prompts), "prompt"),
-        (grid.settings, "setting"),
-        (len(grid.seeds), "seed"),
-    ]
-    return " × ".join(count(number, name) for number, name in parts)
-
-
 def _axis_lines(grid: Grid) -> list[str]:
-    """Prompts, axes, and what is the same in all cells."""
-    axes = {**grid.varying, "seed": grid.seeds}
-    rows = [("prompts" if not index else "", text) for index, text in enumerate(_prompts(grid))]
-    rows += [(name, _values(values)) for name, values in axes.items()]
+    """The first prompts, axes, and what is the same in all cells."""
+    prompts = grid.prompts[:_PROMPTS]
+    ids = [clip(one_line(prompt.id), _TEXT // 2) for prompt in prompts]
+    id_width = max(map(cell_len, ids))
+    texts = []
+    for name, prompt in zip(ids, prompts, strict=True):
+        text = clip(one_line(prompt.text[: 4 * _TEXT]), _TEXT) or "(empty)"
+        texts.append(f"{name}{' ' * (id_width - cell_len(name))}  {text}")
+    if len(grid.prompts) > len(prompts):
+        texts.append(f"… {len(grid.prompts) - len(prompts):,} more")
+    rows = [("" if number else "prompts", text) for number, text in enumerate(texts)]
+    rows += [(name, _values(each)) for name, each in {**grid.varying, "seed": grid.seeds}.items()]
     rows += [("paired", ", ".join(group)) for group in grid.zipped]
     same = {name: values[0] for name, values in grid.axes.items() if len(values) == 1}
     same |= grid.chat.as_dict() if grid.chat else {}
     rows.append(("constant", " · ".join(constants(same))))
     width = max(len(name) for name, _ in rows)
     return [f"  {name:<{width}}  {text}" for name, text in rows]
-
-
-def _prompts(grid: Grid) -> Iterator[str]:
-    """The first prompts, an id and the beginning of a text each."""
-    few = grid.prompts[:_PROMPTS]
-    ids = [clip(one_line(prompt.id), _TEXT // 2) for prompt in few]
-    width = max(map(cell_len, ids))
-    for name, prompt in zip(ids, few, strict=True):
-        text = clip(one_line(prompt.text[: 4 * _TEXT]), _TEXT) or "(empty)"
-        yield f"{name}{' ' * (width - cell_len(name))}  {text}"
-    if len(grid.prompts) > len(few):
-        yield f"… {len(grid.prompts) - len(few):,} more"
 
 
 def _values(values: Sequence[Any]) -> str:
@@ -141,9 +135,3 @@ def _cell_lines(grid: Grid) -> list[str]:
         number = f"{cell.index:>{len(str(len(grid)))}}"
         lines.append(f"  {number}  {one_line(cell.prompt.id)} · {setting_name(setting)}")
     return lines
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 1 else "a second"
-    return f"{seconds / 60:,.0f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"

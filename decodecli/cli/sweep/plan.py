@@ -53,7 +53,7 @@ class SweepArgs:
 
     @property
     def says_cells(self) -> bool:
-        """Whether anything was args that says which cells there are."""
+        """Whether anything there says which cells there are."""
         named = (*self.prompts, self.prompt_file, self.file, self.grid, *self.zips)
         options = (*OF_CELLS, "seeds", "preset")
         return any(named) or any(self.flags.get(name) is not None for name in options)
@@ -79,11 +79,11 @@ class Plan:
     @property
     def options(self) -> dict[str, Any]:
         """What `sweep.toml` says of the model, where it is not the default."""
-        found = {name: getattr(self.load, name) for name in _KEPT}
+        options = {name: getattr(self.load, name) for name in _KEPT}
         if os.path.isdir(os.path.expanduser(self.load.model)):  # from another folder too
-            found["model"] = os.path.abspath(os.path.expanduser(self.load.model))
+            options["model"] = os.path.abspath(os.path.expanduser(self.load.model))
         defaults = {item.name: item.default for item in fields(LoadParams)}
-        return {name: value for name, value in found.items() if value != defaults[name]}
+        return {name: value for name, value in options.items() if value != defaults[name]}
 
     @property
     def again(self) -> str:
@@ -98,8 +98,9 @@ def build_plan(args: SweepArgs) -> Plan:
         UsageError: whatever is wrong with it.
     """
     out = args.flags.get("out")
-    going_on = None if args.says_cells or out is None else _asked_before(out)
-    grid_file = read_grid(args.grid) if args.grid else going_on
+    grid_file = read_grid(args.grid) if args.grid else None
+    if not args.says_cells and out is not None:
+        grid_file = _stored_grid(Path(os.path.expanduser(out)))
     effective = resolve(args.flags, grid=grid_file.values if grid_file else None, expressions=True)
     how, output, load = effective.sweep(), effective.output(), effective.load()
     check_choice("format", output.format, ("text", "jsonl"))
@@ -118,20 +119,24 @@ def build_plan(args: SweepArgs) -> Plan:
         description=grid_file.description if grid_file else "",
     )
     words = ("decodecli", "sweep", "--out", str(folder), *_repeated(effective))
-    draws = folder is not None and how.plots and _can_draw(effective, notices)
+    draws = folder is not None and how.plots
+    if draws and importlib.util.find_spec("matplotlib") is None:
+        draws, hint = False, "pip install 'decodecli[plots]'"
+        if effective.sources["plots"] != "default":
+            raise UsageError("the plots need matplotlib, which is not installed", hint)
+        notices.append(f"there will be no plots without matplotlib: {hint}")
     return Plan(grid, load, how, output, folder, draws, tuple(notices), words)
 
 
-def _asked_before(out: str) -> GridFile | None:
-    """What a folder's sweep was asked, where it is one: without any other word, it goes on, as exact as
+def _stored_grid(folder: Path) -> GridFile | None:
+    """The grid of a folder's sweep, where it is one: without any other word, it goes on, as exact as
     before and keeping traces as before."""
-    folder = Path(os.path.expanduser(out))
-    found = read_manifest(folder)
-    if found is None:
+    manifest = read_manifest(folder)
+    if manifest is None:
         return None
-    asked = read_manifest_grid(folder)
-    ways = {name: True for name in ("exact", "traces") if found.about.get(name)}
-    return replace(asked, values={**asked.values, **ways})
+    file = read_manifest_grid(folder)
+    flags = {name: True for name in ("exact", "traces") if manifest.about.get(name)}
+    return replace(file, values={**file.values, **flags})
 
 
 def _check_together(how: SweepParams, output: OutputParams, args: SweepArgs) -> None:
@@ -163,7 +168,7 @@ def _folder(how: SweepParams, output: OutputParams) -> Path | None:
 
 
 def _prompts(args: SweepArgs, grid_file: GridFile | None, notices: list[str]) -> Sequence[Prompt]:
-    """Those args and named; else those of the grid; else, as `generate`, standard input or ours."""
+    """Those given and named; else those of the grid; else, as `generate`, standard input or ours."""
     notices += _numbers_as_prompts(args)
     for word in args.prompts:
         streams.note_file(word, notices.append)
@@ -203,22 +208,11 @@ def _numbers_as_prompts(args: SweepArgs) -> Iterator[str]:
     )
 
 
-def _can_draw(effective: Effective, notices: list[str]) -> bool:
-    if importlib.util.find_spec("matplotlib") is not None:
-        return True
-    hint = "pip install 'decodecli[plots]'"
-    if effective.sources["plots"] != "default":
-        raise UsageError("the plots need matplotlib, which is not installed", hint)
-    notices.append(f"there will be no plots without matplotlib: {hint}")
-    return False
-
-
 def _seeded(effective: Effective, folder: Path | None, notices: list[str]) -> dict[str, Any]:
     """The values with a seed: where none was given, that of the folder's sweep, or one that is drawn."""
     values = dict(effective.values)
     if values["seed"] is None:
-        before = None if folder is None else read_manifest(folder)
-        if before is not None and folder is not None:
+        if folder is not None and read_manifest(folder) is not None:
             values["seed"] = read_manifest_grid(folder).values["seed"]
         else:
             values["seed"] = secrets.randbelow(SEED_LIMIT)

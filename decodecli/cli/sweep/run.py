@@ -5,27 +5,33 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import streams
+from decodecli.cli.cell_selection import select_cells, show_texts
 from decodecli.cli.color import console
 from decodecli.cli.loading_line import load_model
+from decodecli.cli.options import MOST_CELLS
 from decodecli.cli.sweep.dry_run import show_plan
 from decodecli.cli.sweep.plan import Plan, SweepArgs, build_plan
-from decodecli.cli.sweep.results import write_numbers, write_results
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.library_logging import quiet_libraries
 from decodecli.records.run import ModelInfo, to_json_line
-from decodecli.records.sweep import CellRecord
+from decodecli.records.sweep import CellRecord, SweepSummary
 from decodecli.render.terminal.sweep_progress import SweepProgress
 from decodecli.signals import postponed
+from decodecli.sweeps.cell_lines import read_records
 from decodecli.sweeps.cells import never_succeeds
-from decodecli.sweeps.manifest import Manifest, weights_fingerprint
+from decodecli.sweeps.folder import MANIFEST, RUNS, write_whole
+from decodecli.sweeps.manifest import Manifest, read_manifest, weights_fingerprint
 from decodecli.sweeps.store import Store, check_folder, check_writable, open_store
+from decodecli.sweeps.summary import summarise
 from decodecli.sweeps.throughput import recall, remember
 
 if TYPE_CHECKING:
@@ -68,7 +74,7 @@ def run_sweep(args: SweepArgs) -> None:
             cells = len(plan.grid)
             if store.done == cells:
                 notices.tell(f"all {cells:,} cells are done; their results are made again")
-                write_results(plan, store.folder)
+                _write_results(plan, store.folder)
                 return
             if store.done:
                 notices.tell(f"{store.done:,} of {cells:,} cells are done; going on")
@@ -159,7 +165,7 @@ def _run(
             )
         if isinstance(store, Store) and interrupted:
             with contextlib.suppress(DecodecliError, KeyboardInterrupt):
-                write_numbers(plan, store.folder)
+                _write_numbers(plan, store.folder)
         raise
     if not notices.quiet:
         streams.tell(running.pace)
@@ -168,7 +174,7 @@ def _run(
     if isinstance(store, Store):
         if running.drawn >= _TELLING or store.manifest.rate is None:
             store.note_rate(running.rate)
-        write_results(plan, store.folder)
+        _write_results(plan, store.folder)
     if running.failed:
         raise _failure(running.failed, plan.again if isinstance(store, Store) else None)
 
@@ -269,3 +275,63 @@ class _Running:
                     if streams.is_terminal(sys.stdout):  # lines would run into the progress
                         self._progress.close()
                     streams.write_stdout(to_json_line(record.as_dict()) + "\n")
+
+
+def _write_numbers(plan: Plan, folder: Path) -> SweepSummary:
+    """`summary.csv` and `summary.md`, of what is there.
+
+    Raises:
+        WriteError: they could not be written.
+    """
+    from decodecli.render.sweep_files import summary_csv, summary_markdown
+
+    manifest, grid = read_manifest(folder), plan.grid
+    name = str(manifest.model.get("name", plan.load.model)) if manifest else plan.load.model
+    records = read_records(folder, grid)
+    cells = len(grid)
+    summary = summarise(name, grid.varying, grid.seeds, len(grid.prompts), cells, records)
+    write_whole(folder / "summary.csv", summary_csv(summary).encode())
+    write_whole(folder / "summary.md", summary_markdown(summary).encode())
+    return summary
+
+
+def _write_results(plan: Plan, folder: Path) -> None:
+    """Everything that is made of the cells, and the table on standard output unless that has lines.
+
+    Raises:
+        WriteError: a file could not be written.
+    """
+    from decodecli.render.html.sweep_report import report_html
+
+    summary = _write_numbers(plan, folder)
+    if plan.output.format == "text":
+        from decodecli.cli.output import style_of, write_lines
+        from decodecli.render.terminal.sweep_table import sweep_lines
+
+        style = style_of(sys.stdout)
+        write_lines(sweep_lines(summary, style), style)
+        if plan.how.show:
+            streams.write_stdout("\n")
+            selection = select_cells(folder, (), {}, MOST_CELLS)
+            show_texts(selection, "")
+            if selection.count > len(selection.records) and not plan.output.quiet:
+                streams.tell(
+                    f"Note: {len(selection.records):,} of {selection.count:,} cells are shown; "
+                    f"for others, decodecli compare {folder}"
+                )
+    pictures: list[Path] = []
+    if plan.draws:
+        from decodecli.render.plots.sweep import draw_sweep
+
+        pictures = draw_sweep(summary, folder / "plots")
+    records = read_records(folder, plan.grid)
+    finished = (record for record in records if record.error is None)
+    toml = (folder / MANIFEST).read_text(encoding="utf-8")
+    write_whole(folder / "report.html", report_html(summary, finished, pictures, toml).encode())
+    if not plan.output.quiet:
+        plots = "plots/, " if pictures else ""
+        streams.tell(
+            f"Results in {folder}: {RUNS}, summary.csv, summary.md, {plots}report.html",
+            f"all on one page: {folder / 'report.html'}; texts side by side: "
+            f"decodecli compare {shlex.quote(str(folder))}",
+        )
