@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -59,10 +60,10 @@ class Selection:
     @property
     def varying(self) -> list[str]:
         """The options of which the sweep has several values; `greedy` says again what T 0 says."""
-        values: dict[str, set[str]] = {}
+        values: defaultdict[str, set[str]] = defaultdict(set)
         for setting in self.settings:
             for name, value in setting.items():
-                values.setdefault(name, set()).add(repr(value))
+                values[name].add(repr(value))
         return [name for name, several in values.items() if len(several) > 1 and name != "greedy"]
 
     def tell(self) -> None:
@@ -132,16 +133,15 @@ def _cells(path: Path) -> Iterator[CellRecord]:
         if path.name == RUNS and (path.parent / MANIFEST).is_file():
             yield from _cells(path.parent)
             return
-        first = True
+        records = read_lines(path)
         try:
-            for record in read_lines(path):
-                first = False
-                yield record
+            first = next(records, None)
         except DecodecliError as error:
-            if not first:
-                raise
             hint = "give a sweep's folder, or what --format jsonl wrote"
             raise UsageError(error.message, hint) from None
+        if first is not None:
+            yield first
+        yield from records
         return
     if not os.path.isdir(path) or read_manifest(path) is None:
         what = "is not the folder of a sweep" if os.path.lexists(path) else "is not there"
@@ -162,12 +162,12 @@ def nothing_fits(
         )
     if not selection.settings:
         return DecodecliError(f"{path} has no finished cell yet", "decodecli sweep goes on there")
-    said = [f"prompts are {', '.join(list(selection.prompts)[:8])}"] if prompts else []
+    axes = [f"prompts are {', '.join(list(selection.prompts)[:8])}"] if prompts else []
     for name in wanted:
         values = dict.fromkeys(repr(setting.get(name)) for setting in selection.settings)
         values = dict.fromkeys(map(repr, selection.seeds)) if name == "seed" else values
-        said.append(f"{name} is {', '.join(sorted(values, key=_by_number)[:8])}")
-    return UsageError("no finished cell fits", f"in this sweep {'; '.join(said)}"[:160])
+        axes.append(f"{name} is {', '.join(sorted(values, key=_by_number)[:8])}")
+    return UsageError("no finished cell fits", f"in this sweep {'; '.join(axes)}"[:160])
 
 
 def _by_number(text: str) -> tuple[float, str]:
@@ -190,7 +190,7 @@ def show_texts(selection: Selection, columns: str, format: str = "text") -> None
         )
         write_lines(lines, style)
         return
-    drawn = []
+    entries = []
     for block in blocks(records, columns):
         first = block.records[0]
         cells = [
@@ -201,5 +201,5 @@ def show_texts(selection: Selection, columns: str, format: str = "text") -> None
             }
             for label, record in zip(block.labels, block.records, strict=True)
         ]
-        drawn.append({"name": block.name, "prompt": block.prompt, "cells": cells})
-    write_json({"blocks": drawn})
+        entries.append({"name": block.name, "prompt": block.prompt, "cells": cells})
+    write_json({"blocks": entries})

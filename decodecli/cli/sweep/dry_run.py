@@ -72,9 +72,9 @@ def plan_lines(plan: Plan, done: int, rate: float | None, rate_of: str = "") -> 
     if done:
         lines.append(f"{done:,} of {len(grid):,} cells are done")
     if rate:
-        left = grid.max_tokens * max(len(grid) - done - once, 0) / len(grid)
+        tokens = grid.max_tokens * max(len(grid) - done - once, 0) / len(grid)
         measured = f"as measured {rate_of or 'before'}"
-        seconds = left / rate
+        seconds = tokens / rate
         if seconds < 100:
             duration = f"{seconds:.0f} s" if seconds >= 1 else "a second"
         else:
@@ -107,11 +107,11 @@ def _axis_lines(grid: Grid) -> list[str]:
 
 
 def _values(values: Sequence[Any]) -> str:
-    many = len(values) > _VALUES
-    few = [*values[: _VALUES - 4], values[-1]] if many else list(values)
-    short = shortened(few)
-    names = [value_name(_in_few_digits(value, short)) for value in few]
-    if many:
+    is_long = len(values) > _VALUES
+    listed = [*values[: _VALUES - 4], values[-1]] if is_long else list(values)
+    short = shortened(listed)
+    names = [value_name(_in_few_digits(value, short)) for value in listed]
+    if is_long:
         names.insert(-1, "…")
     return f"{', '.join(names)}" + (f"  ({len(values):,})" if len(values) > 1 else "")
 
@@ -123,13 +123,13 @@ def _in_few_digits(value: Any, short: Mapping[float, float]) -> Any:
 def _cell_lines(grid: Grid) -> list[str]:
     """The first and the last cells."""
     indices = range(len(grid))
-    few = [*indices[:_SHOWN], *indices[max(len(grid) - _SHOWN, _SHOWN) :]]
-    cells = [grid[index] for index in few]
+    listed = [*indices[:_SHOWN], *indices[max(len(grid) - _SHOWN, _SHOWN) :]]
+    cells = [grid[index] for index in listed]
     names = [*grid.varying, "seed"]
     short = {name: shortened(cell.value(name) for cell in cells) for name in names}
     lines = []
     for cell in cells:
-        if cell.index and cell.index - 1 not in few:
+        if cell.index and cell.index - 1 not in listed:
             lines.append("  …")
         setting = {name: _in_few_digits(cell.value(name), short[name]) for name in names}
         number = f"{cell.index:>{len(str(len(grid)))}}"
