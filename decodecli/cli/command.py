@@ -63,7 +63,7 @@ class Option:
         long = f"--{self.name.replace('_', '-')}"
         names = (self.flags,) if self.flags.startswith("--") else (long, *self.flags.split())
         default = self.default or ("off" if self.kind is bool else None)
-        shown = rf" [dim]\[default: {default}][/dim]" if default else ""
+        default_text = rf" [dim]\[default: {default}][/dim]" if default else ""
         choices, complete = self.choices, self.complete
         if choices:
 
@@ -72,7 +72,7 @@ class Option:
 
         option = typer.Option(
             *names,
-            help=self.help + shown,
+            help=self.help + default_text,
             metavar=self.metavar or "|".join(self.choices),
             rich_help_panel=self.panel,
             show_default=False,

@@ -1,6 +1,6 @@
 """Wrong usage in our own words: what was given, what is allowed, what to do.
 
-The parser is Typer's, whose exceptions are told apart by their fields: Typer brings a click of its own
+The parser is Typer's, whose exceptions are problem apart by their fields: Typer brings a click of its own
 from 0.26 on, so that no class of click can be named here.
 """
 
@@ -26,14 +26,14 @@ class _Parser:
         typed, allowed = list(args), ctx.allow_extra_args
         if set(typed) == {"--"} and isinstance(self, TyperGroup):
             raise UsageError("no command was given", f"see {ctx.command_path} --help")
-        ctx.allow_extra_args = True  # what is left over is told below
+        ctx.allow_extra_args = True  # what is left over is an error below
         try:
             rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
         except Exception as error:
-            told = None if ctx.resilient_parsing else _told(error, ctx, typed)
-            if told is None:
+            problem = None if ctx.resilient_parsing else _usage_error(error, ctx, typed)
+            if problem is None:
                 raise
-            raise told from None
+            raise problem from None
         finally:
             ctx.allow_extra_args = allowed
         if rest and not allowed and not ctx.resilient_parsing:
@@ -68,7 +68,7 @@ class Group(_Parser, TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-def _told(error: Exception, ctx: Any, typed: Sequence[str]) -> UsageError | None:
+def _usage_error(error: Exception, ctx: Any, typed: Sequence[str]) -> UsageError | None:
     """The parser's exception as ours; None for one that is not about an option or argument."""
     name, param = getattr(error, "option_name", None), getattr(error, "param", None)
     options = _options(ctx.command, ctx)
@@ -111,8 +111,10 @@ def _example(param: Any, ctx: Any) -> str:
 
 
 def _unknown_option(name: str, ctx: Any, options: dict[str, Any]) -> UsageError:
-    long = [own for own in options if own[:2] == "--" == name[:2]]
-    near = next((own for own in long if own.startswith(name)), None) or _nearest(name, long)
+    long = [option for option in options if option[:2] == "--" == name[:2]]
+    near = next((option for option in long if option.startswith(name)), None) or _nearest(
+        name, long
+    )
     root = ctx.find_root()
     others = [
         word
@@ -184,19 +186,19 @@ def _left_over(ctx: Any, typed: Sequence[str], rest: Sequence[str]) -> UsageErro
     if not params:
         message = f"{ctx.info_name} takes no argument, got {_short(repr(' '.join(rest)))}"
         return UsageError(message, f"see {ctx.command_path} --help")
-    name = params[-1].metavar
+    argument = params[-1].metavar
     words = [*(str(ctx.params[p.name]) for p in params), *rest]
     hint = f"see {ctx.command_path} --help"
-    if name in _QUOTED:
-        whole = shlex.quote(" ".join(words))
-        hint = f"put the {_QUOTED[name]} in quotes: {ctx.command_path} {whole}"
+    if argument in _QUOTED:
+        text = shlex.quote(" ".join(words))
+        hint = f"put the {_QUOTED[argument]} in quotes: {ctx.command_path} {text}"
         if len(hint) > 120:
-            hint = f"put the {_QUOTED[name]} in quotes"
+            hint = f"put the {_QUOTED[argument]} in quotes"
     for word in words:  # as in -t 0.2 0.7
-        place = typed.index(word)
-        option = _options(ctx.command, ctx).get(typed[place - 2]) if place > 1 else None
-        if option is not None and _is_number(word) and _is_number(typed[place - 1]):
-            hint = _several(option, typed[place - 2], f"{typed[place - 1]},{word}")
-    return UsageError(
-        f"{ctx.info_name} takes one {name}, and there is more: {_short(' '.join(rest))}", hint
-    )
+        position = typed.index(word)
+        name, value = typed[max(position - 2, 0)], typed[position - 1]
+        option = _options(ctx.command, ctx).get(name) if position > 1 else None
+        if option is not None and _is_number(word) and _is_number(value):
+            hint = _several(option, name, f"{value},{word}")
+    message = f"{ctx.info_name} takes one {argument}, and there is more: {_short(' '.join(rest))}"
+    return UsageError(message, hint)

@@ -97,30 +97,30 @@ class InspectRequest(Request):
     @cached_property
     def compared(self) -> tuple[str, tuple[str, ...]] | None:
         """What is compared, and the variants; None when nothing is."""
-        given = {
+        options = {
             "quantize": self.compare_quantize,
             "dtype": self.compare_dtype,
             "bos": "bos,no-bos" if self.compare_bos else None,
             "model": self.compare_model,
         }
-        given = {by: names for by, names in given.items() if names is not None}
-        options = " and ".join(f"--compare-{by}" for by in given)
+        variants_of = {by: names for by, names in options.items() if names is not None}
+        spelt = " and ".join(f"--compare-{by}" for by in variants_of)
         if len(self.prompt) > 1:
-            if options:
+            if spelt:
                 raise UsageError(
-                    f"{options} and several prompts were given together", "compare one thing"
+                    f"{spelt} and several prompts were given together", "compare one thing"
                 )
             if len(set(self.prompt)) < len(self.prompt):
                 raise UsageError("one prompt is given twice", "give each once")
             return "prompt", self.prompt
-        if len(given) > 1:
-            raise UsageError(f"{options} were given together", "compare one thing")
-        for by, names in given.items():
+        if len(variants_of) > 1:
+            raise UsageError(f"{spelt} were given together", "compare one thing")
+        for by, names in variants_of.items():
             variants = tuple(name for name in str(names).split(",") if name)
             if len(variants) < 2:
-                raise UsageError(f"{options} needs two or more, got {names!r}", "as A,B")
+                raise UsageError(f"{spelt} needs two or more, got {names!r}", "as A,B")
             if len(set(variants)) < len(variants):
-                raise UsageError(f"{options} names one twice: {names}", "give each once")
+                raise UsageError(f"{spelt} names one twice: {names}", "give each once")
             return by, variants
         return None
 

@@ -79,7 +79,7 @@ class TokenizeRequest(Request):
     def __post_init__(self) -> None:
         if len(set(self.models)) < len(self.models):
             raise UsageError("--model names one twice", "give each once")
-        given = {
+        is_given = {
             "--vocab": self.vocab,
             "--ids": self.ids is not None,
             "--chat": self.chat,
@@ -91,7 +91,7 @@ class TokenizeRequest(Request):
         }
         for first, others in _APART.items():
             for other in others:
-                if given[first] and given[other]:
+                if is_given[first] and is_given[other]:
                     raise UsageError(f"{first} and {other} do not go together", "leave one out")
         if self.effective.sources["allow_special"] == "flag":
             chat_params({"chat": self.chat, "allow_special": True})
