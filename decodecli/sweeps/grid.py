@@ -17,6 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +27,6 @@ from decodecli.records.sweep import CellRecord
 from decodecli.settings import ChatParams, SamplingParams, chat_params, check_chat_and_bos
 from decodecli.sweeps.axes import AXES, parse_axis, shortened, unknown_axis
 from decodecli.sweeps.cells import Cell, Prompt
-from decodecli.sweeps.toml import to_toml, toml_lines
 
 MOST_CELLS = 10_000_000
 _MISSING = object()
@@ -219,20 +219,39 @@ class Grid:
                 *(f"# {comment}\n" for comment in comments),
                 toml_lines(header),
                 *("prompts = [\n", *(f"  {to_toml(entry)},\n" for entry in prompts), "]\n"),
-                toml_lines({name: _axis(name, values) for name, values in axes.items()}),
+                toml_lines({name: _axis_entry(name, values) for name, values in axes.items()}),
                 toml_lines({"zip": [list(names) for names in self.zipped] or None}),
             ]
         )
 
 
-def _axis(name: str, values: tuple[Any, ...]) -> Any:
+def toml_lines(values: Mapping[str, Any]) -> str:
+    """A line a value; those that are None are left out."""
+    return "".join(f"{k} = {to_toml(v)}\n" for k, v in values.items() if v is not None)
+
+
+def to_toml(value: Any) -> str:
+    """A value in TOML, on one line."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    if isinstance(value, str):  # JSON's escapes are TOML's, which wants one more
+        text = value.encode("utf-8", "replace").decode()  # a path may hold what is no character
+        return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {to_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(to_toml, value)) + "]"
+    return json.dumps(value)
+
+
+def _axis_entry(name: str, values: tuple[Any, ...]) -> Any:
     """An axis as a grid file has it; consecutive seeds as an expression."""
     if name == "seed" and len(values) > 2:
-        low, high = values[0], values[0] + len(values) - 1
-        if values == tuple(range(low, high + 1)):
-            return f"{low}..{high}"
-    written = ["auto" if value is None else value for value in values]
-    return written[0] if len(written) == 1 else written
+        first, last = values[0], values[0] + len(values) - 1
+        if values == tuple(range(first, last + 1)):
+            return f"{first}..{last}"
+    entries = ["auto" if value is None else value for value in values]
+    return entries[0] if len(entries) == 1 else entries
 
 
 def plan(

@@ -24,9 +24,8 @@ from decodecli.errors import DecodecliError, UsageError
 from decodecli.models.checkpoint import Checkpoint
 from decodecli.settings import LoadParams
 from decodecli.sweeps.folder import MANIFEST, current
-from decodecli.sweeps.grid import Grid, plan
+from decodecli.sweeps.grid import Grid, plan, toml_lines
 from decodecli.sweeps.grid_file import GridFile, read_grid
-from decodecli.sweeps.toml import toml_lines
 
 TABLE = "sweep"  # in the file: what is no part of the grid
 _SAMPLE = 2**16  # bytes of each of a weight file's samples
@@ -220,8 +219,11 @@ def check_same_grid(
     if extend and is_larger:
         return
     now = tomllib.loads(manifest.grid.as_toml())
-    names = [n for n in dict.fromkeys([*now, *stored.values]) if n not in _LOAD_OPTIONS]
-    changed = [n for n in names if now.get(n) != stored.values.get(n)]
+    changed = [
+        name
+        for name in dict.fromkeys([*now, *stored.values])
+        if name not in _LOAD_OPTIONS and now.get(name) != stored.values.get(name)
+    ]
     listed = f" ({', '.join(changed[:5])}{', …' if len(changed) > 5 else ''})" if changed else ""
     if extend:
         raise UsageError(
@@ -270,9 +272,9 @@ def differences(stored: StoredManifest, manifest: Manifest) -> list[str]:
     """What is not as it was when the sweep began, yet no reason not to go on."""
     notes = []
     now = versions()
-    other = [f"{name} {old}" for name, old in stored.versions.items() if old != now.get(name)]
-    if other:
-        notes.append(f"the first cells were run with {', '.join(other)}")
+    changed = [f"{name} {old}" for name, old in stored.versions.items() if old != now.get(name)]
+    if changed:
+        notes.append(f"the first cells were run with {', '.join(changed)}")
     if bool(stored.about.get("exact")) != manifest.exact:
         notes.append(f"the first cells were run with{'out' if manifest.exact else ''} --exact")
     had_traces = bool(stored.about.get("traces"))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decodecli.sweeps.toml import to_toml
+from decodecli.sweeps.grid import to_toml
 
 
 @pytest.fixture
