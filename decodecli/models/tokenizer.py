@@ -29,6 +29,11 @@ from decodecli.models.model_files import (
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # Classes for which transformers reads tokenizer.json as it stands; the others rebuild it.
 _AS_IT_STANDS = ("PreTrainedTokenizerFast", "TokenizersBackend")
+# Model types for which it rebuilds the tokenizer, whatever class the folder names.
+_REBUILT = (
+    "hyperclovax_vision_v2", "qwen2", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen4_exp",
+    "siglip2",
+)  # fmt: skip
 _FILES = [
     "tokenizer*", "*.model", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
     "chat_template*", "additional_chat_templates/*", "config.json", "*.tiktoken", "tekken.json",
@@ -291,13 +296,14 @@ def light_tokenizer(folder: Path, name: str) -> LightTokenizer | None:
     """
     with blamed_on(f"the tokenizer of {name}", folder=folder):
         settings = _settings(folder)
-        class_name = settings.get("tokenizer_class")
-        # Without a configuration there is no class that could rebuild it.
-        as_it_stands = class_name in _AS_IT_STANDS or not (
-            class_name or (folder / "config.json").is_file()
-        )
-        path = folder / "tokenizer.json"
-        if not path.is_file() or not as_it_stands or settings.get("auto_map"):
+        path, class_name = folder / "tokenizer.json", settings.get("tokenizer_class")
+        if (folder / "config.json").is_file():
+            model_type = read_json(folder / "config.json").get("model_type")
+            as_it_stands = class_name in _AS_IT_STANDS and model_type not in _REBUILT
+        else:  # without a configuration there is no class that could rebuild it
+            as_it_stands = not class_name or class_name in _AS_IT_STANDS
+        changed = settings.get("auto_map") or settings.get("split_special_tokens")
+        if not path.is_file() or not as_it_stands or changed:
             return None
         return LightTokenizer(path, settings, _chat_template(folder, name))
 

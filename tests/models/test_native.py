@@ -14,12 +14,15 @@ import transformers as t
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from known_models import CONFIGS, network
+from tokenizer_families import KINDS as KINDS_OF_TOKENIZERS
+from tokenizer_families import TEXTS, make
 
 import decodecli
 from decodecli.models import native, supported
 from decodecli.models.checkpoint import Checkpoint
 from decodecli.models.model_files import read_json
 from decodecli.models.runner import ModelRunner
+from decodecli.models.tokenizer import _REBUILT, light_tokenizer, load_transformers_tokenizer
 from decodecli.settings import LoadParams
 
 # What takes longer to import than torch alone needs.
@@ -306,3 +309,41 @@ def test_many_config_json_give_the_logits_of_transformers(tmp_path, values, prom
 def test_these_are_run_here_and_those_are_not(kind, values, run_here, tmp_path) -> None:
     sizes = GPT2_SIZES if kind == "gpt2" else LLAMA_SIZES
     assert check(tmp_path, {"model_type": kind, **sizes, **values}, [5, 6, 7] * 5) == run_here
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_TOKENIZERS)
+@pytest.mark.parametrize("model_type", supported.DEFAULTS)
+@pytest.mark.parametrize(
+    "switch", [{}, {"add_bos_token": True}, {"add_eos_token": True}, {"split_special_tokens": True}]
+)
+def test_the_ids_and_texts_are_those_of_transformers(kind, model_type, switch, tmp_path) -> None:
+    make(kind).save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | switch))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    ours = light_tokenizer(tmp_path, "it")
+    assert (ours is None) == (model_type == "qwen2" or "split_special_tokens" in switch)
+    if ours is None:
+        return
+    theirs = load_transformers_tokenizer(tmp_path, "it", trust_remote_code=False)
+    for text in (*TEXTS, "Once upon <s>a time</s>", " x", "a<|eot_id|>b", ""):
+        for special in (True, False):
+            ids = ours(text, add_special_tokens=special)["input_ids"]
+            assert ids == theirs(text, add_special_tokens=special)["input_ids"]
+            for skipped in (True, False):
+                assert ours.decode(ids, skipped) == theirs.decode(
+                    ids, skip_special_tokens=skipped, clean_up_tokenization_spaces=False
+                )
+    for role in ("bos_token_id", "eos_token_id", "unk_token_id"):
+        assert getattr(ours, role) == getattr(theirs, role)
+
+
+def test_the_model_types_whose_tokenizers_are_rebuilt_are_those_of_transformers() -> None:
+    from transformers.models.auto import tokenization_auto as auto
+
+    general = ("TokenizersBackend", "PythonBackend", "PreTrainedTokenizer", "MistralCommonBackend")
+    named = {
+        kind: (auto.TOKENIZER_MAPPING_NAMES.get(kind) or "TokenizersBackend").removesuffix("Fast")
+        for kind in auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
+    }
+    assert {kind for kind, name in named.items() if name not in general} == set(_REBUILT)
