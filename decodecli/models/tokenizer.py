@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +267,7 @@ class LightTokenizer:
         self.added_tokens_decoder = backend.get_added_tokens_decoder()
         self.get_vocab, self.convert_tokens_to_ids = backend.get_vocab, backend.token_to_id
         self.convert_ids_to_tokens = backend.id_to_token
-        self.num_special_tokens_to_add = backend.num_special_tokens_to_add
+        self.num_special_tokens_to_add = partial(backend.num_special_tokens_to_add, False)
 
     def __call__(
         self, text: str, add_special_tokens: bool = True, split_special_tokens: bool = False
