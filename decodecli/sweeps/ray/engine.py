@@ -213,6 +213,8 @@ class _Cluster:
     def _surveyed(self, machine: Machine, ref: Any) -> Iterable[CellResult]:
         try:
             needs = self.ray.get(ref)
+        except self.ray.exceptions.TaskUnschedulableError:
+            return ()  # the machine has just left: the next look at the cluster says so
         except Exception as error:  # of Ray, or of a package that is not there
             needs = Problem(cause(error), "install decodecli on every machine of the cluster")
         if isinstance(needs, Problem):
