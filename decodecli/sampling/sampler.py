@@ -190,9 +190,17 @@ class Sampler:
         rows = [(i, logit, logit, code) for i, logit, code in zip(*columns, strict=True)]
         unlisted = None
         if token not in columns[0]:
-            constants = tempered.highest, tempered.log_sum, chain.temperature
-            rank, mass = rank_and_mass(row, row, torch.tensor([token]), *constants)
-            unlisted = int(rank), min(float(mass), 1.0)
+            position = int((head.ids == token).argmax())
+            if head.ids[position] == token and head.determines(position + 1):
+                rank = 1 + int(np.searchsorted(-head.logits, -head.logits[position]))
+                above = head.logits[: position + 1].astype(np.float64) - tempered.highest
+                above = divide_by_temperature(above, chain.temperature) - tempered.log_sum
+                mass = float(np.exp(above).sum())
+            else:
+                constants = tempered.highest, tempered.log_sum, chain.temperature
+                both = rank_and_mass(row, row, torch.tensor([token]), *constants)
+                rank, mass = int(both[0]), float(both[1])
+            unlisted = rank, min(mass, 1.0)
             rows.append((token, float(row[token]), float(row[token]), 0))
         return build_step(
             chain, self.piece, index, token, (raw, tempered, final), kept, rows, unlisted

@@ -88,23 +88,26 @@ def truncate(
     weights = np.exp(scores)
     with np.errstate(invalid="ignore"):  # −inf beside −inf, where tokens are banned
         clusters = np.cumsum(np.diff(scores, axis=1, prepend=scores[:, :1]) < -margin, axis=1)
-    # top-k keeps all that reach the score of the k-th; those that could change places with it are
-    # borderline.
     on = np.isfinite(settings.top_k)
-    last = np.where(on, np.minimum(settings.top_k, width), width).astype(np.int64) - 1
-    in_top_k = scores >= np.where(on, np.take_along_axis(scores, last, 1), -np.inf)
-    edge = np.take_along_axis(clusters, last, 1)
-    following = np.take_along_axis(clusters, np.minimum(last + 1, width - 1), 1)
-    tied = on & (last + 1 < width) & (edge == following) & (margin > 0)
-    borderline = tied & (clusters == edge)
+    in_top_k, borderline = np.ones_like(scores, bool), np.zeros_like(scores, bool)
+    if (
+        on.any()
+    ):  # kept are all that reach the k-th; those that could change places with it are borderline
+        last = np.where(on, np.minimum(settings.top_k, width), width).astype(np.int64) - 1
+        in_top_k = scores >= np.where(on, _at(scores, last), -np.inf)
+        edge, following = _at(clusters, last), _at(clusters, np.minimum(last + 1, width - 1))
+        tied = on & (last + 1 < width) & (edge == following) & (margin > 0)
+        borderline = tied & (clusters == edge)
     in_sight = ~(on & (settings.top_k >= width))[:, 0]
 
     mass = np.where(on | complete, (weights * in_top_k).sum(1, keepdims=True), total)
     in_top_p, near = _top_p(weights, in_top_k, clusters, settings.top_p, mass, margin, borderline)
-    kept = in_top_p & (scores >= settings.log_min_p)
+    kept = in_top_p
+    if np.isfinite(settings.log_min_p).any():
+        kept = in_top_p & (scores >= settings.log_min_p)
+        with np.errstate(invalid="ignore"):
+            near |= np.abs(scores - settings.log_min_p) <= np.maximum(margin, _RATIO_ROUNDING)
     kept[:, 0] = True
-    with np.errstate(invalid="ignore"):
-        near |= np.abs(scores - settings.log_min_p) <= np.maximum(margin, _RATIO_ROUNDING)
     # The first stays whatever happens, unless another could be the first.
     near[:, 0] &= clusters[:, min(1, width - 1)] == 0
     borderline |= near
@@ -128,21 +131,32 @@ def _top_p(
     inside = kept & (before < top_p)
     if not np.isfinite(top_p).any():
         return inside, np.zeros_like(inside)
-    # Those before could weigh exp(margin) times as much against the others, or as little.
-    more = np.exp(np.clip(margin, 0, 700.0))
-    spare = _MASS_ROUNDING + (weights * borderline).sum(1, keepdims=True) / mass
-    least = before / (before + (1 - before) * more)
-    most = before * more / (before * more + 1 - before)
-    near = (least - spare <= top_p) & (top_p <= most + spare)
-    count = inside.sum(1, keepdims=True)
-    last = np.take_along_axis(clusters, np.maximum(count - 1, 0), 1)
-    following = np.take_along_axis(clusters, np.minimum(count, clusters.shape[1] - 1), 1)
-    across = (last == following) & (count < clusters.shape[1]) & np.isfinite(top_p)
+    movable = (margin > 0).any()
+    if movable:
+        # Those before could weigh exp(margin) times as much against the others, or as little.
+        more = np.exp(np.clip(margin, 0, 700.0))
+        spare = _MASS_ROUNDING + (weights * borderline).sum(1, keepdims=True) / mass
+        least = before / (before + (1 - before) * more)
+        most = before * more / (before * more + 1 - before)
+        near = (least - spare <= top_p) & (top_p <= most + spare)
+    else:
+        near = np.abs(before - top_p) <= _MASS_ROUNDING
+    width, count = clusters.shape[1], inside.sum(1, keepdims=True)
+    last = _at(clusters, np.maximum(count - 1, 0))
+    following = _at(clusters, np.minimum(count, width - 1))
+    across = (last == following) & (count < width) & np.isfinite(top_p)
     near |= across & (clusters == last)
-    if (margin > 0).any():
-        for row in np.flatnonzero(near.any(1) & (clusters[:, -1] < clusters.shape[1] - 1)):
+    if movable:
+        for row in np.flatnonzero(near.any(1) & (clusters[:, -1] < width - 1)):
             near[row] |= np.isin(clusters[row], clusters[row][near[row]])
     return inside, near
+
+
+def _at(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The value of each row of (rows, width) in its one of `columns` (rows, 1); quicker than
+    `take_along_axis`, which a step would notice."""
+    picked: np.ndarray = values[np.arange(len(values))[:, None], columns]
+    return picked
 
 
 def score_margin(settings: RowSettings, largest: np.ndarray) -> np.ndarray:
