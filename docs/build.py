@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import tour
+from explore_picture import draw_explore
 from terminal import draw, printed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,6 +60,7 @@ def main() -> None:
         return
     for name, command in PICTURES.items():
         draw(ROOT / "docs" / name, command)
+    draw_explore(ROOT / "docs" / "explore.svg")
     tour.write(ROOT / "docs")
 
 

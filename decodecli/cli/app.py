@@ -16,6 +16,7 @@ from decodecli.cli.usage import Command
 # What `--help` says of each command: the first line of its own help.
 COMMANDS = {
     "generate": "Generate text, and see at every step which tokens were in play and why one was picked.",
+    "explore": "Walk through a model's distributions by hand, on the whole screen.",
     "replay": "Show a recorded run again, as generate showed it. No model is loaded.",
     "inspect-logits": "See the distribution of the next token, at several temperatures side by side.",
     "sweep": "Run every combination of settings, prompts and seeds, and measure what comes of it.",

@@ -93,6 +93,22 @@ class ModelRunner:
         return self._run_model(self._ids)
 
     @torch.inference_mode()
+    def resume(self, ids: list[int], length: int) -> Tensor:
+        """Logits after `ids`, (1, vocab) float32, of which the first `length` begin the sequence so
+        far: its cache is cut there, or, where that cannot be done, all run again."""
+        if self.forward is not None and self._kv_cache is not None:
+            self._kv_cache.length = length
+            return self.forward.extend(self._tensor(ids[length:]), self._kv_cache).float()
+        cache: Any = self._model_cache.get("past_key_values")
+        try:
+            surplus = cache.get_seq_length() - length
+            if surplus > 0:
+                cache.crop(-surplus)
+        except (AttributeError, NotImplementedError, RuntimeError, ValueError):
+            return self.prefill(ids)  # not every cache can be cut
+        return self._run_model(self._tensor(ids[length:]))
+
+    @torch.inference_mode()
     def all_logits(self, ids: list[int]) -> Tensor:
         """Logits after each of `ids`, (length, vocab), in the model's number type; no cache is kept."""
         if self.forward is not None:
