@@ -269,7 +269,7 @@ def read_toml(
 
 def nearest(name: str, known: Any) -> str | None:
     """The known name that is most like this one, None where none is."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
 
 
 def user_config_path() -> Path:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -99,7 +102,7 @@ class Explorer(App[None]):
         self.title = "decodecli explore"
         self.source, self.session, self.byte_level = source, session, byte_level
         self.path, self._reopen, self._save = path, reopen, save
-        self.interrupted, self._is_open = False, False
+        self.ended_by, self._is_open = 0, False  # a signal's number
         self._events: asyncio.AbstractEventLoop | None = None
         self._noise = Noise(source.vocab_size)
         self._cursor: int | None = None  # an earlier token that is looked at; None is the end
@@ -135,6 +138,8 @@ class Explorer(App[None]):
         self._is_open, self._events = True, asyncio.get_running_loop()
         self.theme = "ansi-dark"
         self.query_one("#input", Input).display = False
+        if not self.is_headless and hasattr(select, "poll"):
+            self.set_interval(1.0, self._check_terminal)
         self._look()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -619,8 +624,18 @@ class Explorer(App[None]):
             self.exit()
 
     def action_interrupt(self) -> None:
-        self.interrupted = True
+        self._end(signal.SIGINT)
+
+    def _end(self, number: int) -> None:
+        self.ended_by = number
         self.exit()
+
+    def _check_terminal(self) -> None:
+        """End when the terminal has gone without a signal, as it may for a process in its own session."""
+        watch = select.poll()
+        watch.register(sys.__stdin__, 0)  # type: ignore[arg-type]
+        if any(events & select.POLLHUP for _, events in watch.poll(0)):
+            self._end(signal.SIGHUP)
 
     def stop(self) -> None:
         """Leave at once, from a signal handler; a session that has a name is saved."""

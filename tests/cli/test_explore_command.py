@@ -97,6 +97,16 @@ def test_a_session_with_a_name_is_kept_however_it_ends(tmp_path, ending, code):
     assert session.prompt == "The capital of Japan is"
 
 
+def test_a_terminal_that_goes_without_a_signal_ends_it_too(tmp_path):
+    path = tmp_path / "session.json"
+    terminal = Terminal("The capital of Japan is", "--session", str(path))
+    terminal.wait_for("Tokyo").type("g")
+    terminal.wait_for("not saved")
+    os.close(terminal.fd)
+    assert terminal.process.wait(30) == 129
+    assert len(read_session(str(path)).branch.choices) == 1
+
+
 def test_a_saved_session_opens_again_and_its_trace_is_replayed(tmp_path, cli):
     path = tmp_path / "story.json"
     terminal = Terminal(

@@ -37,7 +37,7 @@ WRONG = [
     ("generate -5 degrees", ("unknown option: -5", "comes after --")),
     ("generat Hi", ("unknown command: generat", "decodecli generate?")),
     ("models fti x", ("unknown command: fti", "decodecli models fit?")),
-    ("Hello", ("unknown command: Hello", "generate, replay, inspect-logits")),
+    ("Hello", ("unknown command: Hello", "generate, explore, replay")),
     ("'Once upon a time'", ("decodecli generate 'Once upon a time'",)),
     ("--temperature 1 generate", ("after the command: decodecli generate --temperature",)),
     ("--", ("no command was given", "--help")),

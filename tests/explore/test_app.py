@@ -404,7 +404,7 @@ def test_q_asks_when_something_is_unsaved(lm):
             assert app.is_running
             await person.press("q")
             await person.pilot.press("d")
-        assert not app.interrupted
+        assert not app.ended_by
         async with opened(app_of(lm)) as person:
             await person.pilot.press("q")
 

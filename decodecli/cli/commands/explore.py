@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -81,8 +80,8 @@ def explore(
     try:
         with postponed(app.stop):
             app.run()
-        if app.interrupted:
-            raise Interrupted(signal.SIGINT)
+        if app.ended_by:
+            raise Interrupted(app.ended_by)
     except Interrupted:
         if app.path is not None and not app.session.saved:
             app.session.save(app.path)
