@@ -204,12 +204,14 @@ def embed(
     """
     from decodecli.analysis import embedding
 
+    name = None
     if not isinstance(model, str | Path | LoadParams):
         if model.checkpoint is None:
             problem = "embed reads a model's files, and this one was wrapped"
             raise UsageError(problem, "give its name or folder")
-        model = str(model.checkpoint.folder)
-    return embedding.embed(words, model, output=output, space=space, nearest=nearest)[0]
+        name, model = model.info.name, str(model.checkpoint.folder)
+    report = embedding.embed(words, model, output=output, space=space, nearest=nearest)[0]
+    return report if name is None else replace(report, model=name)
 
 
 def sweep(

@@ -249,3 +249,27 @@ def test_nothing_from_outside_is_markup(lm):
         assert "\x1b" not in html + str(record)
         assert "\u202e" not in html + str(record)
         parsed(html)
+
+
+def test_a_step_beyond_the_end_is_told(run):
+    with pytest.raises(IndexError, match=f"this run has {len(run)} steps, 0 to {len(run) - 1}"):
+        run[99]
+    with pytest.raises(IndexError, match="got -99"):
+        run[-99]
+
+
+def test_a_prompt_of_several_texts_is_told(lm):
+    with pytest.raises(decodecli.DecodecliError, match="neither a text nor token ids"):
+        decodecli.next_token(lm, ["A", "B"])
+
+
+@pytest.mark.parametrize(
+    ("temperature", "heading"), [(0.7, "T=0.7"), (1.0, None), (1.45, "T=1.45")]
+)
+def test_a_printed_step_says_its_temperature(lm, temperature, heading):
+    printed = str(decodecli.generate(lm, "Once", temperature=temperature, seed=1)[3])
+    assert (heading in printed) if heading else ("T=1 " in printed and " T " not in printed)
+
+
+def test_words_of_a_loaded_model_carry_its_name(lm):
+    assert decodecli.embed(["cat", "dog"], lm).model == "builtin"

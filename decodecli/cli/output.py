@@ -154,6 +154,7 @@ def show_distribution(
         from decodecli.render.plots.distribution import draw
 
         draw(report, plot, plot_kind, ids, scores=scores)
+        streams.Notices(quiet).tell(f"the distribution is drawn in {plot}")
     streams.Notices(quiet).tell_all(report.notes)
 
     def lines(style: Style) -> list[str]:

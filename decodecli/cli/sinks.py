@@ -38,8 +38,8 @@ class Sink:
     def step(self, step: Step) -> None:
         pass
 
-    def finish(self, summary: RunSummary) -> None:
-        pass
+    def finish(self, summary: RunSummary | None) -> None:
+        """End a run; without a summary where only some of its steps were shown."""
 
     def close(self) -> None:
         pass
@@ -58,7 +58,7 @@ class _Text(Sink):
         if step.text:
             streams.write_stdout(safe_text(step.text) if self._escaped else step.text)
 
-    def finish(self, summary: RunSummary) -> None:
+    def finish(self, summary: RunSummary | None) -> None:
         streams.write_stdout("\n")
 
 
@@ -74,8 +74,9 @@ class _Records(Sink):
     def step(self, step: Step) -> None:
         self._write(step_json_line(step))
 
-    def finish(self, summary: RunSummary) -> None:
-        self._write(to_json_line(summary.as_dict()))
+    def finish(self, summary: RunSummary | None) -> None:
+        if summary is not None:
+            self._write(to_json_line(summary.as_dict()))
 
 
 class _Screen(Sink):
@@ -87,7 +88,6 @@ class _Screen(Sink):
         stream: Any,
         tables: str,
         byte_level: bool | None,
-        chosen: Callable[[int], bool],
         *,
         text: bool,
     ) -> None:
@@ -101,7 +101,6 @@ class _Screen(Sink):
             live=text,
             show_text=text,
             byte_level=byte_level,
-            chosen=chosen,
         )
         self._view: BackgroundRenderer | TerminalView | None = view
         if streams.is_terminal(stream):
@@ -123,7 +122,7 @@ class _Screen(Sink):
     def step(self, step: Step) -> None:
         self._draw("step", step)
 
-    def finish(self, summary: RunSummary) -> None:
+    def finish(self, summary: RunSummary | None) -> None:
         self._draw("finish", summary)
 
     def close(self) -> None:
@@ -144,8 +143,8 @@ class _HeaderLine(Sink):
 class _TextPicture(Sink):
     """The text in its colours, a file a sample: text.png, or text-1.png and so on."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, quiet: bool) -> None:
+        self._path, self._quiet = path, quiet
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
         self._header, self._tokens = header, list[tuple[str, float | None, int | None]]()
@@ -156,10 +155,11 @@ class _TextPicture(Sink):
     def step(self, step: Step) -> None:
         self._tokens.append((step.text, step.logprob, step.rank))
 
-    def finish(self, summary: RunSummary) -> None:
+    def finish(self, summary: RunSummary | None) -> None:
         from decodecli.render.plots.text import draw_page, run_text_page
 
         draw_page(run_text_page(self._header, self._tokens), self._file)
+        streams.Notices(self._quiet).tell(f"the text is drawn in {self._file}")
 
 
 class _Csv(Sink):
@@ -189,7 +189,6 @@ class Sinks:
         record: the file that `--trace` names.
         byte_level: how tokens are spelt, as for `TerminalView`.
         plot: the file for a picture of the text.
-        chosen: which steps are shown, by index.
     """
 
     def __init__(
@@ -198,16 +197,14 @@ class Sinks:
         record: TraceFile | None,
         byte_level: bool | None,
         plot: str | None = None,
-        chosen: Callable[[int], bool] = lambda index: True,
     ) -> None:
-        self._chosen = chosen
         self._first: RunSummary | None = None  # of the samples
         self.folded = False  # whether this run is greedy like those before, and not shown again
         self._all: list[Sink] = []
         if record is not None:
             self._all.append(_Records(record.write))
         if plot is not None:
-            self._all.append(_TextPicture(plot))
+            self._all.append(_TextPicture(plot, output.quiet))
         at_terminal = streams.is_terminal(sys.stdout)
         wants_tables = output.tables in ("full", "line")
         if output.format == "jsonl":
@@ -218,14 +215,12 @@ class Sinks:
             wants_tables and (at_terminal or streams.in_one_place())
         ):
             tables = output.tables or "full"
-            self._all.append(_Screen(sys.stdout, tables, byte_level, chosen, text=True))
+            self._all.append(_Screen(sys.stdout, tables, byte_level, text=True))
             return
         else:
             self._all.append(_Text(escaped=at_terminal))
         if wants_tables:
-            self._all.append(
-                _Screen(sys.stderr, str(output.tables), byte_level, chosen, text=False)
-            )
+            self._all.append(_Screen(sys.stderr, str(output.tables), byte_level, text=False))
         elif not output.quiet:
             self._all.append(_HeaderLine())
 
@@ -245,13 +240,12 @@ class Sinks:
         return [s for s in self._all if not (self.folded and isinstance(s, _SCREENS))]
 
     def step(self, step: Step) -> None:
-        chosen = self._chosen(step.index)
         for sink in self._taking:
-            if chosen or isinstance(sink, _Screen):  # whose summary is of all steps
-                sink.step(step)
+            sink.step(step)
 
-    def finish(self, summary: RunSummary, *, recorded: bool = True) -> None:
-        """End a run. A summary that is not `recorded` goes to no trace."""
+    def finish(self, summary: RunSummary, *, recorded: bool = True, whole: bool = True) -> None:
+        """End a run. A summary that is not `recorded` goes to no trace, one of a run that was not shown
+        as a `whole` to no screen."""
         problem: BaseException | None = None
         if not self.folded:
             self._first = summary
@@ -261,7 +255,7 @@ class Sinks:
             if not recorded and isinstance(sink, _Records):
                 continue
             try:
-                sink.finish(summary)
+                sink.finish(summary if whole or isinstance(sink, _Records) else None)
             except (OSError, DecodecliError) as error:  # the other sinks still get their ending
                 problem = problem or error
         if problem is not None:

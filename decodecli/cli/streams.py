@@ -240,6 +240,16 @@ def read_prompt(
     return _with_newlines(_decoded(data, "standard input"), "standard input", notify), False
 
 
+def note_words(command: str, prompts: Sequence[str], notify: Callable[[str], None]) -> None:
+    """Say that several prompts are words, where they are: they may be one prompt without its quotes."""
+    if len(prompts) > 1 and all(re.fullmatch(r"[^\W\d]+[.,;:?!]?", word) for word in prompts):
+        first = ", ".join(prompts[:4]) + (", …" if len(prompts) > 4 else "")
+        notify(
+            f"{len(prompts)} prompts: {first}. If they are one, quote it: "
+            f"decodecli {command} {shlex.quote(' '.join(prompts))}"
+        )
+
+
 def note_file(argument: str, notify: Callable[[str], None]) -> None:
     """Say that a prompt is the name of a file, where it is: the file's text may be meant."""
     if os.path.isfile(argument):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import reprlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -89,13 +91,20 @@ def prefill(
 
     Raises:
         LoadError: as `encode`.
-        PromptError: as `encode`; the prompt is empty, longer than the context, or has ids out of range.
+        PromptError: as `encode`; the prompt is no text and no token ids, is empty, longer than the
+            context, or has ids out of range.
         DecodeError: memory ran out.
     """
     if isinstance(prompt, str):
         text, ids = prompt, encode(lm, prompt, bos, chat)
     else:
-        ids = [int(token) for token in prompt]
+        try:
+            ids = [operator.index(token) for token in prompt]
+        except TypeError:
+            raise PromptError(
+                f"the prompt is neither a text nor token ids: {reprlib.repr(prompt)}",
+                "for several texts, call it once for each",
+            ) from None
         text = lm.codec.decode(ids, clean_up_tokenization_spaces=False)
     _check_ids(lm, ids)
     start = time.perf_counter()

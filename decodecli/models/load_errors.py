@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import reprlib
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
@@ -84,6 +85,12 @@ def explained(checkpoint: Checkpoint, device: str, held: str) -> Iterator[None]:
             hint = (
                 "use --quantize none, which may spread to the CPU and the disk, or a smaller model"
             )
+        elif checkpoint.config.get("quantization_config") and isinstance(error, TypeError):
+            message = f"{name} cannot be loaded: config.json says quantization_config = "
+            message += (
+                f"{reprlib.repr(checkpoint.config['quantization_config'])}: {first_line(error)}"
+            )
+            hint = "copy the original model's config.json into the folder"
         else:
             message = f"{name} cannot be loaded: {reason(error, checkpoint.folder)}"
             hint = "is the folder complete? --debug shows where it failed"

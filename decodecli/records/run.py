@@ -195,7 +195,11 @@ class Run(Displayed):
     @overload
     def __getitem__(self, index: slice) -> tuple[Step, ...]: ...
     def __getitem__(self, index: int | slice) -> Step | tuple[Step, ...]:
-        return self.steps[index]
+        try:
+            return self.steps[index]
+        except IndexError:
+            last = f", 0 to {len(self) - 1}" if self.steps else ""
+            raise IndexError(f"this run has {len(self)} steps{last}; got {index}") from None
 
     def __bool__(self) -> bool:
         """A run without steps is a run too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, BinaryIO
@@ -43,14 +44,20 @@ class TraceReader:
         self._file, self.name = file, name
         self.line = 0  # read so far
         self.truncated: int | None = None
+        self._skips = False  # whether lines are left out until a run begins
+
+    def skip_run(self) -> None:
+        """Leave out, unread, what there still is of the present run."""
+        self._skips = True
 
     def __iter__(self) -> Iterator[Record]:
         begun = False
         last: int | None = None  # index of the run's last step; None where no run is open
         while line := self._file.readline(LONGEST_LINE):
             self.line += 1
-            if not line.strip():
+            if not line.strip() or (self._skips and not _BEGINS_RUN.match(line)):
                 continue
+            self._skips = False
             try:
                 record = _parse(line if self.line > 1 else line.removeprefix(b"\xef\xbb\xbf"))
                 if not isinstance(record, RunHeader):
@@ -83,6 +90,9 @@ class TraceReader:
 
 
 _HINT = "give what generate --trace FILE or --format jsonl wrote"
+
+
+_BEGINS_RUN = re.compile(rb'\s*\{\s*"type"\s*:\s*"run"')
 
 
 class _OtherSchema(ValueError):

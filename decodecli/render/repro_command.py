@@ -75,6 +75,8 @@ def _model_options(header: RunHeader) -> list[str]:
         words.append(f"--model {quoted(model.name)}")
     if model.revision and header.sources.get("revision") != "default":
         words.append(f"--revision {quoted(model.revision)}")
+    if header.params.get("loader"):
+        words.append(f"--loader {header.params['loader']}")
     loading = [name for name in ("device", "dtype", "quantize") if _requested(header, name)]
     words += [f"{flag_name(name)} {quoted(str(getattr(model, name)))}" for name in loading]
     permissions = ("allow_pickle", "trust_remote_code")

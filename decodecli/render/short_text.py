@@ -73,8 +73,21 @@ def _(record: Run, style: Style) -> list[str]:
 
 @lines.register
 def _(record: Step, style: Style) -> list[str]:
-    style = replace(run_style((record,), style), tempered="T")
+    style = replace(run_style((record,), style), tempered=_temperature(record))
     return step_table(record, style).rstrip("\n").split("\n")
+
+
+def _temperature(step: Step) -> str:
+    """The heading of the tempered column: logits fall T times as fast as tempered logprobs, where no
+    penalty changes some of them."""
+    first, *others = step.candidates
+    rates = {
+        f"{(first.logit - row.logit) / (first.tempered_logprob - row.tempered_logprob):.3g}"
+        for row in others
+        if row.tempered_logprob < first.tempered_logprob
+    }
+    (rate,) = rates if len(rates) == 1 else ("",)
+    return "" if rate == "1" else f"T={rate}" if rate else "T"
 
 
 @lines.register

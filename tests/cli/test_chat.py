@@ -267,3 +267,11 @@ class TestSweep:
         head = read_trace(next((out / "traces").glob("*.jsonl")))[0]
         assert head["params"]["chat"] is True
         assert head["prompt_ids"] == expected("llama-3", ASKED)
+
+
+def test_tokenize_takes_a_system_message(cli, chat_folders):
+    words = ["Hello", "--system", "Be brief.", "-m", str(chat_folders["chatml"])]
+    ids = [
+        t["token_id"] for t in json.loads(cli("tokenize", *words, "--format", "json").out)["tokens"]
+    ]
+    assert ids == cli("generate", *words, "-n", "1", "--format", "jsonl").header["prompt_ids"]

@@ -231,3 +231,42 @@ def test_models_of_other_vocabularies_are_not_compared(cli, tmp_path):
     make("byte_level").save_pretrained(tmp_path)
     result = cli("inspect-logits", PROMPT, "--compare-model", f"builtin,{tmp_path}")
     result.refused(2, "vocabular")
+
+
+def test_a_comparison_shows_the_target_and_says_what_its_distances_leave_out(cli):
+    words = ["The capital", "--compare-bos", "--target", " city"]
+    report = json.loads(cli("inspect-logits", *words, "--format", "json").succeeded().out)
+    losses = [v["temperatures"][0]["cross_entropy"] for v in report["variants"]]
+    table = cli("inspect-logits", *words).succeeded().out
+    (line,) = [line for line in table.split("\n") if "cross-entropy" in line]
+    assert line.split()[1:] == [f"{loss:.2f}" for loss in losses]
+    assert "▸ ␣city" in table
+    assert "before repetition_penalty" not in table
+    penalised = cli("inspect-logits", *words, "--repetition-penalty", "1.3").succeeded().out
+    assert "before repetition_penalty" in " ".join(penalised.split())
+
+
+@pytest.mark.parametrize("words", [["The", "capital", "of"], ["Hello", "there!"]])
+def test_words_without_their_quotes_are_noticed(cli, words):
+    result = cli("inspect-logits", *words, "-c", "1").succeeded()
+    assert f"{len(words)} prompts: {', '.join(words)}" in result.err
+    assert "decodecli inspect-logits '" in result.err
+    assert cli("inspect-logits", *words, "-c", "1", "--quiet").succeeded().err == ""
+
+
+def test_prompts_of_several_words_are_no_mistake(cli):
+    assert "prompts:" not in cli("inspect-logits", "The cat", "A dog", "-c", "1").succeeded().err
+
+
+def test_limits_that_have_no_room_are_told_below(cli):
+    narrow = cli("inspect-logits", "Hi", "-t", "0.5,1", env={"COLUMNS": "40"}).succeeded().out
+    assert "T→0: entropy 0.00" in narrow
+    assert max(map(len, narrow.split("\n"))) <= 40
+    assert "their columns need" not in cli("inspect-logits", "Hi").succeeded().out
+
+
+def test_a_picture_is_told_of(cli, tmp_path):
+    path = tmp_path / "picture.svg"
+    assert f"drawn in {path}" in cli("inspect-logits", "Hi", "--plot", str(path)).succeeded().err
+    quiet = cli("inspect-logits", "Hi", "--plot", str(path), "--quiet").succeeded()
+    assert quiet.err == ""

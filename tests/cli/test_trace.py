@@ -509,3 +509,13 @@ def test_an_id_that_the_tokenizer_does_not_know_is_named_and_adds_no_text(run, s
 
 def test_a_dash_is_no_trace_file(cli):
     cli("generate", "hi", "--trace", "-").refused(2, "--format jsonl")
+
+
+def test_the_loader_that_was_asked_for_is_recorded_and_repeated(cli):
+    header = cli(
+        "generate", "Hi", "-n", "1", "--loader", "transformers", "--format", "jsonl"
+    ).header
+    assert header["params"]["loader"] == "transformers"
+    shown = cli("generate", "Hi", "-n", "1", "--loader", "transformers", terminal=True).succeeded()
+    assert "--loader transformers" in shown.out.split("repeat:")[1]
+    assert "loader" not in cli("generate", "Hi", "-n", "1", "--format", "jsonl").header["params"]

@@ -148,6 +148,7 @@ def embed(request: EmbedRequest) -> None:
         from decodecli.render.plots.embeddings import draw
 
         draw(report, str(request.plot), request.plot_kind)
+        streams.Notices(request.output.quiet).tell(f"the words are drawn in {request.plot}")
     streams.Notices(output.quiet).tell_all((*request.effective.notices, *report.notes))
 
     def lines(style: Style) -> list[str]:

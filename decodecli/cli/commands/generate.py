@@ -142,10 +142,11 @@ class GenerateRequest:
             for stop in sampling.stop
             if "\\n" in stop or "\\t" in stop
         ]
-        recorded = {"bos": output.bos, "num_samples": output.num_samples}
+        recorded: dict[str, Any] = {"bos": output.bos, "num_samples": output.num_samples}
         recorded |= output.chat_params.as_dict() if output.chat_params else {}
         trusted = ("allow_pickle", "trust_remote_code")
         recorded |= {name: True for name in trusted if getattr(load, name)}
+        recorded |= {} if load.loader == "auto" else {"loader": load.loader}
         sources = {k: v for k, v in effective.sources.items() if k not in ("preset", "config")}
         notices = [*effective.notices, *notices]
         return cls(load, sampling, seed, output, plot, sources, recorded, tuple(notices))

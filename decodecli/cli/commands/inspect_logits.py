@@ -186,6 +186,7 @@ def inspect_logits(request: InspectRequest) -> None:
     """
     output, prompts = request.output, request.prompt
     notices = streams.Notices(output.quiet)
+    streams.note_words("inspect-logits", prompts, notices.tell)
     text, is_default = streams.read_prompt(
         prompts[0] if prompts else None, request.file, notices.tell
     )
@@ -295,6 +296,7 @@ def _positions(request: InspectRequest, lm: LanguageModel, text: str) -> None:
         from decodecli.render.plots.text import draw_report
 
         draw_report(report, request.plot)
+        streams.Notices(request.output.quiet).tell(f"the text is drawn in {request.plot}")
     write_report(
         report, request.format, lambda style: position_lines(report, style), is_byte_level(lm)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -65,17 +65,17 @@ def replay(trace: str, effective: Effective, steps: str | None = None) -> None:
 
     output = effective.output()
     check_choice("format", output.format, FORMATS)
-    chosen = step_choice(steps)
+    chosen = step_ranges(steps)
     rows = None if effective.sources["candidates"] == "default" else output.candidates
     notices = Notices(output.quiet)
     notices.tell_all(effective.notices)
     with _opened(trace) as (file, name), Pace(output) as pace:
         if pace.pauses:
             notices.tell(KEYS)
-        sinks = Sinks(output, None, _byte_level(file, name), chosen=chosen)
+        sinks = Sinks(output, None, _byte_level(file, name))
         reader = TraceReader(file, name)
         try:
-            shown, longest = _play(reader, sinks, pace, chosen, rows)
+            shown, longest = _play(reader, sinks, pace, chosen, rows, output.format != "jsonl")
         finally:
             sinks.close()
         if reader.truncated is not None:
@@ -87,11 +87,17 @@ def replay(trace: str, effective: Effective, steps: str | None = None) -> None:
 
 
 def _play(
-    reader: TraceReader, sinks: Sinks, pace: Pace, chosen: Callable[[int], bool], rows: int | None
+    reader: TraceReader,
+    sinks: Sinks,
+    pace: Pace,
+    chosen: list[range] | None,
+    rows: int | None,
+    skips: bool,
 ) -> tuple[int, int]:
     """Play all runs of a trace. One without a summary gets that of the steps there are, whatever ends it.
 
-    chosen: which steps are shown, by index. rows: of a step's candidates, None for all.
+    chosen: which steps are shown, by index; None for all. Of some steps there is no summary.
+    rows: of a step's candidates, None for all. skips: whether a run is left after its last chosen step.
 
     Returns how many steps were shown, and how many the longest run has.
     """
@@ -99,12 +105,14 @@ def _play(
 
     header: RunHeader | None = None  # of the run that has begun and not ended
     before: RunHeader | None = None
-    sample = steps = shown = longest = 0
+    started = False  # whether anything was shown of it
+    sample = samples = steps = shown = longest = 0
     logprobs = 0.0
+    last = max((part.stop for part in chosen), default=1) - 1 if chosen else sys.maxsize
 
     def end(why: str) -> None:
         nonlocal header
-        if header is None:
+        if header is None or not started:
             return
         mean = logprobs / steps if steps else None
         # What views do not show is left out: the text, which they have.
@@ -120,7 +128,7 @@ def _play(
             tokens_per_second=None,
         )
         header = None
-        sinks.finish(summary, recorded=False)
+        sinks.finish(summary, recorded=False, whole=chosen is None)
 
     why = "interrupted"
     try:
@@ -133,16 +141,23 @@ def _play(
                 )  # fmt: skip
                 sample = sample + 1 if follows and sample < samples else 1
                 header = before = record
-                steps, logprobs = 0, 0.0
-                sinks.start(record, (sample, samples))
+                steps, logprobs, started = 0, 0.0, chosen is None
+                if started:
+                    sinks.start(record, (sample, samples))
             elif isinstance(record, Step):
-                if chosen(record.index):
-                    if shown and not sinks.folded and not pace.wait():
-                        why = "ended by q"
-                        break
-                    shown += 1
                 steps, longest = steps + 1, max(longest, record.index + 1)
                 logprobs += record.logprob
+                if skips and record.index >= last:
+                    reader.skip_run()
+                if chosen is not None and not any(record.index in part for part in chosen):
+                    continue
+                if not started and header is not None:
+                    sinks.start(header, (sample, samples))
+                    started = True
+                if shown and not sinks.folded and not pace.wait():
+                    why = "ended by q"
+                    break
+                shown += 1
                 if rows is not None:
                     kept = (
                         row
@@ -153,7 +168,8 @@ def _play(
                 sinks.step(record)
             else:
                 header = None
-                sinks.finish(record)
+                if started:
+                    sinks.finish(record, whole=chosen is None)
         else:
             why = "the record ends here"
     except BrokenPipeError:
@@ -164,14 +180,15 @@ def _play(
     return shown, longest
 
 
-def step_choice(text: str | None) -> Callable[[int], bool]:
-    """Which indices, from 0, `--steps` chooses: `20..25,30` counts from 1 and holds both ends.
+def step_ranges(text: str | None) -> list[range] | None:
+    """The indices, from 0, that `--steps` chooses: `20..25,30` counts from 1 and holds both ends; None
+    for all.
 
     Raises:
         UsageError: it is not written like that.
     """
     if text is None:
-        return lambda index: True
+        return None
     ranges = []
     for part in text.split(","):
         first, dots, last = part.strip().partition("..")
@@ -184,7 +201,7 @@ def step_choice(text: str | None) -> Callable[[int], bool]:
                 f"--steps {text}: there is no step in {part.strip()}", "steps count from 1"
             )
         ranges.append(range(low - 1, high))
-    return lambda index: any(index in steps for steps in ranges)
+    return ranges
 
 
 @contextmanager

@@ -40,6 +40,7 @@ CHAT = Option(
     "chat", bool, INPUT,
     "Apply the chat template: TEXT is the user's message (a .json file: the messages)."
 )  # fmt: skip
+SYSTEM = o.CHAT[1].but(panel=INPUT)
 ALLOW_SPECIAL = o.ALLOW_SPECIAL.but(panel=INPUT)
 COMPARE_BOS = Option("compare_bos", bool, COMPARE, "With and without special tokens, side by side.")
 VOCAB = Option("vocab", bool, VOCABULARY, "List the vocabulary, with counts per script.")
@@ -64,6 +65,7 @@ class TokenizeRequest(Request):
     model: tuple[str, ...] = ()
     ids: str | None = None
     chat: bool = False
+    system: str | None = None
     lines: bool = False
     compare_bos: bool = False
     vocab: bool = False
@@ -71,6 +73,11 @@ class TokenizeRequest(Request):
     longest: int | None = None
     script: str | None = None
     format: str = "table"
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the text goes through the chat template; a system message asks for it too."""
+        return self.chat or self.system is not None
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -82,7 +89,7 @@ class TokenizeRequest(Request):
         is_given = {
             "--vocab": self.vocab,
             "--ids": self.ids is not None,
-            "--chat": self.chat,
+            "--chat": self.has_template,
             "--lines": self.lines,
             "--compare-bos": self.compare_bos,
             _BOS: self.effective.sources.get("bos") == "flag",
@@ -94,7 +101,7 @@ class TokenizeRequest(Request):
                 if is_given[first] and is_given[other]:
                     raise UsageError(f"{first} and {other} do not go together", "leave one out")
         if self.effective.sources["allow_special"] == "flag":
-            chat_params({"chat": self.chat, "allow_special": True})
+            chat_params({"chat": self.has_template, "allow_special": True})
         for name in ("grep", "longest", "script"):
             if getattr(self, name) is not None and not self.vocab:
                 raise UsageError(f"--{name} goes with --vocab", f"--vocab --{name} …")
@@ -112,7 +119,19 @@ _APART = {
 
 
 @command(
-    *(TEXT, BOS, o.FILE, LINES, IDS, CHAT, ALLOW_SPECIAL, MODELS, o.REVISION, o.TRUST_REMOTE_CODE),
+    *(
+        TEXT,
+        BOS,
+        o.FILE,
+        LINES,
+        IDS,
+        CHAT,
+        SYSTEM,
+        ALLOW_SPECIAL,
+        MODELS,
+        o.REVISION,
+        o.TRUST_REMOTE_CODE,
+    ),
     *(COMPARE_BOS, VOCAB, *SEARCH, o.format_of(*TABLE_FORMATS), o.QUIET, o.VERBOSE, o.COLOR),
     *(o.DEBUG, o.PRESET, o.CONFIG_FILE),
     request=TokenizeRequest,
@@ -142,14 +161,14 @@ def tokenize(request: TokenizeRequest) -> None:
 
         ids = parse_ids(request.ids)
         _show(request, [decode_ids(ids, tokenizer) for tokenizer in _tokenizers(request)])
-    elif request.chat and text is None and file is not None and file.endswith(".json"):
+    elif request.has_template and text is None and file is not None and file.endswith(".json"):
         _encode_chat(request, _messages(streams.read_data(file)[0]))
     else:
         notices = streams.Notices(request.output.quiet)
         words, is_default = streams.read_prompt(text, file, notices.tell)
         if is_default:
             notices.tell(f"no text was given; reading {words!r}")
-        if request.chat:
+        if request.has_template:
             _encode_chat(request, [{"role": "user", "content": words}])
         else:
             _encode(request, words)
@@ -181,6 +200,8 @@ def _encode_chat(request: TokenizeRequest, messages: list[dict[str, Any]]) -> No
     stand in a message."""
     from decodecli.analysis.tokenization import tokenize_chat
 
+    if request.system is not None:
+        messages = [{"role": "system", "content": request.system}, *messages]
     tokenizers, allowed = _tokenizers(request), bool(request.effective.values["allow_special"])
     contents = "\n".join(str(message.get("content")) for message in messages)
     pieces = [piece for each in tokenizers for i in each.special if (piece := each.piece(i))]

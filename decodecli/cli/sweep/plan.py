@@ -170,6 +170,7 @@ def _folder(how: SweepParams, output: OutputParams) -> Path | None:
 def _prompts(args: SweepArgs, grid_file: GridFile | None, notices: list[str]) -> Sequence[Prompt]:
     """Those given and named; else those of the grid; else, as `generate`, standard input or ours."""
     notices += _numbers_as_prompts(args)
+    streams.note_words("sweep", args.prompts, notices.append)
     for word in args.prompts:
         streams.note_file(word, notices.append)
     tell = notices.append

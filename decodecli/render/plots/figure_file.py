@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
-_DPI = 150
 _NO_DATES: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
     ".svg": {"Date": None, "Creator": "decodecli"},
@@ -54,7 +53,7 @@ def save_figure(path: Path | str, make: Callable[[], Figure]) -> None:
     """
     suffix, data = check_suffix(str(path)), io.BytesIO()
     with style():
-        make().savefig(data, format=suffix[1:], dpi=_DPI, metadata=_NO_DATES[suffix])
+        make().savefig(data, format=suffix[1:], metadata=_NO_DATES[suffix])
     write_file(path, data.getvalue())
 
 

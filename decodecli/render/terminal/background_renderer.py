@@ -62,7 +62,7 @@ class BackgroundRenderer:
             self._give_up()
             raise
 
-    def finish(self, summary: RunSummary) -> None:
+    def finish(self, summary: RunSummary | None) -> None:
         """As `TerminalView.finish`, when every step has been drawn."""
         if self._caught_up():
             self._view.finish(summary)

@@ -14,6 +14,7 @@ from decodecli.records.distribution import (
     ComparisonReport,
     Continuation,
     DistributionReport,
+    Spread,
     TextReport,
 )
 from decodecli.records.run import ModelInfo
@@ -94,6 +95,10 @@ def distribution_lines(report: DistributionReport, style: Style) -> list[str]:
         indexes = range(many)[start : start + fit]
         lines += ["", *_probabilities(report, indexes, layout, style)]
         lines += _totals(report, indexes, layout, style)
+    if not layout.limits:
+        zero, infinity = (entropy(limit.entropy) for limit in report.limits)
+        ends = [f"    T→0: entropy {zero}", f"T→∞: {infinity}", "their columns need more room"]
+        lines += map(style.dim, wrap_parts(ends, style.width, indent="    "))
     return lines[1:]
 
 
@@ -167,8 +172,7 @@ def _totals(report: DistributionReport, indexes: range, layout: _Layout, style: 
     for k, share in enumerate((50, 90, 99)):
         totals[f"tokens for {share} %"] = [count(s.covering[k]) for s in spreads]
     if report.target is not None:
-        losses = [math.inf if s.cross_entropy is None else s.cross_entropy for s in spreads]
-        totals["cross-entropy"] = ["∞" if loss == math.inf else decimal(loss) for loss in losses]
+        totals["cross-entropy"] = [_loss(spread) for spread in spreads]
     if report.filtered:
         totals["kept"] = [count(s.kept) for s in spreads]
         totals["final entropy"] = [entropy(s.final_entropy) for s in spreads]
@@ -179,6 +183,11 @@ def _totals(report: DistributionReport, indexes: range, layout: _Layout, style: 
         cells += [value.rjust(CELL - 1).ljust(width) for value, width in pairs]
         lines.append(style.dim(_GAP.join(cells).rstrip()))
     return lines
+
+
+def _loss(spread: Spread) -> str:
+    loss = spread.cross_entropy
+    return "∞" if loss is None or loss == math.inf else decimal(loss)
 
 
 def report_header(report: DistributionReport, style: Style) -> list[str]:
@@ -293,7 +302,9 @@ def comparison_lines(report: ComparisonReport, style: Style) -> list[str]:
         lines += [""] if start else []
         lines += _comparison_block(report, names, slice(start, start + fit), width, style)
     note = f"KL and total variation at temperature 1, over the whole vocabulary, from {names[0]}"
-    return [*lines, style.dim(note)]
+    if first.order:
+        note += f"; they and the ranks are before {' and '.join(first.order)}"
+    return [*lines, *map(style.dim, wrap_parts(note.split(), style.width, " "))]
 
 
 def _comparison_block(
@@ -315,12 +326,17 @@ def _comparison_block(
         lines += [f"T={temperature:g}"] if len(first.temperatures) > 1 else []
         lines.append(style.dim(_GAP.join(heads).rstrip()))
         for row in first.rows:
-            cells = ["  " + style.bold(pad(style.token(row.token), _COMPARED))]
+            mark = "▸ " if row.token == first.target else "  "
+            cells = [mark + style.bold(pad(style.token(row.token), _COMPARED))]
             for same in (rows[row.token_id] for rows in rows_by_id):
                 cell = f"{percent_cell(same.probability[number])} #{count(same.rank)}"
                 cells.append(cell.ljust(width))
             lines.append(_GAP.join(cells).rstrip())
-        lines += [fact("entropy", [entropy(o.spreads[number].entropy) for o in others]), ""]
+        spreads = [other.spreads[number] for other in others]
+        lines.append(fact("entropy", [entropy(spread.entropy) for spread in spreads]))
+        if first.target is not None:
+            lines.append(fact("cross-entropy", [_loss(spread) for spread in spreads]))
+        lines.append("")
     differences = report.differences[block]
     for name, values in (
         ("KL, nats", [distance(each.kl) for each in differences]),

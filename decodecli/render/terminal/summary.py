@@ -76,7 +76,7 @@ def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: S
         text = numbers.scientific(perplexity) if perplexity > 1e9 else text
         facts.append(f"perplexity {text}")
     if steps.count:
-        facts.append(f"mean H {numbers.entropy(steps.entropy / steps.count)}")
+        facts.append(f"mean H {numbers.entropy(steps.entropy / steps.count)} at T=1")
     lines = _wrapped(facts, style)
     unsure = [
         f"#{1 - minus} {clip(style.token(token), 20)} "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -52,11 +52,9 @@ class TerminalView:
         live: keep the running text in sight at the bottom, where the terminal can.
         show_text: whether prompt and generated text are shown at all; False when they go elsewhere.
         byte_level: whether tokens are spelt in GPT-2's byte alphabet; None guesses from the tokens.
-        chosen: which steps are drawn, by index. The others only count for the summary, and below tables
-            their text stands with the rest; without tables a `…` stands for it.
 
-    Tokens of the running text are coloured by their probability at temperature 1: how much of a
-    surprise each was to the model, whatever the sampler did.
+    Steps may be left out; a `…` stands for their text. Tokens of the running text are coloured by their
+    probability at temperature 1: how much of a surprise each was to the model, whatever the sampler did.
     """
 
     def __init__(
@@ -67,15 +65,14 @@ class TerminalView:
         live: bool = True,
         show_text: bool = True,
         byte_level: bool | None = None,
-        chosen: Callable[[int], bool] = lambda index: True,
     ) -> None:
-        self._chosen = chosen
         self._console = console
         self._tables = tables
         self._show_text = show_text
         self._byte_level = byte_level
         self._style = Style(theme=Theme.of(console), encoding=console.encoding)
-        self._live = live and show_text and tables != "none" and can_move_cursor(console)
+        can_move = show_text and can_move_cursor(console)
+        self._live, self._flowing = live and can_move and tables != "none", can_move
         self._region_drawn = False  # whether the region may be on the screen
         self._header: RunHeader | None = None
 
@@ -85,8 +82,8 @@ class TerminalView:
         style = self._style = self._current_style().of_run(header)
         lines = [*([] if self._header is None else [""]), *header_lines(header, style, sample), ""]
         self._header, self._facts = header, Facts()
-        self._running = RunningText(_REGION_ROWS - 1)
-        self._leaving_out = False  # whether the step before was not drawn
+        self._running = RunningText(_REGION_ROWS - 1 if self._live else _PROMPT_TAIL)
+        self._next = 0  # the index that follows the last step
         # A message, which the text answers, stands on lines of its own.
         text = header.prompt + ("\n" if header.params.get("chat") else "")
         text = text if self._show_text else ""
@@ -95,9 +92,11 @@ class TerminalView:
         self._line_start = not prompt
         out = "".join(f"{line}\n" for line in lines)
         if self._show_text:
-            self._running.add(self._safe(text[-_PROMPT_TAIL:]), style.theme.prompt)
-            out += style.theme.paint(style.theme.prompt, prompt)
-            out += "" if self._tables == "none" or not prompt else "\n"
+            if self._tables == "none":
+                out += self._flow(prompt, style.theme.prompt)
+            else:
+                self._running.add(self._safe(text[-_PROMPT_TAIL:]), style.theme.prompt)
+                out += style.theme.paint(style.theme.prompt, prompt) + ("\n" if prompt else "")
         if self._tables == "line":
             out += line_layout(style).headings
         self._write(out)
@@ -119,30 +118,44 @@ class TerminalView:
         """The part of a step that stays on the screen."""
         self._facts.add(step)
         code = style.theme.text[level(math.exp(step.logprob))]
-        text = self._safe(step.text)
-        if text and self._show_text:
-            if self._tables != "none":
-                self._spans.append((text, code))
-            if self._live:
-                self._running.add(text, code)
-        if not self._chosen(step.index):
-            leaves_out, self._leaving_out = not self._leaving_out, True
-            plain = self._show_text and self._tables == "none" and leaves_out
-            return style.dim("…") if plain else ""
-        self._leaving_out = False
+        spans = [(self._safe(step.text), code)]
+        if step.index != self._next:
+            spans.insert(0, (self._safe("…"), style.theme.dim))
+        self._next = step.index + 1
+        if self._show_text and self._tables != "none":
+            self._spans += spans
+            for span in spans if self._live else ():
+                self._running.add(*span)
         if self._tables == "full":
             return step_table(step, style)
         if self._tables == "line":
             return step_line(step, style)
-        self._line_start = text.endswith("\n") if text else self._line_start
-        return style.theme.paint(code, text) if self._show_text else ""
+        return "".join(self._flow(*span) for span in spans) if self._show_text else ""
 
-    def finish(self, summary: RunSummary) -> None:
-        """Take the running text away; print the whole text once, and the summary."""
+    def _flow(self, text: str, code: str) -> str:
+        """Text that goes on without tables. Where the cursor can move and a row ends, it is written
+        again, so that a word which does not fit goes to the next."""
+        if not text:
+            return ""
+        self._line_start = text.endswith("\n")
+        theme, running = self._style.theme, self._running
+        if not self._flowing:
+            return theme.paint(code, text)
+        running.rows(max(self._style.width - 1, 1), theme.reset)  # at the present width
+        ended = running.ended
+        running.add(text, code)
+        if running.ended == ended:
+            return theme.paint(code, text)
+        return ERASE + "\n".join(running.last(running.ended - ended, theme.reset))
+
+    def finish(self, summary: RunSummary | None) -> None:
+        """Take the running text away; print the whole text once, and the summary, if there is one."""
         self.close()
         style = self._style = self._current_style()
         assert self._header is not None
-        below = summary_lines(self._header, summary, self._facts, style)
+        below = []
+        if summary is not None:
+            below = summary_lines(self._header, summary, self._facts, style)
         out = ""
         if self._show_text and self._tables == "none":
             out = "\n" if self._line_start else "\n\n"

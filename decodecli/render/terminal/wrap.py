@@ -35,6 +35,7 @@ class RunningText:
         self._full: deque[list[_Cell]] = deque(maxlen=rows)
         self._row: list[_Cell] = []
         self._row_width = 0
+        self.ended = 0  # rows that have come to their end
 
     def add(self, text: str, code: str = "") -> None:
         """Append `text` (already safe) under the escape sequence `code`."""
@@ -55,6 +56,12 @@ class RunningText:
                 self._feed(text, code)
         rows = [*self._full, self._row] if self._row else list(self._full)
         return [_joined(row, reset) for row in rows[-(self._full.maxlen or len(rows)) :]]
+
+    def last(self, count: int, reset: str) -> list[str]:
+        """The last `count` rows that have ended, and the one that goes on, at the width of the last call
+        of `rows`."""
+        ended = list(self._full)[len(self._full) - count :] if count else []
+        return [_joined(row, reset) for row in (*ended, self._row)]
 
     def _feed(self, text: str, code: str) -> None:
         for character in text:
@@ -100,6 +107,7 @@ class RunningText:
     def _end_row(self, carried: list[_Cell]) -> None:
         if self._row or self._full.maxlen is None:
             self._full.append(self._row)
+            self.ended += 1
         self._row = carried
         self._row_width = sum(cell.width for cell in carried)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import made_up
@@ -83,7 +84,7 @@ def test_a_run_reads_from_header_to_repeat() -> None:
         "The capital of Japan is Tokyo",
         "",
         " 1 token in 0.11 s (9.1/s) · stopped at length · mean logprob −0.02",
-        "   perplexity 1.0 · mean H 0.09",
+        "   perplexity 1.0 · mean H 0.09 at T=1",
         " least sure (T=1) at #1 ␣Tokyo (H 0.09, p 98.2%)",
         ' repeat: decodecli generate "The capital of Japan is" -n 1 -t 1.4 --top-p 0.9 --',
         "seed 42",
@@ -359,3 +360,17 @@ def test_byte_level_pieces_are_recognised_and_stay_so() -> None:
     assert "Ġ" not in terminal.text
     assert "␣Tokyo" in terminal.text
     assert "1  東" in terminal.text
+
+
+def test_streamed_words_go_whole_to_the_next_row() -> None:
+    words = "several words that come in pieces and do not fit into one narrow row of the terminal"
+    tokens = re.findall(r" ?\w{1,3}|\w{1,3}", words)
+    terminal = Terminal(24, 30)
+    view = TerminalView(console_on(terminal), tables="none")
+    view.start(replace(made_up.header(), prompt="Here are"))
+    for index, text in enumerate([" ", *tokens]):
+        view.step(replace(made_up.step(made_up.TOKYO), index=index, text=text))
+    view.close()
+    rows = [row for row in terminal.text.split("\n") if row.strip()][-6:]
+    assert " ".join(rows).split()[-len(words.split()) :] == words.split()
+    assert all(len(row) < 24 for row in rows)
