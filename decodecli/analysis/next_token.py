@@ -156,7 +156,7 @@ def continuation(
     for position, token_id in enumerate(ids, start=1):
         row, score = logits[0], float(logits[0, token_id])
         rank = 1 + int((row > score).sum())
-        numbers.append((rank, score, distribution(row).logprob(score)))
+        numbers.append((rank, score, float(distribution(row).logprob(score))))
         if position < len(ids):
             logits = forward.step(torch.tensor([[token_id]]))
     ranks, scores, logprobs = zip(*numbers, strict=True)
@@ -210,7 +210,7 @@ def all_positions(
                     token=lm.piece(token_id),
                     text=texts[position],
                     rank=1 + int((row > score).sum()),
-                    logprob=raw.logprob(score),
+                    logprob=float(raw.logprob(score)),
                     entropy=raw.entropy,
                     favourite=lm.piece(best),
                     favourite_probability=float(np.exp(raw.logprob(float(row[best])))),

@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -229,7 +230,7 @@ class Decoding:
             }
         return RunHeader(
             decodecli=decodecli.__version__,
-            versions=library_versions(),
+            versions=dict(library_versions()),
             model=self.lm.info,
             prompt=self.prompt.text,
             prompt_ids=self.prompt.ids,
@@ -278,6 +279,7 @@ def generate(
     return Run(decoding.header, steps, decoding.summary(), decoding.notices)
 
 
+@cache  # reading them takes as long as ten steps
 def library_versions() -> dict[str, str]:
     """The versions that a result can depend on."""
     return {

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,13 +21,14 @@ _TINY_TEMPERATURE = 1e-30
 _SMALLEST_TEMPERATURE = 1e-37
 
 
-def divide_by_temperature(scores: Any, value: Any) -> Any:
-    """`scores / value`, of tensors, arrays or floats: nothing else divides by a temperature."""
+def divide_by_temperature(scores: Any, value: Any, out: Any = None) -> Any:
+    """`scores / value`, of tensors, arrays or floats: nothing else divides by a temperature. Arrays may
+    be divided in place, as `out`."""
     if isinstance(value, float):
         if value == 1.0:
             return scores
         value = max(value, _SMALLEST_TEMPERATURE)
-    return scores / value
+    return scores / value if out is None else np.divide(scores, value, out=out)
 
 
 def repetition_penalty(scores: Tensor, ids: Tensor, penalty: float) -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ _FAST = TRUNCATING | {"temperature", "greedy"}
 _LEAST_TEMPERATURE = 1e-20  # below, differences of logits overflow float32
 _LEAST_MIN_P = 1e-30  # below, a share of a probability underflows float32
 _SEARCH = 128  # how many of the highest logits are looked at first
-_CHUNK = 64
+_CHUNK = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ class Head:
         """The `count` highest of `row` (vocab,).
 
         In a long row they are looked for only in the chunks whose own highest is among the `count`
-        highest of those: a higher logit elsewhere would have made its chunk one of them.
+        highest of those: a higher logit elsewhere would have made its chunk one of them. (A chunk is
+        every so-manieth logit, as numpy takes the maximum of columns ten times as fast as that of rows.)
         """
         chunks = len(row) // _CHUNK
         if chunks < 4 * count:
@@ -60,10 +62,10 @@ class Head:
             values, ids = top.values.numpy(), top.indices.numpy()
         else:
             logits = row.numpy()
-            body = logits[: chunks * _CHUNK].reshape(chunks, _CHUNK)
-            chosen = np.argpartition(body.max(1), chunks - count)[chunks - count :]
+            maxima = logits[: chunks * _CHUNK].reshape(_CHUNK, chunks).max(0)
+            chosen = np.argpartition(maxima, chunks - count)[chunks - count :]
             rest = np.arange(chunks * _CHUNK, len(row))
-            ids = np.concatenate(((chosen[:, None] * _CHUNK + np.arange(_CHUNK)).ravel(), rest))
+            ids = np.concatenate(((chosen + chunks * np.arange(_CHUNK)[:, None]).ravel(), rest))
             values = logits[ids]
             best = np.argpartition(values, len(values) - count)[len(values) - count :]
             best = best[np.argsort(-values[best], kind="stable")]
@@ -102,7 +104,7 @@ class Sampler:
         exact_ties: bool = True,
         tolerance: float = 0.0,
     ) -> None:
-        self.chain, self.count, self.piece, self.seed = chain, count, piece, seed
+        self.chain, self.count, self.piece, self.seed = chain, count, cache(piece), seed
         self.noise: ExponentialNoise | None = None  # none under greedy, nor before the first logits
         self.tie_check = TieCheck(chain, tolerance) if tolerance else None
         self.ambiguous = False
@@ -186,25 +188,24 @@ class Sampler:
                 self.ambiguous = self.tie_check.in_vocabulary(scores[0], row_noise, token, margin)
             final = ONE_HOT if chain.greedy else tempered
             kept, removed = len(row), np.zeros(len(head.ids), np.uint8)
-        columns = [values[: self.count].tolist() for values in (head.ids, head.logits, removed)]
-        rows = [(i, logit, logit, code) for i, logit, code in zip(*columns, strict=True)]
-        unlisted = None
-        if token not in columns[0]:
+        ids, codes = (values[: self.count].tolist() for values in (head.ids, removed))
+        listed, unlisted = head.logits[: self.count].astype(np.float64), None
+        if token not in ids:
             position = int((head.ids == token).argmax())
             if head.ids[position] == token and head.determines(position + 1):
                 rank = 1 + int(np.searchsorted(-head.logits, -head.logits[position]))
-                above = head.logits[: position + 1].astype(np.float64) - tempered.highest
-                above = divide_by_temperature(above, chain.temperature) - tempered.log_sum
-                mass = float(np.exp(above).sum())
+                above = head.logits[: position + 1].astype(np.float64)
+                mass = float(np.exp(tempered.logprob(above)).sum())
             else:
                 constants = tempered.highest, tempered.log_sum, chain.temperature
                 both = rank_and_mass(row, row, torch.tensor([token]), *constants)
                 rank, mass = int(both[0]), float(both[1])
             unlisted = rank, min(mass, 1.0)
-            rows.append((token, float(row[token]), float(row[token]), 0))
+            ids, codes, listed = [*ids, token], [*codes, 0], np.append(listed, float(row[token]))
         return build_step(
-            chain, self.piece, index, token, (raw, tempered, final), kept, rows, unlisted
-        )
+            chain, self.piece, index, token, (raw, tempered, final), kept,
+            ids, listed, listed, codes, unlisted,
+        )  # fmt: skip
 
     def _distributions(self, row: Tensor) -> tuple[Distribution, Distribution] | None:
         """The softmax of finite `row` (vocab,), and at the temperature; None where float32 does not
@@ -218,7 +219,7 @@ class Sampler:
         with np.errstate(all="ignore"):  # what is not finite is noticed
             np.subtract(logits, np.float32(highest), out=shifted)
             for temperature in dict.fromkeys((1.0, self.chain.temperature)):
-                shifted = divide_by_temperature(shifted, temperature)
+                divide_by_temperature(shifted, temperature, out=shifted)
                 np.exp(shifted, out=weights)
                 mass, mean = float(weights.sum()), float(weights @ shifted)
                 if not (math.isfinite(mass) and math.isfinite(mean)):
@@ -251,18 +252,22 @@ class Sampler:
             )
         # In float64: few tokens, and exact at any temperature.
         exact = head.logits[:kept].astype(np.float64) - raw.highest
-        exact = divide_by_temperature(exact, chain.temperature)
+        exact = np.maximum(divide_by_temperature(exact, chain.temperature), -1e308)
         weights = np.exp(exact)
         mass = float(weights.sum())
-        log_sum, some = math.log(mass), weights > 0
-        entropy = max(log_sum - float(weights[some] @ exact[some]) / mass, 0.0)
+        log_sum = math.log(mass)
+        entropy = max(log_sum - float(weights @ exact) / mass, 0.0)
         final = Distribution(raw.highest, chain.temperature, log_sum, entropy)
-        removed, left = np.zeros(len(head.ids), np.uint8), np.ones(len(head.ids), bool)
-        survivors = (truncation.in_top_k, truncation.in_top_p, truncation.kept)
-        for name, survives in zip(("top_k", "top_p", "min_p"), survivors, strict=True):
+        removed = np.zeros(len(head.ids), np.uint8)
+        survivors = {
+            "min_p": truncation.kept, "top_p": truncation.in_top_p, "top_k": truncation.in_top_k
+        }  # fmt: skip
+        for (
+            name,
+            survives,
+        ) in survivors.items():  # the last first, so that the first has the last word
             if name in chain.filters:
-                removed[left & ~survives[0]] = chain.order.index(name) + 1
-                left = survives[0]
+                removed[~survives[0]] = chain.order.index(name) + 1
         return head, int(head.ids[index]), final, kept, removed
 
     def _truncate(self, row: Tensor, log_sum: float) -> tuple[Head, Truncation] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,9 +36,10 @@ class Distribution:
     def finite(self) -> bool:
         return math.isfinite(self.log_sum) and math.isfinite(self.entropy)
 
-    def logprob(self, score: float) -> float:
-        value = divide_by_temperature(score - self.highest, self.temperature) - self.log_sum
-        return max(min(value, 0.0), -1e308)  # a strict JSON number at any temperature
+    def logprob(self, scores: Any) -> Any:
+        """Of a score, or of a float64 array of them; finite, as strict JSON wants it."""
+        values = divide_by_temperature(scores - self.highest, self.temperature) - self.log_sum
+        return np.maximum(np.minimum(values, 0.0), -1e308)
 
 
 ONE_HOT = Distribution(0.0, 1.0, 0.0, 0.0)  # all of the probability on one token
@@ -144,12 +146,24 @@ def unpack(
             f"{' and '.join(chain.order)} leave nothing to draw from at step {index}",
             "choose milder values",
         )
-    ids, codes = integers[:width], integers[width:]
-    rows = list(zip(ids, floats[11 : 11 + width], floats[11 + width :], codes, strict=True))
-    unlisted = None if token in ids[:listed] else (rank, min(mass, 1.0))
-    if unlisted is None:
-        rows.pop()
-    return build_step(chain, piece, index, token, (raw, tempered, final), kept, rows, unlisted)
+    unlisted = None if token in integers[:listed] else (rank, min(mass, 1.0))
+    rows = slice(listed if unlisted is None else width)
+    ids, codes = integers[:width][rows], integers[width:][rows]
+    logits = np.array(floats[11 : 11 + width][rows])
+    penalised = np.array(floats[11 + width :][rows])
+    return build_step(
+        chain,
+        piece,
+        index,
+        token,
+        (raw, tempered, final),
+        kept,
+        ids,
+        logits,
+        penalised,
+        codes,
+        unlisted,
+    )
 
 
 def build_step(
@@ -159,7 +173,10 @@ def build_step(
     token_id: int,
     distributions: tuple[Distribution, Distribution, Distribution],
     kept: int,
-    rows: Sequence[tuple[int, float, float, int]],
+    ids: Sequence[int],
+    logits: np.ndarray,
+    penalised: np.ndarray,
+    codes: Sequence[int],
     unlisted: tuple[int, float] | None,
 ) -> Step:
     """The `Step` that drew `token_id`, but for `position` and `text`, which the decode loop knows.
@@ -167,30 +184,34 @@ def build_step(
     Args:
         piece: spells a token id.
         distributions: at temperature 1, after penalties and temperature, and the one drawn from.
-        rows: what is listed, highest logit first: token id, logit, logit after the penalties, and 0 or
-            1 + the index in the chain's order of the stage that removed the token.
-        unlisted: where the last row is the chosen token alone, its rank and its cumulative probability.
+        ids: what is listed, highest logit first, with its `logits`, the logits after the penalties (both
+            float64), and in `codes` 0 or 1 + the index in the chain's order of the stage that removed it.
+        unlisted: where the last one is the chosen token alone, its rank and its cumulative probability.
     """
     raw, tempered, final = distributions
+    columns = raw.logprob(logits), tempered.logprob(penalised), final.logprob(penalised)
+    masses = np.minimum(np.cumsum(np.exp(columns[1])), 1.0).tolist()
+    numbers = [column.tolist() for column in (logits, *columns)]
     candidates: list[Candidate] = []
-    cumulative, rank, previous = 0.0, 0, math.inf
-    for number, (token, logit, penalised, code) in enumerate(rows, start=1):
+    rank, previous = 0, math.inf
+    for number, (token, code, mass, logit, logprob, tempered_logprob, final_logprob) in enumerate(
+        zip(ids, codes, masses, *numbers, strict=True), start=1
+    ):
         if logit < previous:  # equal logits share a rank
             rank, previous = number, logit
-        tempered_logprob = tempered.logprob(penalised)
-        cumulative += math.exp(tempered_logprob)
-        if unlisted is not None and number == len(rows):
-            rank, cumulative = unlisted
+        if unlisted is not None and number == len(ids):
+            rank, mass = unlisted
         removed_by = chain.order[code - 1] if code else None
         if chain.greedy and not code and token != token_id:
             removed_by = "greedy"
-        final_logprob = None
-        if removed_by is None:
-            final_logprob = 0.0 if chain.greedy else final.logprob(penalised)
+        if removed_by is not None:
+            final_logprob = None
+        elif chain.greedy:
+            final_logprob = 0.0
         candidates.append(
             Candidate(
-                rank, token, piece(token), logit, raw.logprob(logit),
-                tempered_logprob, min(cumulative, 1.0), final_logprob, removed_by,
+                rank, token, piece(token), logit, logprob,
+                tempered_logprob, mass, final_logprob, removed_by,
             )
         )  # fmt: skip
     chosen = next(row for row in candidates if row.token_id == token_id)

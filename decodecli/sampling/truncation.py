@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -55,6 +56,18 @@ class RowSettings:
             rows.append((chain.temperature, tolerance, top_k, top_p, log_min_p))
         return cls(*np.array(rows, np.float64).T[..., None])
 
+    @cached_property
+    def any_top_k(self) -> bool:
+        return bool(np.isfinite(self.top_k).any())
+
+    @cached_property
+    def any_top_p(self) -> bool:
+        return bool(np.isfinite(self.top_p).any())
+
+    @cached_property
+    def any_min_p(self) -> bool:
+        return bool(np.isfinite(self.log_min_p).any())
+
 
 @dataclass(frozen=True)
 class Truncation:
@@ -84,26 +97,48 @@ def truncate(
             at the edge of top-p can; negative: none can, equal ones are told apart by their order.
         complete: whether these are all scores there are.
     """
-    width = scores.shape[1]
+    width, row = scores.shape[1], np.arange(len(scores))[:, None]
+    movable = bool((margin > 0).any())
     weights = np.exp(scores)
+    clusters = np.zeros(scores.shape, np.int64)
     with np.errstate(invalid="ignore"):  # −inf beside −inf, where tokens are banned
-        clusters = np.cumsum(np.diff(scores, axis=1, prepend=scores[:, :1]) < -margin, axis=1)
-    on = np.isfinite(settings.top_k)
-    in_top_k, borderline = np.ones_like(scores, bool), np.zeros_like(scores, bool)
-    if (
-        on.any()
-    ):  # kept are all that reach the k-th; those that could change places with it are borderline
-        last = np.where(on, np.minimum(settings.top_k, width), width).astype(np.int64) - 1
-        in_top_k = scores >= np.where(on, _at(scores, last), -np.inf)
-        edge, following = _at(clusters, last), _at(clusters, np.minimum(last + 1, width - 1))
-        tied = on & (last + 1 < width) & (edge == following) & (margin > 0)
-        borderline = tied & (clusters == edge)
-    in_sight = ~(on & (settings.top_k >= width))[:, 0]
-
-    mass = np.where(on | complete, (weights * in_top_k).sum(1, keepdims=True), total)
-    in_top_p, near = _top_p(weights, in_top_k, clusters, settings.top_p, mass, margin, borderline)
-    kept = in_top_p
-    if np.isfinite(settings.log_min_p).any():
+        np.cumsum(scores[:, 1:] - scores[:, :-1] < -margin, axis=1, out=clusters[:, 1:])
+    in_top_k, in_sight = np.ones(scores.shape, bool), np.ones(len(scores), bool)
+    borderline, on = np.zeros(scores.shape, bool), np.isfinite(settings.top_k)
+    if settings.any_top_k:
+        # Kept are all that reach the k-th; those that could change places with it are borderline.
+        last = np.minimum(settings.top_k, width).astype(np.int64) - 1
+        in_top_k = scores >= scores[row, last]
+        if movable:
+            edge, following = clusters[row, last], clusters[row, np.minimum(last + 1, width - 1)]
+            tied = on & (last + 1 < width) & (edge == following) & (margin > 0)
+            borderline = tied & (clusters == edge)
+        in_sight = (~on | (settings.top_k < width))[:, 0]
+    kept, near = in_top_k, np.zeros(scores.shape, bool)
+    if settings.any_top_p:
+        # Kept are those before whom there is less than p of the mass; borderline those before whom
+        # there is nearly p, and all that could change places with one of them or across the edge.
+        above = np.cumsum(weights * in_top_k, 1)
+        mass = np.where(on | complete, above[:, -1:], total)
+        before = np.zeros(scores.shape)
+        np.minimum(above[:, :-1] / mass, 1.0, out=before[:, 1:])
+        kept, near = (
+            in_top_k & (before < settings.top_p),
+            np.abs(before - settings.top_p) <= _MASS_ROUNDING,
+        )
+        if movable:
+            near |= _nearly(
+                before, settings.top_p, margin, (weights * borderline).sum(1, keepdims=True) / mass
+            )
+        count = kept.sum(1, keepdims=True)
+        edge, following = clusters[row, count - 1], clusters[row, np.minimum(count, width - 1)]
+        across = (edge == following) & (count < width) & np.isfinite(settings.top_p)
+        near |= across & (clusters == edge)
+        if movable:
+            for i in np.flatnonzero(near.any(1) & (clusters[:, -1] < width - 1)):
+                near[i] |= np.isin(clusters[i], clusters[i][near[i]])
+    in_top_p = kept
+    if settings.any_min_p:
         kept = in_top_p & (scores >= settings.log_min_p)
         with np.errstate(invalid="ignore"):
             near |= np.abs(scores - settings.log_min_p) <= np.maximum(margin, _RATIO_ROUNDING)
@@ -115,48 +150,16 @@ def truncate(
     return Truncation(in_top_k, in_top_p, kept, borderline, in_sight | complete)
 
 
-def _top_p(
-    weights: np.ndarray,
-    kept: np.ndarray,
-    clusters: np.ndarray,
-    top_p: np.ndarray,
-    mass: np.ndarray,
-    margin: np.ndarray,
-    borderline: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Kept are those before whom there is less than p of the `mass`; borderline those before whom there
-    is nearly p, and all that could change places with one of them or across the edge."""
-    share = np.minimum(np.cumsum(weights * kept, 1) / mass, 1.0)
-    before = np.concatenate((np.zeros_like(mass), share[:, :-1]), 1)
-    inside = kept & (before < top_p)
-    if not np.isfinite(top_p).any():
-        return inside, np.zeros_like(inside)
-    movable = (margin > 0).any()
-    if movable:
-        # Those before could weigh exp(margin) times as much against the others, or as little.
-        more = np.exp(np.clip(margin, 0, 700.0))
-        spare = _MASS_ROUNDING + (weights * borderline).sum(1, keepdims=True) / mass
-        least = before / (before + (1 - before) * more)
-        most = before * more / (before * more + 1 - before)
-        near = (least - spare <= top_p) & (top_p <= most + spare)
-    else:
-        near = np.abs(before - top_p) <= _MASS_ROUNDING
-    width, count = clusters.shape[1], inside.sum(1, keepdims=True)
-    last = _at(clusters, np.maximum(count - 1, 0))
-    following = _at(clusters, np.minimum(count, width - 1))
-    across = (last == following) & (count < width) & np.isfinite(top_p)
-    near |= across & (clusters == last)
-    if movable:
-        for row in np.flatnonzero(near.any(1) & (clusters[:, -1] < width - 1)):
-            near[row] |= np.isin(clusters[row], clusters[row][near[row]])
-    return inside, near
-
-
-def _at(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The value of each row of (rows, width) in its one of `columns` (rows, 1); quicker than
-    `take_along_axis`, which a step would notice."""
-    picked: np.ndarray = values[np.arange(len(values))[:, None], columns]
-    return picked
+def _nearly(
+    before: np.ndarray, top_p: np.ndarray, margin: np.ndarray, spare: np.ndarray
+) -> np.ndarray:
+    """Where the share `before` a token could be p if those before weighed exp(margin) times as much
+    against the others, or as little, and the share were off by `spare`."""
+    more, spare = np.exp(np.clip(margin, 0, 700.0)), spare + _MASS_ROUNDING
+    least = before / (before + (1 - before) * more)
+    most = before * more / (before * more + 1 - before)
+    near: np.ndarray = (least - spare <= top_p) & (top_p <= most + spare)
+    return near
 
 
 def score_margin(settings: RowSettings, largest: np.ndarray) -> np.ndarray:
