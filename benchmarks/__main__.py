@@ -146,11 +146,13 @@ def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stre
     from decodecli.cli.commands.generate import GenerateRequest, run_samples
     from decodecli.cli.output import is_byte_level
     from decodecli.cli.sinks import Sinks
+    from decodecli.config import Effective
     from decodecli.decoding.prompt import prefill
     from decodecli.settings import LoadParams, OutputParams
 
     output = OutputParams(tables="full")
-    request = GenerateRequest(LoadParams(), params, params.seed or 0, output, None, {}, {}, ())
+    settings = {**vars(LoadParams()), **vars(params), **vars(output), "seed": params.seed or 0}
+    request = GenerateRequest(Effective(settings, dict.fromkeys(settings, "flag")))
     with redirect_stdout(stream):
         sinks = Sinks(output, None, is_byte_level(lm))
         try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Container, Mapping
+from dataclasses import asdict, fields
 from typing import Any
 
-from decodecli.records.run import ModelInfo, RunHeader
+from decodecli.records.run import RunHeader
 from decodecli.records.sweep import CellRecord
 from decodecli.render.number_format import count, plain
 from decodecli.settings import BUILTIN, SamplingParams, flag_name
@@ -23,19 +23,11 @@ def repeat_command(header: RunHeader) -> str:
     greedy. A prompt that is very long, or that no argument can hold, is left to a file, with a note
     behind `#`.
     """
-    prompt, greedy = header.prompt, header.greedy
-    # No command line can hold NUL or lone surrogates.
-    unprintable = re.search("[\x00\ud800-\udfff]", prompt)
-    in_file = len(prompt) > LONGEST_PROMPT or prompt == "-" or unprintable
-    first, last, note = [quoted(prompt)], [], ""
-    if in_file:
-        first = ["--file PROMPT.txt"]
-        note = f"  # PROMPT.txt: the prompt, {count(len(prompt))} characters"
-    elif prompt.startswith("-"):
-        first, last = [], [f"-- {quoted(prompt)}"]
-    words = [*first, *_model_options(header), *_decoding_options(header)]
-    words += [*([] if greedy else [f"--seed {header.seed}"]), *last]
-    return " ".join(["decodecli generate", *words]) + note
+    settings = {**header.params, **asdict(header.model), "model": header.model.name}
+    if header.sources.get("revision") == "default":
+        del settings["revision"]
+    seed = None if header.greedy else header.seed
+    return _generate_command(header.prompt, settings, header.sources, seed)
 
 
 def cell_command(record: CellRecord, model: Mapping[str, Any]) -> str:
@@ -44,69 +36,63 @@ def cell_command(record: CellRecord, model: Mapping[str, Any]) -> str:
     Args:
         model: the options that say which model it was, as `sweep.toml` has them; none for our own.
     """
-    info = ModelInfo(
-        name=model.get("model", BUILTIN),
-        revision=model.get("revision"),
-        parameters=0,
-        vocab_size=0,
-        dtype=model.get("dtype", "auto"),
-        device=model.get("device", "auto"),
-        quantize=model.get("quantize", "none"),
+    seed = None if record.params.get("temperature") == 0 else record.params["seed"]
+    sources = dict.fromkeys(model, "flag")
+    return _generate_command(
+        record.prompt, {"model": BUILTIN, **model, **record.params}, sources, seed
     )
-    header = RunHeader(
-        decodecli="",
-        versions={},
-        model=info,
-        prompt=record.prompt,
-        prompt_ids=(),
-        params=record.params,
-        sources=dict.fromkeys(model, "flag"),
-        order=(),
-        seed=record.params["seed"],
-    )
-    return repeat_command(header)
 
 
-def _model_options(header: RunHeader) -> list[str]:
+def _generate_command(
+    prompt: str, settings: Mapping[str, Any], sources: Mapping[str, str], seed: int | None
+) -> str:
+    # No command line can hold NUL or lone surrogates.
+    unprintable = re.search("[\x00\ud800-\udfff]", prompt)
+    first, last, note = [quoted(prompt)], [], ""
+    if len(prompt) > LONGEST_PROMPT or prompt == "-" or unprintable:
+        first = ["--file PROMPT.txt"]
+        note = f"  # PROMPT.txt: the prompt, {count(len(prompt))} characters"
+    elif prompt.startswith("-"):
+        first, last = [], [f"-- {quoted(prompt)}"]
+    requested = {name for name, source in sources.items() if source != "default"}
+    words = [*first, *_model_options(settings, requested), *_decoding_options(settings, requested)]
+    words += [*([] if seed is None else [f"--seed {seed}"]), *last]
+    return " ".join(["decodecli generate", *words]) + note
+
+
+def _model_options(settings: Mapping[str, Any], requested: Container[str]) -> list[str]:
     """The model, and of the loading options those that were not left to `auto`."""
-    model = header.model
     words = []
-    if model.name != BUILTIN or _requested(header, "model"):
-        words.append(f"--model {quoted(model.name)}")
-    if model.revision and header.sources.get("revision") != "default":
-        words.append(f"--revision {quoted(model.revision)}")
-    if header.params.get("loader"):
-        words.append(f"--loader {header.params['loader']}")
-    loading = [name for name in ("device", "dtype", "quantize") if _requested(header, name)]
-    words += [f"{flag_name(name)} {quoted(str(getattr(model, name)))}" for name in loading]
+    if settings["model"] != BUILTIN or "model" in requested:
+        words.append(f"--model {quoted(settings['model'])}")
+    if settings.get("revision"):
+        words.append(f"--revision {quoted(settings['revision'])}")
+    if settings.get("loader", "auto") != "auto":
+        words.append(f"--loader {settings['loader']}")
+    for name in ("device", "dtype", "quantize"):
+        words += [f"{flag_name(name)} {quoted(settings[name])}"] if name in requested else []
     permissions = ("allow_pickle", "trust_remote_code")
-    return words + [flag_name(name) for name in permissions if header.params.get(name)]
+    return words + [flag_name(name) for name in permissions if settings.get(name)]
 
 
-def _decoding_options(header: RunHeader) -> list[str]:
-    params = header.params
+def _decoding_options(settings: Mapping[str, Any], requested: Container[str]) -> list[str]:
     words: list[str] = []
-    bos, system = params.get("bos"), params.get("system")
-    if params.get("chat"):
+    bos, system = settings.get("bos"), settings.get("system")
+    if settings.get("chat"):
         words += ["--chat"] if system is None else [f"--system {quoted(system)}"]
-        words += ["--allow-special"] if params.get("allow_special") else []
+        words += ["--allow-special"] if settings.get("allow_special") else []
     elif bos is not None:
         words.append("--bos" if bos else "--no-bos")
     for field in fields(SamplingParams):
-        name, value = field.name, params.get(field.name, field.default)
+        name, value = field.name, settings.get(field.name, field.default)
         if name in ("seed", "stop") or value is None:
             continue
-        if name == "temperature" and (value == 0 or params.get("greedy")):
+        if name == "temperature" and (value == 0 or settings.get("greedy")):
             words.append("--greedy")
-        elif value != field.default or _requested(header, name):
+        elif value != field.default or name in requested:
             flag = {"temperature": "-t", "max_new_tokens": "-n"}.get(name, flag_name(name))
             words.append(f"{flag} {plain(value) if isinstance(value, float) else value}")
-    return words + [f"--stop {quoted(text)}" for text in params.get("stop") or ()]
-
-
-def _requested(header: RunHeader, name: str) -> bool:
-    """Whether a value was asked for, by flag, environment or file."""
-    return header.sources.get(name, "default") != "default"
+    return words + [f"--stop {quoted(text)}" for text in settings.get("stop") or ()]
 
 
 def quoted(text: str) -> str:

@@ -4,37 +4,99 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
-from decodecli.cli.command import command
+from decodecli.cli.command import Request, command
 from decodecli.cli.loading_line import load_model, loading_line
 from decodecli.cli.output import is_byte_level
 from decodecli.cli.pace import KEYS, Pace
 from decodecli.errors import UsageError
 from decodecli.library_logging import quiet_libraries
-from decodecli.settings import (
-    SEED_LIMIT,
-    LoadParams,
-    SamplingParams,
-    check_chat_and_bos,
-    check_choice,
-)
+from decodecli.settings import SEED_LIMIT, check_chat_and_bos, check_choice
 from decodecli.signals import postponed
 
 if TYPE_CHECKING:
     from decodecli.cli.sinks import Sinks
-    from decodecli.config import Effective
     from decodecli.decoding.prompt import PrefilledPrompt
     from decodecli.render.run_files import LogitsFile
-    from decodecli.settings import OutputParams
 
 FORMATS = ("text", "jsonl")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GenerateRequest(Request):
+    """Everything that `generate` is told, checked.
+
+    Raises:
+        UsageError: a value out of range, or values that contradict each other.
+    """
+
+    prompt: str | None = None
+    file: str | None = None
+    plot: str | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("format", self.output.format, FORMATS)
+        check_chat_and_bos(self.output.chat_params, self.output.bos)
+        _ = self.seed, self.load
+        if self.plot is not None:
+            from decodecli.render.plots.text import check_text_plot
+
+            check_text_plot(self.plot)
+        self._check_files()
+
+    @cached_property
+    def seed(self) -> int:
+        """Of the first sample: the one given, or one that is drawn, if there is room for those of all."""
+        import secrets
+
+        seed, samples = self.sampling.seed, self.output.num_samples
+        if samples > SEED_LIMIT:
+            problem = f"--num-samples must be at most {SEED_LIMIT}, got {samples}"
+            raise UsageError(problem, "there are no more seeds")
+        if seed is None:
+            return secrets.randbelow(SEED_LIMIT - samples + 1)
+        if seed + samples > SEED_LIMIT:
+            problem = f"--seed {seed} with --num-samples {samples} runs past 4294967295"
+            raise UsageError(problem, "choose a smaller seed")
+        return seed
+
+    def _check_files(self) -> None:
+        """Refuse one file for the trace and the picture, or for the trace and the logits of a sample."""
+        output, clash = self.output, ""
+        if not output.trace:
+            return
+        trace = _resolved(output.trace)
+        if self.plot and trace == _resolved(self.plot):
+            clash = f"--plot {self.plot}"
+        if output.save_logits:
+            logits = _resolved(output.save_logits)
+            number = re.fullmatch(re.escape(logits.stem) + r"-([1-9]\d*)\.npy", trace.name)
+            of_a_sample = number is not None and int(number[1]) <= output.num_samples > 1
+            if trace == logits or (of_a_sample and trace.parent == logits.parent):
+                clash = f"--save-logits {output.save_logits}"
+        if clash:
+            problem = f"{clash} and --trace {output.trace} would be one file"
+            raise UsageError(problem, "give them two names")
+
+    def recorded(self) -> dict[str, Any]:
+        """What the trace's header says beside the decoding settings."""
+        output, load = self.output, self.load
+        recorded: dict[str, Any] = {"bos": output.bos, "num_samples": output.num_samples}
+        recorded |= output.chat_params.as_dict() if output.chat_params else {}
+        trusted = ("allow_pickle", "trust_remote_code")
+        recorded |= {name: True for name in trusted if getattr(load, name)}
+        return recorded | ({} if load.loader == "auto" else {"loader": load.loader})
+
+
+def _resolved(path: str) -> Path:
+    return Path(os.path.expanduser(path)).resolve()
 
 
 @command(
@@ -44,13 +106,9 @@ FORMATS = ("text", "jsonl")
     *(o.TABLES, o.CANDIDATES, o.format_of(*FORMATS), o.DELAY, o.PAUSE, o.TRACE),
     *(o.SAVE_LOGITS, o.TEXT_PLOT, o.QUIET_TEXT, o.VERBOSE, o.COLOR, o.DEBUG),
     *(o.PRESET, o.CONFIG_FILE),
+    request=GenerateRequest,
 )
-def generate(
-    effective: Effective,
-    prompt: str | None = None,
-    file: str | None = None,
-    plot: str | None = None,
-) -> None:
+def generate(request: GenerateRequest) -> None:
     """Generate text, and see at every step which tokens were in play and why one was picked.
 
     On a terminal: a table a step. Into a pipe or file: the text alone.
@@ -71,10 +129,14 @@ def generate(
 
       decodecli generate < prompt.txt --format jsonl | jq -j 'select(.type == "step").text'
     """
-    request = GenerateRequest.of(effective, plot)
     notices = streams.Notices(request.output.quiet)
-    text, is_default = streams.read_prompt(prompt, file, notices.tell)
-    notices.tell_all(request.notices)
+    text, is_default = streams.read_prompt(request.prompt, request.file, notices.tell)
+    notices.tell_all(request.effective.notices)
+    for stop in request.sampling.stop:
+        if "\\n" in stop or "\\t" in stop:
+            notices.tell(
+                f"--stop {stop} is a backslash and a letter; for a line end, type --stop $'\\n'"
+            )
     if is_default:
         notices.tell(f"no prompt was given; continuing {text!r}")
 
@@ -101,95 +163,6 @@ def generate(
     for written in (trace, logits):
         if written is not None and written.problem is not None:
             raise written.problem
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class GenerateRequest:
-    """Everything that `generate` is told but the prompt, checked.
-
-    seed: of the first sample. sources, recorded: what the trace's header says beside the parameters.
-    """
-
-    load: LoadParams
-    sampling: SamplingParams
-    seed: int
-    output: OutputParams
-    plot: str | None
-    sources: Mapping[str, str]
-    recorded: Mapping[str, Any]
-    notices: tuple[str, ...]
-
-    @classmethod
-    def of(cls, effective: Effective, plot: str | None = None) -> GenerateRequest:
-        """The request that the settings make.
-
-        Raises:
-            UsageError: a value out of range, or values that contradict each other.
-        """
-        output = effective.output()
-        check_choice("format", output.format, FORMATS)
-        check_chat_and_bos(output.chat_params, output.bos)
-        sampling = effective.sampling()
-        seed = _first_seed(sampling.seed, output.num_samples)
-        load = effective.load()
-        if plot is not None:
-            from decodecli.render.plots.text import check_text_plot
-
-            check_text_plot(plot)
-        _check_apart(output, plot)
-        notices = [
-            f"--stop {stop} is a backslash and a letter; for a line end, type --stop $'\\n'"
-            for stop in sampling.stop
-            if "\\n" in stop or "\\t" in stop
-        ]
-        recorded: dict[str, Any] = {"bos": output.bos, "num_samples": output.num_samples}
-        recorded |= output.chat_params.as_dict() if output.chat_params else {}
-        trusted = ("allow_pickle", "trust_remote_code")
-        recorded |= {name: True for name in trusted if getattr(load, name)}
-        recorded |= {} if load.loader == "auto" else {"loader": load.loader}
-        sources = {k: v for k, v in effective.sources.items() if k not in ("preset", "config")}
-        notices = [*effective.notices, *notices]
-        return cls(load, sampling, seed, output, plot, sources, recorded, tuple(notices))
-
-
-def _first_seed(seed: int | None, samples: int) -> int:
-    """The seed given, or one that is drawn, if there is room for those of all samples."""
-    import secrets
-
-    if samples > SEED_LIMIT:
-        raise UsageError(
-            f"--num-samples must be at most {SEED_LIMIT}, got {samples}", "there are no more seeds"
-        )
-    if seed is None:
-        return secrets.randbelow(SEED_LIMIT - samples + 1)
-    if seed + samples > SEED_LIMIT:
-        raise UsageError(
-            f"--seed {seed} with --num-samples {samples} runs past 4294967295",
-            "choose a smaller seed",
-        )
-    return seed
-
-
-def _check_apart(output: OutputParams, plot: str | None) -> None:
-    """Refuse one file for both the trace and the picture, or the trace and the logits of any sample."""
-    if not output.trace:
-        return
-    trace = _resolved(output.trace)
-    clash = f"--plot {plot}" if plot and trace == _resolved(plot) else None
-    if output.save_logits:
-        logits = _resolved(output.save_logits)
-        number = re.fullmatch(re.escape(logits.stem) + r"-([1-9]\d*)\.npy", trace.name)
-        of_a_sample = number is not None and int(number[1]) <= output.num_samples > 1
-        if trace == logits or (of_a_sample and trace.parent == logits.parent):
-            clash = f"--save-logits {output.save_logits}"
-    if clash:
-        raise UsageError(
-            f"{clash} and --trace {output.trace} would be one file", "give them two names"
-        )
-
-
-def _resolved(path: str) -> Path:
-    return Path(os.path.expanduser(path)).resolve()
 
 
 def _load_and_prefill(
@@ -221,7 +194,8 @@ def run_samples(
     """Decode all samples, one after the other, from the one prefilled prompt."""
     from decodecli.decoding.decode import Decoding
 
-    params, output = request.sampling, request.output
+    params, output, recorded = request.sampling, request.output, request.recorded()
+    sources = {k: v for k, v in request.effective.sources.items() if k not in ("preset", "config")}
     for sample in range(output.num_samples):
         if logits is not None:
             logits.start(sample + 1)
@@ -231,8 +205,8 @@ def run_samples(
             seed=request.seed + sample,
             candidates=output.candidates,
             shared=sample + 1 < output.num_samples,
-            sources=request.sources,
-            recorded=request.recorded,
+            sources=sources,
+            recorded=recorded,
             on_logits=None if logits is None else lambda row: logits.write(row.numpy()),
         )
         if sample == 0:
