@@ -92,7 +92,7 @@ def bench(
       python -m benchmarks -m ./my-model -q nf4 --tokens 64
     """
     from benchmarks.plan import Plan
-    from decodecli.settings import check_choice
+    from decodecli.ranges import check_choice
 
     check_choice("format", format, FORMATS)
     plan = Plan(

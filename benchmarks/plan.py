@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from benchmarks import shapes
 from decodecli.errors import UsageError
-from decodecli.settings import DTYPES, QUANTIZE, LoadParams, check_choice, check_positive
+from decodecli.ranges import check_choice, check_positive
+from decodecli.settings import DTYPES, QUANTIZE, LoadParams
 
 # In the order of measuring. Those in MODEL are measured on every model, the others once; sweep is both.
 SECTIONS = {

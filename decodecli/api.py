@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from decodecli.errors import UsageError
 from decodecli.settings import (
-    WITH_HISTORY,
     ChatParams,
     LoadParams,
     SamplingParams,
     chat_params,
     check_chat_and_bos,
 )
+from decodecli.stages import OF_SCORES_ALONE
 
 if TYPE_CHECKING:
     from decodecli.models.loading import LanguageModel
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _SAMPLING = tuple(field.name for field in fields(SamplingParams))
 _LOADING = tuple(field.name for field in fields(LoadParams))
 _NO_FILTERS = ("temperature", "max_new_tokens", "stop", "seed")
+_NOT_OF_NUMBERS = tuple(name for name in _SAMPLING if name not in (*OF_SCORES_ALONE, "order"))
 
 
 def decode(
@@ -158,7 +159,7 @@ def softmax(
     """
     from decodecli.analysis import distribution
 
-    params = _sampling_params(None, settings, without=(*_NO_FILTERS, *WITH_HISTORY))
+    params = _sampling_params(None, settings, without=_NOT_OF_NUMBERS)
     scores = dict(numbers) if isinstance(numbers, Mapping) else numbers
     temperatures = _several(temperature)
     return distribution.softmax(scores, temperatures, kind=kind, target=target, params=params)

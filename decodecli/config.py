@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from decodecli.errors import UsageError
-from decodecli.settings import LoadParams, OutputParams, SamplingParams, SweepParams, flag_name
+from decodecli.ranges import LISTS, flag_name
+from decodecli.settings import LoadParams, OutputParams, SamplingParams, SweepParams
 from decodecli.text_files import parse_toml, read_file
 
 ENVIRONMENT = "DECODECLI_"
@@ -198,7 +199,7 @@ def _is_zero(temperature: Any) -> bool:
 def _from_environment(
     environ: Mapping[str, str], expressions: bool
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    as_written = {item.name for item in fields(SamplingParams)} - {"stop"} | {"bos", "seeds"}
+    as_written = {item.name for item in fields(SamplingParams)} - set(LISTS) | {"bos", "seeds"}
     values: dict[str, Any] = {}
     notices: list[str] = []
     for variable, text in environ.items():

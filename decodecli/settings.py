@@ -14,10 +14,11 @@ from typing import Any
 
 from decodecli.errors import UsageError
 from decodecli.memory_size import memory_limits
+from decodecli.ranges import LISTS, bad_value, check_choice, check_positive, check_value
+from decodecli.stages import stage_order
 
 BUILTIN = "builtin"
 BUILTIN_PROMPT = "Once upon a time,"
-SEED_LIMIT = 2**32
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 LOADERS = ("auto", "transformers")
@@ -57,7 +58,7 @@ class LoadParams:
         check_choice("loader", self.loader, LOADERS)
         if not re.fullmatch(r"auto|mps|cpu|cuda(:\d+)?", self.device, re.ASCII):
             wanted = f"auto, cuda, cuda:N, mps or cpu, got {self.device}"
-            raise _bad_value("device", wanted, "auto takes a GPU when there is one")
+            raise bad_value("device", wanted, "auto takes a GPU when there is one")
         if self.threads is not None:
             check_positive("threads", self.threads, "leave it out to choose by the model's size")
         if self.max_memory is not None:
@@ -75,16 +76,29 @@ class LoadParams:
 class SamplingParams:
     """How the next token is picked. The defaults sample from the model's own distribution.
 
-    `temperature=0` is greedy decoding. Stages, in the order in which they apply:
+    `temperature=0` is greedy decoding. Stages, in the default `order`, which is transformers':
 
+    - logit_bias: adds to the logits of tokens: `TOKEN=+2.5`, text of one token or an id. Or a mapping.
     - repetition_penalty: divides positive and multiplies negative logits of tokens already in the
       sequence, prompt included (Keskar et al. 2019, arXiv 1909.05858). 1 is off.
+    - presence_penalty, frequency_penalty: subtracted from the logits of tokens already there, once, and
+      once per occurrence (OpenAI's API). 0 is off. All three look at the last `penalty_last_n` tokens,
+      −1 at all of them.
+    - dry_multiplier: subtracts dry_multiplier · dry_base^(n − dry_allowed_length) from a token that
+      would extend a repetition of n tokens; what is repeated lies within the last `dry_penalty_last_n`,
+      and no repetition reaches across a token that holds one of `dry_sequence_breakers`
+      (text-generation-webui PR 5677). 0 is off.
     - no_repeat_ngram_size: bans the token that would complete an n-gram already there
       (Paulus et al. 2017, arXiv 1705.04304). 0 is off.
+    - bad_words: texts that must not be generated: bans the token that would complete one.
+    - min_new_tokens: bans the end tokens until there are so many new tokens. 0 is off.
     - top_nsigma: logits at most this many standard deviations below the highest, deviation over those
       not banned (Tang et al. 2024, arXiv 2411.07641). 0 is off. It runs before the temperature, which
       therefore does not change what it keeps.
+    - dynatemp_range: the temperature goes from this much below to this much above `temperature`, by
+      the entropy over its maximum, to the power of `dynatemp_exponent` (llama.cpp). 0 is off.
     - temperature: divides the logits (Ackley et al. 1985).
+    - top_h: the most probable up to this share of the entropy (arXiv 2509.02510). 0 is off.
     - top_k: the k most probable, and ties with the last (Fan et al. 2018, arXiv 1805.04833). 0 is off.
     - top_p: the smallest set with at least this mass (Holtzman et al. 2019, arXiv 1904.09751). 1 is off.
     - min_p: at least this share of the top probability (Nguyen et al. 2024, arXiv 2407.01082). 0 is off.
@@ -92,11 +106,19 @@ class SamplingParams:
       arXiv 2202.00666). 1 is off.
     - epsilon_cutoff, eta_cutoff: at least this probability, absolute or scaled by the entropy
       (Hewitt et al. 2022, arXiv 2210.15191). 0 is off.
+    - top_a: at least this share of the top probability's square (KoboldAI). 0 is off.
+    - tfs_z: tail-free: cut where the curvature of the falling probabilities sums to this share
+      (trentbrick.github.io/Tail-Free-Sampling). 1 is off.
+    - xtc_probability: with this probability a step excludes all tokens of at least `xtc_threshold` but
+      the least probable of them (text-generation-webui PR 6335). 0 is off.
+    - mirostat: 2 keeps the surprisal near `mirostat_tau` bits, learning at the rate `mirostat_eta`
+      (Basu et al. 2021, arXiv 2007.14966). 0 is off.
 
+    `order` names an engine (`stages.ORDERS`) or the stages, joined by commas.
     `seed` is an integer in [0, 2**32), or None to draw one. `stop` holds strings at which the text ends.
 
     Raises:
-        UsageError: a value is out of its range.
+        UsageError: a value is out of its range, or the order leaves out a stage that is on.
     """
 
     max_new_tokens: int = 40
@@ -108,14 +130,37 @@ class SamplingParams:
     epsilon_cutoff: float = 0.0
     eta_cutoff: float = 0.0
     top_nsigma: float = 0.0
+    top_h: float = 0.0
+    top_a: float = 0.0
+    tfs_z: float = 1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    penalty_last_n: int = -1
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = -1
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
     no_repeat_ngram_size: int = 0
+    min_new_tokens: int = 0
+    logit_bias: tuple[str, ...] = ()
+    bad_words: tuple[str, ...] = ()
+    order: str = "transformers"
     stop: tuple[str, ...] = ()
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in (*_NUMBERS, *_INTEGERS, "stop", "seed"):
+        for name in vars(self):
             object.__setattr__(self, name, check_value(name, getattr(self, name)))
+        stage_order(self)  # raises where it leaves out one
 
     @property
     def greedy(self) -> bool:
@@ -123,46 +168,9 @@ class SamplingParams:
         return self.temperature == 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Every value by its name, `stop` as a list and `greedy` spelt out."""
-        return {**vars(self), "stop": list(self.stop), "greedy": self.greedy}
-
-
-# The stages in the order in which they apply: transformers', and top_nsigma where a processor of one's
-# own runs there.
-ORDER = (
-    "repetition_penalty",
-    "no_repeat_ngram_size",
-    "top_nsigma",
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "typical_p",
-    "epsilon_cutoff",
-    "eta_cutoff",
-)
-WITH_HISTORY = frozenset(("repetition_penalty", "no_repeat_ngram_size"))  # run under greedy too
-RESCORING = frozenset(("repetition_penalty", "temperature"))  # give new scores; the others filter
-
-
-def stage_order(params: SamplingParams, temperature: float | None = None) -> tuple[str, ...]:
-    """The names of the active stages, in the order in which they apply; `temperature`, where it is
-    given, stands in place of that of `params`.
-
-    A stage at its neutral value is left out. Greedy decoding keeps the stages that look at the history
-    and then takes the highest score: temperature and filters do nothing.
-    """
-    values = vars(params) | ({} if temperature is None else {"temperature": temperature})
-    active = tuple(name for name in ORDER if values[name] != getattr(SamplingParams, name))
-    if values["temperature"] == 0:
-        return (*(name for name in active if name in WITH_HISTORY), "greedy")
-    return active
-
-
-def ignored_under_greedy(params: SamplingParams) -> tuple[str, ...]:
-    """Filters that are set but do nothing because decoding is greedy."""
-    active = stage_order(params, temperature=1.0) if params.greedy else ()
-    return tuple(name for name in active if name not in WITH_HISTORY)
+        """Every value by its name, texts as lists and `greedy` spelt out."""
+        lists = {name: list(getattr(self, name)) for name in LISTS}
+        return {**vars(self), **lists, "greedy": self.greedy}
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,7 @@ class OutputParams:
     def __post_init__(self) -> None:
         if not 0 <= self.delay < math.inf:
             wanted = f"a number of seconds of at least 0, got {self.delay:g}"
-            raise _bad_value("delay", wanted, "0.5 is a usual choice")
+            raise bad_value("delay", wanted, "0.5 is a usual choice")
         check_positive("num_samples", self.num_samples, "5 is a usual choice")
         check_positive("candidates", self.candidates, "10 is the default")
         check_choice("tables", self.tables, (None, *TABLES))
@@ -265,93 +273,3 @@ class SweepParams:
         check_choice("engine", self.engine, ("local", "ray"))
         if self.actors is not None:
             check_positive("actors", self.actors, "leave it out for one a GPU")
-
-
-# name → (lowest, lowest allowed?, highest, highest allowed?, the hint)
-_NUMBERS: dict[str, tuple[float, bool, float, bool, str]] = {
-    "temperature": (0, True, math.inf, False, "0 is greedy, 1 the model's own distribution"),
-    "top_p": (0, False, 1, True, "1.0 keeps everything; 0.9 is a usual choice"),
-    "min_p": (0, True, 1, True, "0 keeps everything; 0.05 is a usual choice"),
-    "typical_p": (0, False, 1, True, "1.0 keeps everything; 0.95 is a usual choice"),
-    "epsilon_cutoff": (0, True, 1, False, "0 keeps everything; 3e-4 is a usual choice"),
-    "eta_cutoff": (0, True, 1, False, "0 keeps everything; 3e-4 is a usual choice"),
-    "top_nsigma": (0, True, math.inf, False, "0 keeps everything; 1.0 is a usual choice"),
-    "repetition_penalty": (0, False, math.inf, False, "1.0 is off; 1.1 to 1.3 are usual choices"),
-}
-# name → (lowest, the hint)
-_INTEGERS: dict[str, tuple[int, str]] = {
-    "max_new_tokens": (1, "it is how many tokens to generate; 40 is the default"),
-    "top_k": (0, "0 keeps everything; 40 is a usual choice"),
-    "no_repeat_ngram_size": (0, "0 is off; 3 forbids repeating any three tokens"),
-}
-
-
-def flag_name(name: str) -> str:
-    """The option's spelling on the command line."""
-    return "--" + name.replace("_", "-")
-
-
-def check_value(name: str, value: Any) -> Any:
-    """A value of `SamplingParams` as the field `name` holds it, else `UsageError` with its range."""
-    if name == "seed":
-        return None if value is None else check_seed(value)
-    if name in _INTEGERS:
-        lowest, hint = _INTEGERS[name]
-        return check_positive(name, value, hint, lowest)
-    if name == "stop":
-        texts = (value,) if isinstance(value, str) else value
-        if not isinstance(texts, tuple | list) or not all(isinstance(text, str) for text in texts):
-            raise _bad_value("stop", f"strings, got {value!r}", "give the string to stop at")
-        if not all(texts):
-            hint = "give the string to stop at, or leave it out"
-            raise UsageError("--stop must not be empty", hint, "stop")
-        return tuple(texts)
-    low, low_in, high, high_in, hint = _NUMBERS[name]
-    try:
-        if isinstance(value, bool | str):
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise _bad_value(name, f"a number, got {value!r}", hint) from None
-    above = number >= low if low_in else number > low
-    below = number <= high if high_in else number < high
-    if above and below:  # false for nan too
-        return number
-    if high == math.inf:
-        wanted = "a finite number of at least 0" if low_in else "a finite number above 0"
-    else:
-        wanted = f"in {'(['[low_in]}{low:g}, {high:g}{')]'[high_in]}"
-    raise _bad_value(name, f"{wanted}, got {number:g}", hint)
-
-
-def check_seed(seed: Any) -> int:
-    """`seed` as an integer in [0, 2**32), else `UsageError`."""
-    value = _integer("seed", seed, "it is an integer from 0 to 4294967295")
-    if not 0 <= value < SEED_LIMIT:
-        raise _bad_value("seed", f"in [0, 4294967295], got {value}", "any integer there will do")
-    return value
-
-
-def check_positive(name: str, value: Any, hint: str, lowest: int = 1) -> int:
-    """`value` as an integer of at least `lowest`, else `UsageError`."""
-    number = _integer(name, value, hint)
-    if number < lowest:
-        raise _bad_value(name, f"at least {lowest}, got {number}", hint)
-    return number
-
-
-def check_choice(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
-    """`UsageError` unless `value` is one of `allowed`."""
-    if value not in allowed:
-        names = ", ".join(choice for choice in allowed if choice)
-        raise _bad_value(name, f"one of {names}; got {value}", "see --help")
-
-
-def _integer(name: str, value: Any, hint: str) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise _bad_value(name, f"an integer, got {value!r}", hint)
-    return int(value)
-
-
-def _bad_value(name: str, wanted: str, hint: str) -> UsageError:
-    return UsageError(f"{flag_name(name)} must be {wanted}", hint, name)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from decodecli import settings
+from decodecli import ranges, settings, stages
 from decodecli.cli import options
 from decodecli.sampling import processors, reference, truncation
 
@@ -26,12 +26,11 @@ def test_a_path_of_the_guide_is_there(path):
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        (
-            settings,
-            ("SamplingParams", "ORDER", "WITH_HISTORY", "RESCORING", "_NUMBERS", "_INTEGERS"),
-        ),
+        (settings, ("SamplingParams",)),
+        (ranges, ("_NUMBERS", "_INTEGERS")),
+        (stages, ("ORDERS", "WITH_HISTORY", "PENALTIES")),
         (reference, ("FILTERS",)),
-        (options, ("FILTERS", "PENALTIES")),
+        (options, ("FILTERS", "PENALTIES", "RUN_STAGES")),
         (truncation, ("TRUNCATING",)),
     ],
 )
@@ -43,10 +42,13 @@ def test_a_name_of_the_guide_is_there(module, names):
 
 def test_every_stage_has_a_processor_an_option_and_a_word_and_every_filter_a_reference():
     words = (ROOT / "docs" / "WORDS.md").read_text(encoding="utf-8")
-    declared = (options.TEMPERATURE, *options.FILTERS, *options.PENALTIES)
-    assert {option.name for option in declared} == set(settings.ORDER)
-    for stage in settings.ORDER:
+    groups = options.FILTERS, options.PENALTIES, options.RUN_STAGES, options.TEXTS
+    declared = {option.name for group in groups for option in group} | {"temperature"}
+    more = {name for names in stages.COMPANIONS.values() for name in names}
+    assert declared == set(stages.ORDER) | more
+    for order in stages.ORDERS.values():
+        assert sorted(order) == sorted(stages.ORDER)
+    for stage in stages.ORDER:
         assert callable(getattr(processors, stage))
         assert f"\n| {stage} |" in words
-    filters = set(settings.ORDER) - settings.RESCORING - settings.WITH_HISTORY
-    assert set(reference.FILTERS) == filters
+    assert set(reference.FILTERS) == set(stages.OF_SCORES_ALONE)

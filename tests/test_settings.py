@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.memory_size import memory_limits, memory_size
 from decodecli.settings import LoadParams, SamplingParams
+from decodecli.stages import ORDER
 
 # What each value may be, by the contract and transformers' own limits.
 RANGES = {
@@ -29,12 +30,40 @@ RANGES = {
     "top_k": lambda x: x >= 0,
     "no_repeat_ngram_size": lambda x: x >= 0,
     "seed": lambda x: 0 <= x < 2**32,
+    "top_h": lambda x: 0 <= x <= 1,
+    "top_a": lambda x: 0 <= x <= 1,
+    "tfs_z": lambda x: 0 < x <= 1,
+    "xtc_probability": lambda x: 0 <= x <= 1,
+    "xtc_threshold": lambda x: 0 < x <= 1,
+    "mirostat": lambda x: x in (0, 2),
+    "mirostat_tau": lambda x: 0 < x < math.inf,
+    "mirostat_eta": lambda x: 0 <= x < math.inf,
+    "dynatemp_range": lambda x: 0 <= x < math.inf,
+    "dynatemp_exponent": lambda x: 0 < x < math.inf,
+    "presence_penalty": math.isfinite,
+    "frequency_penalty": math.isfinite,
+    "penalty_last_n": lambda x: x >= -1,
+    "dry_multiplier": lambda x: 0 <= x < math.inf,
+    "dry_base": lambda x: 1 <= x < math.inf,
+    "dry_allowed_length": lambda x: x >= 1,
+    "dry_penalty_last_n": lambda x: x >= -1,
+    "min_new_tokens": lambda x: x >= 0,
 }
-INTEGERS = ("max_new_tokens", "top_k", "no_repeat_ngram_size", "seed")
+INTEGERS = (
+    "max_new_tokens", "top_k", "no_repeat_ngram_size", "seed", "mirostat", "penalty_last_n",
+    "dry_allowed_length", "dry_penalty_last_n", "min_new_tokens",
+)  # fmt: skip
+TEXTS = ("stop", "logit_bias", "bad_words", "dry_sequence_breakers")
 DEFAULTS = {
     "max_new_tokens": 40, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0,
     "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "top_nsigma": 0.0,
     "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "stop": (), "seed": None,
+    "top_h": 0.0, "top_a": 0.0, "tfs_z": 1.0, "xtc_probability": 0.0, "xtc_threshold": 0.1,
+    "mirostat": 0, "mirostat_tau": 5.0, "mirostat_eta": 0.1, "dynatemp_range": 0.0,
+    "dynatemp_exponent": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "penalty_last_n": -1,
+    "dry_multiplier": 0.0, "dry_base": 1.75, "dry_allowed_length": 2, "dry_penalty_last_n": -1,
+    "dry_sequence_breakers": ("\n", ":", '"', "*"), "min_new_tokens": 0, "logit_bias": (),
+    "bad_words": (), "order": "transformers",
 }  # fmt: skip
 
 ANYTHING = st.one_of(
@@ -84,7 +113,9 @@ def test_whatever_is_given_the_settings_are_valid_or_a_usage_error(name, value):
         assert "\n" not in error.message + error.hint
         return
     kept = getattr(params, name)
-    if name == "stop":
+    if name == "order":
+        assert kept == "transformers" or set(kept.split(",")) <= set(ORDER)
+    elif name in TEXTS:
         assert isinstance(kept, tuple)
         assert all(type(text) is str and text for text in kept)
     elif kept is None:

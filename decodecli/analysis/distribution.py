@@ -14,9 +14,11 @@ from typing import Any
 
 from decodecli.csv_text import without_apostrophe
 from decodecli.errors import UsageError
+from decodecli.ranges import check_choice
 from decodecli.records.distribution import DistributionReport, Entry, Spread
 from decodecli.sampling import plain_python
-from decodecli.settings import ORDER, WITH_HISTORY, SamplingParams, check_choice, stage_order
+from decodecli.settings import SamplingParams
+from decodecli.stages import OF_SCORES_ALONE, parse_order, stage_order
 from decodecli.text_files import parse_json
 
 # temperature, tempered log probabilities → final log probabilities, and what each stage removed
@@ -180,15 +182,18 @@ def softmax(
         raise UsageError(
             f"--target {target} is none of the tokens", f"they are: {', '.join(names[:12])}"
         )
-    filters = {}
-    if params is not None:
-        order = stage_order(params, temperature=1.0)
-        filters = {name: getattr(params, name) for name in order if name not in WITH_HISTORY}
+    params = params or SamplingParams()
+    order = parse_order(params.order)
+    on = {
+        name for temperature in temperatures or (1.0,) for name in stage_order(params, temperature)
+    }
+    on.update(stage_order(params, temperature=1.0))
+    filters = {name: getattr(params, name) for name in OF_SCORES_ALONE if name in on}
 
     def apply(temperature: float, _: Any) -> tuple[Any, Any]:
         from decodecli.sampling import reference
 
-        return reference.filter_in_order(scores, temperature, filters)
+        return reference.filter_in_order(scores, temperature, filters, order)
 
     notes = ("one token alone has probability 1 at every temperature",)
     report = describe(
@@ -201,7 +206,7 @@ def softmax(
         target=None if target is None else names.index(target),
         apply=apply if filters else None,
         score_name=kind,
-        order=tuple(name for name in ORDER if name == "temperature" or name in filters),
+        order=tuple(name for name in order if name == "temperature" or name in filters),
         params=filters,
         notes=notes if len(names) == 1 else (),
     )

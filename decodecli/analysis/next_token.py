@@ -14,7 +14,7 @@ import torch
 
 from decodecli.analysis.distribution import describe
 from decodecli.csv_text import csv_text
-from decodecli.decoding.prompt import encode, prefill
+from decodecli.decoding.prompt import encode, prefill, run_context
 from decodecli.errors import DecodeError, PromptError, UsageError, WriteError
 from decodecli.models.detokenize import Detokenizer
 from decodecli.models.loading import LanguageModel
@@ -30,7 +30,8 @@ from decodecli.records.distribution import (
 from decodecli.sampling.chain import Chain
 from decodecli.sampling.reference import Floats, Mask, log_softmax, rank_of
 from decodecli.sampling.statistics import distribution, highest_ids
-from decodecli.settings import SamplingParams, stage_order
+from decodecli.settings import SamplingParams
+from decodecli.stages import PENALTIES, stage_order
 
 DEFAULT_WINDOW = 1024  # tokens; the context when that is shorter
 
@@ -76,12 +77,13 @@ def next_token(
                 f"{lm.piece(target_id)} (--token scores them all)",
             )
     ids, exact = torch.tensor([prefix.ids]), logits[0].double().numpy()
-    penalties = Chain(params, temperature=0.0)
+    context = run_context(lm, params, prefix.ids, params.seed)
+    penalties = Chain(params, temperature=0.0, context=context)
     order = stage_order(params, temperature=1.0)
 
     def apply(temperature: float, tempered: Floats) -> tuple[Floats, Mapping[str, Mask]]:
         """What the chain of `generate` removes, so that the two agree to the last token."""
-        chain = Chain(params, temperature)
+        chain = Chain(params, temperature, context)
         processed = chain(logits, ids)
         codes = np.zeros(tempered.shape, dtype=np.uint8)
         if processed.removed_by is not None:
@@ -89,6 +91,9 @@ def next_token(
         if chain.greedy:
             others = np.arange(codes.size) != int(processed.scores.argmax())
             codes[others & (codes == 0)] = chain.order.index("greedy") + 1
+        if "dynatemp_range" in chain.order:
+            scores = processed.penalised[0].double().numpy()
+            tempered = log_softmax(scores, chain.temperature)
         removed = {stage: codes == code for code, stage in enumerate(chain.order, start=1)}
         return log_softmax(np.where(codes > 0, -np.inf, tempered)), removed
 
@@ -101,7 +106,7 @@ def next_token(
         extra=extra,
         sort=sort,
         target=target_id,
-        apply=apply if set(order) - {"repetition_penalty"} else None,
+        apply=apply if set(order) - PENALTIES | {"dynatemp_range"} & set(order) else None,
         ranked_by=exact,
         prompt=prefix.text,
         prompt_ids=prefix.ids,

@@ -23,7 +23,8 @@ def choose(params: dict[str, Any], of_parent: dict[str, Any]) -> None:
     """
     global _chosen
     from decodecli.config import ENVIRONMENT, from_source, resolve
-    from decodecli.settings import COLORS, check_choice
+    from decodecli.ranges import check_choice
+    from decodecli.settings import COLORS
 
     _chosen = "auto"
     flags = {name: params.get(name) for name in _LAYERS}

@@ -155,7 +155,7 @@ def command(
             by_name = {name: values.pop(name) for name in named if name in values}
             by_name = {name: value for name, value in by_name.items() if value is not None}
             if "format" in by_name:
-                from decodecli.settings import check_choice
+                from decodecli.ranges import check_choice
 
                 check_choice("format", by_name["format"], formats)
             settings = {name: None if value == () else value for name, value in values.items()}

@@ -81,12 +81,60 @@ FILTERS = (
     Option("eta_cutoff", float, DECODING, "As epsilon, scaled down by the entropy.", "E", "0, off"),
     Option("top_nsigma", float, DECODING, "Keep logits within N standard deviations of the top.",
            "N", "0, off"),
+    Option("top_h", float, DECODING, "Keep the most probable up to share H of the entropy.",
+           "H", "0, off"),
+    Option("top_a", float, DECODING, "Keep tokens with at least A of the top probability squared.",
+           "A", "0, off"),
+    Option("tfs_z", float, DECODING, "Cut the tail: keep share Z of the curvature.", "Z", "1.0, off"),
 )  # fmt: skip
 PENALTIES = (
     Option("repetition_penalty", float, DECODING, "Penalise tokens already in the text.",
            "R", "1.0, off"),
     Option("no_repeat_ngram_size", int, DECODING, "Never repeat N tokens in a row.", "N", "0, off"),
+    Option("presence_penalty", float, DECODING, "Lower the logits of tokens already there by X.",
+           "X", "0, off"),
+    Option("frequency_penalty", float, DECODING, "Lower them by X for each time they are there.",
+           "X", "0, off"),
+    Option("penalty_last_n", int, DECODING, "Penalise what is among the last N tokens.",
+           "N", "-1, all"),
+    Option("dynatemp_range", float, DECODING, "Vary the temperature by R with the entropy.",
+           "R", "0, off"),
+    Option("dynatemp_exponent", float, DECODING, "How it follows the entropy.", "E", "1.0"),
 )  # fmt: skip
+# What depends on the run: its seed, its earlier steps, its tokenizer.
+RUN_STAGES = (
+    Option("xtc_probability", float, DECODING, "Exclude the top choices in share P of the steps.",
+           "P", "0, off"),
+    Option("xtc_threshold", float, DECODING, "Top choices have at least this probability.",
+           "P", "0.1"),
+    Option("mirostat", int, DECODING, "2 holds the surprisal at --mirostat-tau.", "0|2", "0, off"),
+    Option("mirostat_tau", float, DECODING, "Its target, in bits.", "BITS", "5.0"),
+    Option("mirostat_eta", float, DECODING, "Its learning rate.", "RATE", "0.1"),
+    Option("dry_multiplier", float, DECODING, "Penalise what extends a repetition (DRY).",
+           "X", "0, off"),
+    Option("dry_base", float, DECODING, "DRY grows by B with each token repeated.", "B", "1.75"),
+    Option("dry_allowed_length", int, DECODING, "DRY lets N tokens be repeated.", "N", "2"),
+    Option("dry_penalty_last_n", int, DECODING, "DRY looks at the last N tokens.", "N", "-1, all"),
+    Option("min_new_tokens", int, DECODING, "Do not end before N new tokens.", "N", "0, off"),
+)  # fmt: skip
+BREAKERS = Option(
+    "dry_sequence_breakers", str, DECODING,
+    "Text that DRY matches nothing across (repeatable); none for no text.",
+    "TEXT", "line break : \" *", several=True,
+)  # fmt: skip
+LOGIT_BIAS = Option(
+    "logit_bias", str, DECODING, "Add to a token's logit; text or id (repeatable).",
+    "TOKEN=±X", several=True,
+)  # fmt: skip
+BAD_WORDS = Option(
+    "bad_words", str, DECODING, "Never generate TEXT (repeatable).", "TEXT", several=True
+)
+ORDER = Option(
+    "order", str, DECODING, "Order of the stages: transformers, llama.cpp, vllm, mlx, or a list.",
+    "ORDER", "transformers",
+)  # fmt: skip
+# Of these each run takes a list, so that in a sweep they are no axes.
+TEXTS = (BREAKERS, LOGIT_BIAS, BAD_WORDS)
 MAX_NEW_TOKENS = Option(
     "max_new_tokens", int, DECODING, "Tokens to generate at most.", "N", "40", "-n"
 )
@@ -113,8 +161,10 @@ CHAT = (
     ALLOW_SPECIAL,
 )
 # What says which cells a sweep has: those that take several values are axes.
-AXES = (TEMPERATURE, *FILTERS, *PENALTIES, MAX_NEW_TOKENS)
-OF_CELLS = (*(option.name for option in AXES), "greedy", "stop", "seed", "bos")
+AXES = (TEMPERATURE, *FILTERS, *PENALTIES, *RUN_STAGES, MAX_NEW_TOKENS)
+OF_CELLS = (
+    *(option.name for option in (*AXES, *TEXTS)), "order", "greedy", "stop", "seed", "bos"
+)  # fmt: skip
 
 MOST_CELLS = 60  # whose texts `compare` and `sweep --show` show, unless told otherwise
 

@@ -25,6 +25,7 @@ from decodecli.models.model_files import first_line
 from decodecli.models.supported import UnsupportedModel
 from decodecli.sampling.chain import Chain, draw
 from decodecli.sampling.statistics import compute
+from decodecli.stages import STATEFUL
 
 PIPELINE_DEPTH = 2  # steps under way while the host reads one
 INITIAL_CAPACITY = (
@@ -65,7 +66,8 @@ class CudaGraphDecoder:
         capture: bool | None = None,
     ) -> None:
         if chain.needs_history:
-            raise UnsupportedModel(f"{chain.order[0]} looks back at the tokens")
+            stage = next(name for name in chain.order if name in STATEFUL)
+            raise UnsupportedModel(f"{stage} depends on the steps before")
         if forward.asks_the_host:
             raise UnsupportedModel("int8 layers ask the host about their outliers")
         self._forward, self._length = forward, cache.length

@@ -23,21 +23,17 @@ from torch import Tensor
 
 import decodecli
 from decodecli.decoding.cuda_graph import CudaGraphDecoder
-from decodecli.decoding.prompt import PrefilledPrompt, out_of_memory_guard, prefill
+from decodecli.decoding.prompt import PrefilledPrompt, out_of_memory_guard, prefill, run_context
 from decodecli.models.detokenize import TextStream
 from decodecli.models.loading import LanguageModel
 from decodecli.models.supported import UnsupportedModel
+from decodecli.ranges import SEED_LIMIT, check_positive
 from decodecli.records.run import Run, RunHeader, RunSummary, Step, perplexity
 from decodecli.sampling.chain import Chain
 from decodecli.sampling.sampler import Sampler
 from decodecli.sampling.statistics import unpack
-from decodecli.settings import (
-    SEED_LIMIT,
-    ChatParams,
-    SamplingParams,
-    check_positive,
-    ignored_under_greedy,
-)
+from decodecli.settings import ChatParams, SamplingParams
+from decodecli.stages import ignored_under_greedy
 
 DEFAULT_CANDIDATES = 10
 
@@ -75,12 +71,14 @@ class Decoding:
     ) -> None:
         self.params = params or SamplingParams()
         self.prompt, self.lm = prompt, prompt.lm
-        self.chain = Chain(self.params)
         self.candidates = check_positive("candidates", candidates, "10 is the default", lowest=0)
         self.shared = shared
         self.on_logits = on_logits
         seed = self.params.seed if seed is None else seed
         self.seed = secrets.randbelow(SEED_LIMIT) if seed is None else seed
+        self.chain = Chain(
+            self.params, context=run_context(self.lm, self.params, prompt.ids, self.seed)
+        )
         self.notices = self._notices()
         self.header = self._header(sources, recorded or {})
         self.finish_reason = "interrupted"  # until something better is known

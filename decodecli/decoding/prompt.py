@@ -8,16 +8,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 from torch import Tensor
 
-from decodecli.errors import DecodeError, PromptError
+from decodecli.errors import DecodeError, PromptError, UsageError
 from decodecli.models.chat_template import encode_chat
 from decodecli.models.load_errors import out_of_memory
 from decodecli.models.loading import LanguageModel
 from decodecli.models.runner import ModelRunner
 from decodecli.models.time_limit import token_ids, tokenized
-from decodecli.settings import ChatParams
+from decodecli.ranges import split_bias
+from decodecli.sampling.chain import RunContext
+from decodecli.settings import ChatParams, SamplingParams
 from decodecli.text_files import check_size
 
 
@@ -147,3 +150,57 @@ def out_of_memory_guard(lm: LanguageModel) -> Iterator[None]:
         raise DecodeError(
             f"out of memory on {lm.info.device} while decoding", lm.what_fits()
         ) from error
+
+
+def run_context(
+    lm: LanguageModel,
+    params: SamplingParams,
+    prompt_ids: Sequence[int] = (),
+    seed: int | None = None,
+) -> RunContext:
+    """What the stages need to know of a run of `lm`: the settings' texts as token ids, and where the
+    new tokens begin.
+
+    Bad words are banned with a space before them and without.
+
+    Raises:
+        UsageError: a biased token that is none, or several.
+    """
+    words = [word for text in params.bad_words for word in (text, f" {text}")]
+    breakers = params.dry_sequence_breakers
+
+    @cache
+    def breaks(token_id: int) -> bool:
+        text = lm.codec.decode([token_id], skip_special_tokens=False)
+        return any(breaker in text for breaker in breakers)
+
+    return RunContext(
+        prompt_length=len(prompt_ids),
+        eos_ids=tuple(sorted(lm.eos_ids)),
+        logit_bias=tuple(
+            (_one_token(lm, token), bias) for token, bias in map(split_bias, params.logit_bias)
+        ),
+        bad_words=tuple(
+            dict.fromkeys(
+                ids for word in words if (ids := tuple(token_ids(lm, word, special=False)))
+            )
+        ),
+        breaks=breaks,
+        seed=seed,
+    )
+
+
+def _one_token(lm: LanguageModel, token: str) -> int:
+    """The id that a text or a number stands for; `text:7` is the text."""
+    if token.isascii() and token.isdecimal():
+        ids = [int(token)]
+    else:
+        ids = token_ids(lm, token.removeprefix("text:"), special=False)
+    if len(ids) == 1 and 0 <= ids[0] < lm.info.vocab_size:
+        return ids[0]
+    if len(ids) == 1:
+        problem = f"is not in the vocabulary (0 to {lm.info.vocab_size - 1})"
+    else:
+        problem = f"is {len(ids)} tokens ({' '.join(map(lm.piece, ids[:8]))})"
+    hint = "a bias is for one token: give its text, with its space, or its id"
+    raise UsageError(f"--logit-bias: {token!r} {problem}", hint, "logit_bias")

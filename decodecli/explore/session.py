@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from decodecli.errors import UsageError
+from decodecli.ranges import check_seed
 from decodecli.records.field_checks import build_record
 from decodecli.records.run import ModelInfo
-from decodecli.settings import SamplingParams, check_seed
+from decodecli.settings import SamplingParams
 from decodecli.sweeps.folder import write_whole
 from decodecli.text_files import parse_json, read_file
 

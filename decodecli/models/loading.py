@@ -30,7 +30,8 @@ from decodecli.models.runner import ModelRunner, input_device
 from decodecli.models.supported import DEFAULTS, UnsupportedModel
 from decodecli.models.tokenizer import light_tokenizer, load_transformers_tokenizer
 from decodecli.records.run import ModelInfo
-from decodecli.settings import ORDER, LoadParams
+from decodecli.settings import LoadParams
+from decodecli.stages import ORDER
 
 
 class Parts:

@@ -8,10 +8,11 @@ from collections.abc import Container, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from decodecli.ranges import LISTS, flag_name
 from decodecli.records.run import RunHeader
 from decodecli.records.sweep import CellRecord
 from decodecli.render.number_format import count, plain
-from decodecli.settings import BUILTIN, SamplingParams, flag_name
+from decodecli.settings import BUILTIN, SamplingParams
 
 LONGEST_PROMPT = 200
 
@@ -85,14 +86,25 @@ def _decoding_options(settings: Mapping[str, Any], requested: Container[str]) ->
         words.append("--bos" if bos else "--no-bos")
     for field in fields(SamplingParams):
         name, value = field.name, settings.get(field.name, field.default)
-        if name in ("seed", "stop") or value is None:
+        if name == "seed" or name in LISTS or value is None:
             continue
         if name == "temperature" and (value == 0 or settings.get("greedy")):
             words.append("--greedy")
         elif value != field.default or name in requested:
             flag = {"temperature": "-t", "max_new_tokens": "-n"}.get(name, flag_name(name))
-            words.append(f"{flag} {plain(value) if isinstance(value, float) else value}")
-    return words + [f"--stop {quoted(text)}" for text in settings.get("stop") or ()]
+            words.append(
+                f"{flag} {plain(value) if isinstance(value, float) else quoted(str(value))}"
+            )
+    for name in LISTS:
+        texts = settings.get(name, getattr(SamplingParams, name))
+        if tuple(texts) != getattr(SamplingParams, name):
+            words += [f"{flag_name(name)} {quoted(text)}" for text in texts or ("none",)]
+    return words
+
+
+def _requested(header: RunHeader, name: str) -> bool:
+    """Whether a value was asked for, by flag, environment or file."""
+    return header.sources.get(name, "default") != "default"
 
 
 def quoted(text: str) -> str:

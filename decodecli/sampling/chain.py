@@ -1,21 +1,30 @@
 """The sampler chain: which processors run, in which order, and which one removed which token.
 
-The order is transformers', which knows no top_nsigma:
+By default the order is transformers', which knows no top_nsigma, dynatemp, and none of the last four
+filters; `stages.ORDERS` has those of other engines, `SamplingParams.order` chooses:
 
-1. repetition_penalty   divides or multiplies the logits of tokens already in the text
-2. no_repeat_ngram_size bans the token that would repeat an n-gram
-3. top_nsigma           removes logits far below the highest; the temperature does not change which
-4. temperature          divides the logits
-5. top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff   filters, in this order
-6. the draw             argmax(softmax(scores) / exponential noise); under greedy, argmax
+1. logit_bias           adds to the logits of single tokens
+2. repetition_penalty, presence_penalty, frequency_penalty, dry_multiplier
+                        lower the logits of tokens already in the text
+3. no_repeat_ngram_size, bad_words, min_new_tokens
+                        ban tokens that would repeat an n-gram, complete a bad word, or end too early
+4. top_nsigma           removes logits far below the highest; the temperature does not change which
+5. dynatemp_range       scales the logits to a temperature that follows the entropy
+6. temperature          divides the logits
+7. top_h, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff, top_a, tfs_z, xtc_probability,
+   mirostat             filters, in this order
+8. the draw             argmax(softmax(scores) / exponential noise); under greedy, argmax
 
-A stage at its neutral value is left out; greedy decoding runs 1 and 2 alone. To add a method, write it
+A stage at its neutral value is left out; greedy decoding runs 1 to 3 alone. To add a method, write it
 in `processors` and in `reference`, and add its field to `settings.SamplingParams` and its name to
-`settings.ORDER`.
+`stages.ORDERS`.
 """
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,14 +32,15 @@ import torch
 from torch import Tensor
 
 from decodecli.sampling import processors
-from decodecli.settings import RESCORING, WITH_HISTORY, SamplingParams, stage_order
+from decodecli.settings import SamplingParams
+from decodecli.stages import PENALTIES, RESCORING, STATEFUL, stage_order
 
 
 @dataclass(frozen=True)
 class Processed:
     """What the chain made of the logits; every tensor is (rows, vocab).
 
-    penalised: float32, the logits after the repetition penalty.
+    penalised: float32, the logits after the penalties; divided by the temperature, the tempered scores.
     scores: float32, what the token is drawn from; −inf where removed.
     removed_by: uint8, 0 where kept, else 1 + the index in the order of the stage that removed the
         token first; None when no stage of this chain removes anything.
@@ -41,22 +51,57 @@ class Processed:
     removed_by: Tensor | None
 
 
+@dataclass(frozen=True)
+class RunContext:
+    """What stages know of a run besides its settings (`decoding.prompt.run_context`).
+
+    prompt_length: tokens before the first new one. eos_ids: those that end a text.
+    logit_bias: token id → what is added. bad_words: the token ids of each.
+    breaks: whether a token is one that no repetition reaches across.
+    seed: of the run; without one, XTC excludes at every step.
+    """
+
+    prompt_length: int = 0
+    eos_ids: tuple[int, ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    breaks: Callable[[int], bool] = lambda token_id: False
+    seed: int | None = None
+
+
 class Chain:
     """The active stages of `params`, ready to run, at its own `temperature` or the one given.
 
     `order` names them, `filters` those that remove tokens; `temperature` is the one that the tempered
-    distribution is taken at (1 under greedy).
+    distribution is taken at (1 under greedy). Calls are pure but for mirostat, whose `max_surprise` in
+    bits `advance` moves on after a draw and `reset` takes back to the start of a run.
     """
 
-    def __init__(self, params: SamplingParams, temperature: float | None = None) -> None:
+    def __init__(
+        self,
+        params: SamplingParams,
+        temperature: float | None = None,
+        context: RunContext | None = None,
+    ) -> None:
         temperature = params.temperature if temperature is None else temperature
-        self.params = params
+        self.params, self.context = params, context or RunContext()
         self.order = stage_order(params, temperature)
         self.greedy = temperature == 0
         self.temperature = 1.0 if self.greedy else temperature
-        self.penalises = "repetition_penalty" in self.order
-        self.needs_history = not WITH_HISTORY.isdisjoint(self.order)
+        self.penalises = not PENALTIES.isdisjoint(self.order)
+        self.needs_history = not STATEFUL.isdisjoint(self.order)
         self.filters = tuple(n for n in self.order if n not in RESCORING and n != "greedy")
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a run."""
+        self.max_surprise = 2 * self.params.mirostat_tau
+
+    def advance(self, scores: Tensor, token: int) -> None:
+        """Take note that `token` was drawn from `scores` (1, vocab)."""
+        if "mirostat" in self.order:
+            surprise = -float(scores[0].double().log_softmax(-1)[token]) / math.log(2)
+            self.max_surprise -= self.params.mirostat_eta * (surprise - self.params.mirostat_tau)
 
     def __call__(self, logits: Tensor, ids: Tensor | None) -> Processed:
         """Run the stages on `logits` (rows, vocab), float32, after the tokens `ids` (rows, length).
@@ -65,20 +110,65 @@ class Chain:
         """
         penalised = scores = logits
         removed_by = torch.zeros_like(logits, dtype=torch.uint8) if self.filters else None
+        divisor = 1.0  # what the scores are already divided by
         for number, name in enumerate(self.order, start=1):
             if name == "greedy":
                 break
-            value = self.temperature if name == "temperature" else getattr(self.params, name)
-            inputs: tuple[Any, ...] = (ids, value) if name in WITH_HISTORY else (value,)
-            result: Tensor = getattr(processors, name)(scores, *inputs)
-            if name in RESCORING:
-                scores = result
-                penalised = result if name == "repetition_penalty" else penalised
-                continue
-            assert removed_by is not None
-            removed_by.masked_fill_(result & (removed_by == 0), number)
-            scores = scores.masked_fill(result, -torch.inf)
+            result = self._run(name, scores, ids)
+            if name == "temperature":
+                scores, divisor = result, self.temperature
+            elif name == "dynatemp_range":
+                scores, penalised = scores * result, penalised * result
+            elif name in RESCORING:
+                if scores is penalised:
+                    scores = penalised = result
+                else:  # without what is removed so far
+                    tempered = processors.divide_by_temperature(penalised, divisor)
+                    scores, penalised = result, self._run(name, tempered, ids) * divisor
+            else:
+                assert removed_by is not None
+                removed_by.masked_fill_(result & (removed_by == 0), number)
+                scores = scores.masked_fill(result, -torch.inf)
         return Processed(penalised, scores, removed_by)
+
+    def _run(self, name: str, scores: Tensor, ids: Tensor | None) -> Tensor:
+        """What the stage's processor makes of `scores`."""
+        params, context = self.params, self.context
+        value = getattr(params, name)
+        inputs: tuple[Any, ...] = (value,)
+        if name == "temperature":
+            inputs = (self.temperature,)
+        elif name == "dynatemp_range":
+            inputs = value, params.dynatemp_exponent, self.temperature
+        elif name == "mirostat":
+            inputs = (self.max_surprise,)
+        elif name == "logit_bias":
+            inputs = (context.logit_bias,)
+        elif name in STATEFUL:
+            assert ids is not None
+            inputs = ids, value
+            if name in ("repetition_penalty", "presence_penalty", "frequency_penalty"):
+                inputs = _last(ids, params.penalty_last_n), value
+            elif name == "dry_multiplier":
+                recent = _last(ids, params.dry_penalty_last_n)
+                more = params.dry_base, params.dry_allowed_length, context.breaks
+                inputs = recent, value, *more
+            elif name == "bad_words":
+                inputs = ids, context.bad_words
+            elif name == "min_new_tokens":
+                inputs = ids, context.prompt_length + value, context.eos_ids
+            elif name == "xtc_probability":
+                if context.seed is not None and value < 1:
+                    # A number of its own for every position, whatever else is drawn.
+                    dice = random.Random(f"xtc {context.seed} {ids.shape[1]}")
+                    value = float(dice.random() < value)
+                inputs = bool(value), params.xtc_threshold
+        result: Tensor = getattr(processors, name)(scores, *inputs)
+        return result
+
+
+def _last(ids: Tensor, count: int) -> Tensor:
+    return ids if count < 0 else ids[:, max(ids.shape[1] - count, 0) :]
 
 
 def draw(scores: Tensor, noise: Tensor | None) -> Tensor:

@@ -8,13 +8,13 @@ and serve as the oracle that tests compare with.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from decodecli.settings import ORDER
+from decodecli.stages import ORDER
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -130,7 +130,77 @@ def below_eta_cutoff(logprobs: Floats, epsilon: float) -> Mask:
     return below_epsilon_cutoff(logprobs, min(epsilon, cutoff))
 
 
+def beyond_top_h(logprobs: Floats, share: float) -> Mask:
+    """True for all but the most probable tokens whose terms of the entropy of the 100 most probable
+    ones sum to at most `share` of it."""
+    order = np.argsort(-logprobs, kind="stable")
+    top = log_softmax(logprobs[order[:100]])
+    with np.errstate(invalid="ignore"):
+        terms = -np.nan_to_num(np.exp(top) * top)
+    removed = np.ones(logprobs.size, dtype=np.bool_)
+    removed[order[:100]] = np.cumsum(terms) > share * terms.sum()
+    removed[order[0]] = False
+    return removed
+
+
+def below_top_a(logprobs: Floats, share: float) -> Mask:
+    """True for tokens less probable than `share` of the square of the highest probability."""
+    masses = np.exp(logprobs)
+    return masses < share * masses.max() ** 2
+
+
+def beyond_tfs_z(logprobs: Floats, z: float) -> Mask:
+    """True from where the absolute second differences of the falling probabilities, of the possible
+    tokens, sum to more than z of their total; not for the first."""
+    order = np.argsort(-logprobs, kind="stable")
+    falling = np.exp(logprobs[order][: kept(logprobs)])
+    removed = np.zeros(logprobs.size, dtype=np.bool_)
+    if falling.size < 3:
+        return removed
+    second = np.abs(np.diff(falling, n=2))
+    even = np.full(second.size, 1 / second.size)
+    share = np.cumsum(second / second.sum() if second.sum() > 1e-6 else even)
+    over = np.flatnonzero(share[1:] > z)
+    if over.size:
+        removed[order[over[0] + 1 :]] = True
+    return removed
+
+
+def excluded_by_xtc(logprobs: Floats, threshold: float) -> Mask:
+    """True for all tokens of at least `threshold` but the least probable of them, when XTC strikes."""
+    order = np.argsort(-logprobs, kind="stable")
+    choices = int((np.exp(logprobs) >= threshold).sum())
+    removed = np.zeros(logprobs.size, dtype=np.bool_)
+    removed[order[: max(choices - 1, 0)]] = True
+    return removed
+
+
+def beyond_mirostat(logprobs: Floats, max_surprise: float) -> Mask:
+    """True for tokens of a surprisal above `max_surprise` bits, the most probable excepted."""
+    removed = -logprobs / math.log(2) > max_surprise
+    removed[np.argmax(logprobs)] = False
+    return removed
+
+
+def next_max_surprise(max_surprise: float, logprob: float, tau: float, eta: float) -> float:
+    """Mirostat's limit after a token of this logprob among those that were left: less by the rate eta of
+    what its surprisal in bits was above the target tau."""
+    return max_surprise - eta * (-logprob / math.log(2) - tau)
+
+
+def dynamic_temperature(scores: Floats, middle: float, extent: float, exponent: float) -> float:
+    """A temperature from `extent` below `middle`, but not below 0, to `extent` above it, where the
+    entropy over that of as many equal tokens stands, to the power of `exponent`."""
+    logprobs = log_softmax(scores)
+    lowest, possible = max(middle - extent, 0.0), kept(logprobs)
+    share = entropy(logprobs) / math.log(possible) if possible > 1 else 0.0
+    return lowest + (middle + extent - lowest) * min(share, 1.0) ** exponent
+
+
 FILTERS: dict[str, Callable[[Any, Any], Mask]] = {
+    "top_h": beyond_top_h,
+    "top_a": below_top_a,
+    "tfs_z": beyond_tfs_z,
     "top_nsigma": below_top_nsigma,
     "top_k": beyond_top_k,
     "top_p": beyond_top_p,
@@ -142,9 +212,9 @@ FILTERS: dict[str, Callable[[Any, Any], Mask]] = {
 
 
 def filter_in_order(
-    scores: Any, temperature: float, values: Mapping[str, float]
+    scores: Any, temperature: float, values: Mapping[str, float], order: Sequence[str] = ORDER
 ) -> tuple[Floats, dict[str, Mask]]:
-    """Run the temperature and the named filters in their order, each on what the one before left,
+    """Run the temperature and the named filters in an order, each on what the one before left,
     renormalised.
 
     Args:
@@ -154,9 +224,9 @@ def filter_in_order(
     Returns:
         the final log probabilities, and for each filter the mask of what it removed first.
     """
-    left = np.array(scores, dtype=np.float64)
+    left = log_softmax(scores)
     removed: dict[str, Mask] = {}
-    for name in ORDER:
+    for name in order:
         if name == "temperature":
             left = log_softmax(left, temperature)
         elif name in values:

@@ -31,9 +31,8 @@ from decodecli.sampling.statistics import (
     rank_and_mass,
     unpack,
 )
-from decodecli.sampling.truncation import TRUNCATING, RowSettings, TieCheck, Truncation, truncate
+from decodecli.sampling.truncation import RowSettings, TieCheck, Truncation, truncate, truncates
 
-_FAST = TRUNCATING | {"temperature", "greedy"}
 _LEAST_TEMPERATURE = 1e-20  # below, differences of logits overflow float32
 _LEAST_MIN_P = 1e-30  # below, a share of a probability underflows float32
 _SEARCH = 128  # how many of the highest logits are looked at first
@@ -105,13 +104,15 @@ class Sampler:
         tolerance: float = 0.0,
     ) -> None:
         self.chain, self.count, self.piece, self.seed = chain, count, cache(piece), seed
+        chain.reset()
         self.noise: ExponentialNoise | None = None  # none under greedy, nor before the first logits
         self.tie_check = TieCheck(chain, tolerance) if tolerance else None
         self.ambiguous = False
         self._score_margin = np.array([[0.0 if exact_ties else -1.0]])
         self._settings = RowSettings.of([chain])
         self._fast = (
-            _FAST.issuperset(chain.order)
+            not chain.needs_history
+            and truncates(chain)
             and chain.temperature >= _LEAST_TEMPERATURE
             and not 0 < chain.params.min_p < _LEAST_MIN_P
         )
@@ -156,6 +157,8 @@ class Sampler:
         chosen = draw(processed.scores, noise)
         if self.tie_check is not None:
             self.ambiguous = self.tie_check.in_chain(logits, ids, processed, noise, chosen)
+        if "mirostat" in self.chain.order:
+            self.chain.advance(processed.scores, int(chosen))
         return chosen, compute(logits, processed, self.chain, chosen, self.count)
 
     def _prepare(self, logits: Tensor) -> None:

@@ -23,15 +23,21 @@ from torch import Tensor
 
 from decodecli.sampling.chain import Chain, Processed, draw
 from decodecli.sampling.processors import divide_by_temperature
-from decodecli.settings import WITH_HISTORY
+from decodecli.stages import WITH_HISTORY
 
-TRUNCATING = frozenset(("top_k", "top_p", "min_p"))  # the filters that `truncate` knows
+TRUNCATING = ("top_k", "top_p", "min_p")  # the filters that `truncate` knows, in this order
 _MASS_ROUNDING = 5e-6  # of a sum of probabilities in float32
 _RATIO_ROUNDING = 1e-5  # of the ratio of two probabilities in float32
 _SCORE_ROUNDING = 4e-6  # of a score in float32, whatever the temperature
 _LOGIT_ROUNDING = 2.5e-6  # of the largest logit: five times what was seen
 _TRIALS, _FURTHER = 4, 3  # directions in which logits are moved, and how many times the tolerance
 _LEAST_TEMPERATURE = 1e-20
+
+
+def truncates(chain: Chain) -> bool:
+    """Whether `truncate` does what the chain does behind the stages that look at the history."""
+    order = tuple(name for name in chain.order if name not in WITH_HISTORY and name != "greedy")
+    return order == tuple(name for name in ("temperature", *TRUNCATING) if name in order)
 
 
 @dataclass(frozen=True)
@@ -195,7 +201,7 @@ class TieCheck:
     def __init__(self, chain: Chain, tolerance: float) -> None:
         self.chain, self.tolerance = chain, tolerance
         self._settings = RowSettings.of([chain], [tolerance])
-        self._truncating = TRUNCATING.issuperset(set(chain.filters) - WITH_HISTORY)
+        self._truncating = truncates(chain)
         penalty = chain.params.repetition_penalty
         self._stretch = max(penalty, 1 / penalty)  # what a penalty makes of a small difference
 
@@ -261,10 +267,10 @@ class TieCheck:
         scores = divide_by_temperature(
             processed.penalised[0].double(), max(self.chain.temperature, _LEAST_TEMPERATURE)
         )
-        if processed.removed_by is not None and "no_repeat_ngram_size" in self.chain.order:
-            banned = 1 + self.chain.order.index("no_repeat_ngram_size")
-            scores = scores.masked_fill(processed.removed_by[0] == banned, -torch.inf)
-        if noise is None or TRUNCATING.isdisjoint(self.chain.order):
+        for code, name in enumerate(self.chain.order, start=1):
+            if processed.removed_by is not None and name in WITH_HISTORY:
+                scores = scores.masked_fill(processed.removed_by[0] == code, -torch.inf)
+        if noise is None or set(TRUNCATING).isdisjoint(self.chain.order):
             return self.in_vocabulary(scores, None if noise is None else noise[0], token, margin)
         falling = scores.sort(descending=True)
         index = int((falling.indices == token).nonzero()[0])

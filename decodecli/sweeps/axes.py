@@ -21,7 +21,8 @@ from typing import Any
 
 from decodecli.config import FALSE, KEYS, TRUE, nearest
 from decodecli.errors import UsageError
-from decodecli.settings import SamplingParams, check_seed, check_value, flag_name
+from decodecli.ranges import LISTS, check_seed, check_value, flag_name
+from decodecli.settings import SamplingParams
 
 # Every axis, the outermost first: the seed changes fastest.
 AXES: tuple[str, ...] = (
@@ -43,8 +44,9 @@ def parse_axis(name: str, value: Any, *, repeats: bool = False) -> tuple[Any, ..
 
     Args:
         name: one of `AXES`.
-        value: a value, an expression, or a list (or tuple) of both. `stop` takes a string or a list of
-            strings for one value, a list of such lists for several. None is "auto" for `bos`.
+        value: a value, an expression, or a list (or tuple) of both. `stop` and its like take a
+            string or a list of strings for one value, a list of such lists for several. None is
+            "auto" for `bos`.
         repeats: whether a value may stand twice, as in one of several zipped axes.
 
     Parsed values parse to themselves.
@@ -57,9 +59,11 @@ def parse_axis(name: str, value: Any, *, repeats: bool = False) -> tuple[Any, ..
         raise unknown_axis(name)
     items: Sequence[Any] = value if isinstance(value, list | tuple | range) else (value,)
     values: list[Any]
-    if name == "stop":
+    if name in LISTS:
         several = any(isinstance(item, list | tuple) for item in items)
-        values = [check_value("stop", item) for item in (items if several else [value])]
+        values = [check_value(name, item) for item in (items if several else [value])]
+    elif name == "order":
+        values = [check_value(name, item) for item in items]
     elif name == "bos":
         values = []
         for word in (word for item in items for word in _words(name, item)):

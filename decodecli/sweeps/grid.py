@@ -16,7 +16,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -33,7 +33,13 @@ _MISSING = object()
 
 # The axes that the first release did not have, and their neutral values: where one is neutral, a grid's
 # fingerprint leaves it out, so that a folder from before goes on.
-LATER_AXES: dict[str, Any] = {"top_nsigma": 0.0}
+_FIRST_AXES = (
+    "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff",
+    "eta_cutoff", "repetition_penalty", "no_repeat_ngram_size", "stop", "seed",
+)  # fmt: skip
+LATER_AXES: dict[str, Any] = {
+    item.name: item.default for item in fields(SamplingParams) if item.name not in _FIRST_AXES
+}
 
 
 @dataclass(frozen=True)

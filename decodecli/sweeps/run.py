@@ -15,6 +15,7 @@ from decodecli.errors import DecodecliError, PromptError
 from decodecli.models.loading import LanguageModel
 from decodecli.records.run import step_json_line, to_json_line
 from decodecli.records.sweep import CellRecord
+from decodecli.stages import COMPANIONS, WITH_HISTORY
 from decodecli.sweeps.cells import Cell, CellResult, cell_record
 
 BATCH_SIZE = 16
@@ -22,7 +23,10 @@ _AT_ONCE = 64  # results without decoding that are handed over together
 _PREFIXES = 8  # prompts kept ready; cells of one prompt follow one another
 _DIGITS = 6  # of a logprob in a file
 # What matters where the most probable token is taken: not the seed, and no filter.
-_GREEDY_OPTIONS = ("max_new_tokens", "repetition_penalty", "no_repeat_ngram_size", "stop")
+_GREEDY_OPTIONS = (
+    "max_new_tokens", "stop", "order", *sorted(WITH_HISTORY),
+    *sorted({name for stage in WITH_HISTORY for name in COMPANIONS.get(stage, ())}),
+)  # fmt: skip
 
 
 def run_cells(

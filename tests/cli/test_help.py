@@ -117,10 +117,13 @@ IN_WORDS = {
     "--revision": "main",
     "--max-memory": "all that is free",
     "--threads": "by the model's size",
+    "--dry-sequence-breakers": "line break",
 }
 WITHOUT = {
     "--system",
     "--stop",
+    "--logit-bias",
+    "--bad-words",
     "--trace",
     "--save-logits",
     "--plot",

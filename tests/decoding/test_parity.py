@@ -27,6 +27,9 @@ SETTINGS = st.fixed_dictionaries(
         "epsilon_cutoff": st.sampled_from([0.0, 0.0, 3e-4, 0.05, 0.9]),
         "eta_cutoff": st.sampled_from([0.0, 0.0, 3e-4, 0.05, 0.9]),
         "top_nsigma": st.sampled_from([0.0, 0.0, 0.5, 1.0, 3.0]),
+        "top_h": st.sampled_from([0.0, 0.0, 0.2, 0.7]),
+        "min_new_tokens": st.sampled_from([0, 0, 3, 12]),
+        "logit_bias": st.sampled_from([(), (), ("2=3.5",), ("7=6", "300=-2")]),
         "repetition_penalty": st.sampled_from([1.0, 1.0, 1.3, 0.8, 5.0]),
         "no_repeat_ngram_size": st.sampled_from([0, 0, 1, 2, 3]),
         "seed": st.integers(0, 2**32 - 1),
@@ -55,18 +58,19 @@ def oracle(model, ids: list[int], values: dict) -> list[int]:
     """`generate`'s new token ids, every value passed explicitly."""
     values = dict(values)
     seed, temperature = values.pop("seed"), values.pop("temperature")
-    top_nsigma = values.pop("top_nsigma")
+    top_nsigma, biases = (
+        values.pop("top_nsigma"),
+        dict(b.split("=") for b in values.pop("logit_bias")),
+    )
+    if biases:
+        values["sequence_bias"] = {(int(token),): float(bias) for token, bias in biases.items()}
+    values = {name: value for name, value in values.items() if value or name == "top_k"}
     if temperature == 0:
-        arguments = {
-            "do_sample": False,
-            "repetition_penalty": values["repetition_penalty"],
-            "no_repeat_ngram_size": values["no_repeat_ngram_size"],
-            "max_new_tokens": values["max_new_tokens"],
-        }
+        kept = ("repetition_penalty", "no_repeat_ngram_size", "max_new_tokens", "min_new_tokens")
+        arguments = {name: values[name] for name in (*kept, "sequence_bias") if name in values}
+        arguments["do_sample"] = False
     else:
         arguments = {"do_sample": True, "temperature": float(temperature), **values}
-        if not values["min_p"]:
-            del arguments["min_p"]
         if top_nsigma:
             arguments["logits_processor"] = [TopNSigma(top_nsigma)]
     transformers.set_seed(seed)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from decodecli.sampling import processors
 from decodecli.sampling import reference as d
 from decodecli.sampling.chain import Chain
-from decodecli.settings import SamplingParams, ignored_under_greedy, stage_order
+from decodecli.settings import SamplingParams
+from decodecli.stages import ignored_under_greedy, stage_order
 
 PROCESSORS = {
     "top_k": (transformers.TopKLogitsWarper, [1, 2, 17, 1000]),

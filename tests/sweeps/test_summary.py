@@ -300,8 +300,8 @@ def test_a_value_that_no_axis_lists_comes_last():
 
 
 def test_a_record_without_an_axis_is_refused():
-    with pytest.raises(KeyError, match="top_h"):
-        summary(drawn(), top_h=(0.1, 0.2))
+    with pytest.raises(KeyError, match="top_z"):
+        summary(drawn(), top_z=(0.1, 0.2))
 
 
 def test_several_tasks_stand_apart_in_the_order_of_their_prompts():

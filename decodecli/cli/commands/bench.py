@@ -11,7 +11,7 @@ from decodecli.cli.command import OUTPUT, Option, command
 from decodecli.cli.loading_line import load_model, loading_line
 from decodecli.cli.output import write_json
 from decodecli.library_logging import quiet_libraries
-from decodecli.settings import check_positive
+from decodecli.ranges import check_positive
 
 if TYPE_CHECKING:
     from decodecli.analysis.speed import SpeedReport

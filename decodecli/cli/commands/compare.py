@@ -11,8 +11,8 @@ from decodecli.cli import options as o
 from decodecli.cli import streams
 from decodecli.cli.command import OUTPUT, Argument, Option, command
 from decodecli.errors import UsageError
+from decodecli.ranges import check_choice, check_positive
 from decodecli.records.metrics import METRICS
-from decodecli.settings import check_choice, check_positive
 
 if TYPE_CHECKING:
     from decodecli.records.sweep import CellRecord, SweepSummary

@@ -14,7 +14,7 @@ from decodecli.cli.loading_line import loading_line
 from decodecli.cli.output import TABLE_FORMATS, write_report
 from decodecli.errors import LoadError, PickledWeightsError, UsageError, WriteError
 from decodecli.library_logging import quiet_libraries
-from decodecli.settings import check_positive
+from decodecli.ranges import check_positive
 
 if TYPE_CHECKING:
     from decodecli.analysis.word_vectors import Item

@@ -18,7 +18,8 @@ from decodecli.cli.output import is_byte_level
 from decodecli.cli.pace import KEYS, Pace
 from decodecli.errors import UsageError
 from decodecli.library_logging import quiet_libraries
-from decodecli.settings import SEED_LIMIT, check_chat_and_bos, check_choice
+from decodecli.ranges import SEED_LIMIT, check_choice
+from decodecli.settings import check_chat_and_bos
 from decodecli.signals import postponed
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def _resolved(path: str) -> Path:
 
 @command(
     o.PROMPT,
-    *(o.TEMPERATURE, o.GREEDY, *o.FILTERS, *o.PENALTIES, o.MAX_NEW_TOKENS, o.STOP, o.SEED),
+    *(o.TEMPERATURE, o.GREEDY, *o.FILTERS, *o.PENALTIES, *o.RUN_STAGES, *o.TEXTS, o.ORDER),
+    *(o.MAX_NEW_TOKENS, o.STOP, o.SEED),
     *(o.NUM_SAMPLES, o.BOS, *o.CHAT, o.FILE, *o.LOADING),
     *(o.TABLES, o.CANDIDATES, o.format_of(*FORMATS), o.DELAY, o.PAUSE, o.TRACE),
     *(o.SAVE_LOGITS, o.TEXT_PLOT, o.QUIET_TEXT, o.VERBOSE, o.COLOR, o.DEBUG),

@@ -21,7 +21,8 @@ from decodecli.cli.output import (
 )
 from decodecli.errors import UsageError
 from decodecli.library_logging import quiet_libraries
-from decodecli.settings import check_chat_and_bos, check_choice
+from decodecli.ranges import check_choice
+from decodecli.settings import check_chat_and_bos
 
 if TYPE_CHECKING:
     from decodecli.models.loading import LanguageModel
@@ -159,7 +160,17 @@ class InspectRequest(Request):
 
 
 @command(
-    *(PROMPTS, o.TEMPERATURES, *o.FILTERS, *o.PENALTIES, o.BOS, *o.CHAT),
+    *(
+        PROMPTS,
+        o.TEMPERATURES,
+        *o.FILTERS,
+        *o.PENALTIES,
+        *o.RUN_STAGES,
+        *o.TEXTS,
+        o.ORDER,
+        o.BOS,
+        *o.CHAT,
+    ),
     *(o.FILE, ALL_POSITIONS, WINDOW, STRIDE, *o.LOADING, *COMPARISONS),
     *(o.CANDIDATES, TOKEN, TARGET, SORT, o.format_of(*TABLE_FORMATS), SAVE, o.PLOT, o.PLOT_KIND),
     *(o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG, o.PRESET, o.CONFIG_FILE),
@@ -260,6 +271,7 @@ def _too_long(
 
 def _next(request: InspectRequest, lm: LanguageModel, text: str) -> None:
     from decodecli.analysis.next_token import continuation, save_logits
+    from decodecli.stages import PENALTIES
 
     prompt, bos = _prompt(request, lm, text)
     report, logits = _report(request, lm, prompt, bos, request.token)
@@ -279,7 +291,7 @@ def _next(request: InspectRequest, lm: LanguageModel, text: str) -> None:
     if request.save is not None:
         save_logits(request.save, lm, logits, report)
     # Curves are drawn from what is divided by the temperature, which a penalty makes another thing.
-    scores = None if "repetition_penalty" in report.order else logits
+    scores = None if PENALTIES.intersection(report.order) else logits
     kind = request.plot_kind or "auto"
     show_distribution(
         report, request.format, request.plot, kind, request.output.quiet, scores, chains

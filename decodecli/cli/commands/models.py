@@ -12,7 +12,7 @@ from decodecli.cli.output import write_answer
 from decodecli.cli.usage import Command, Group
 from decodecli.library_logging import quiet_libraries
 from decodecli.memory_size import memory_size
-from decodecli.settings import check_positive
+from decodecli.ranges import check_positive
 
 if TYPE_CHECKING:
     from decodecli.config import Effective

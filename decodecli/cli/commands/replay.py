@@ -16,7 +16,7 @@ from decodecli.cli.command import OUTPUT, Argument, Option, command
 from decodecli.cli.pace import KEYS, Pace
 from decodecli.cli.streams import Notices
 from decodecli.errors import DecodecliError, UsageError
-from decodecli.settings import check_choice
+from decodecli.ranges import check_choice
 
 if TYPE_CHECKING:
     from decodecli.cli.sinks import Sinks

@@ -37,6 +37,7 @@ CELLS = (
     *(option.axis(AXES) for option in o.AXES[:1]),
     o.GREEDY.but(panel=AXES, help="The same as -t 0."),
     *(option.axis(AXES) for option in o.AXES[1:]),
+    *(option.but(panel=AXES) for option in (*o.TEXTS, o.ORDER)),
     o.STOP.but(panel=AXES, help="End the text before STRING (repeatable; no axis)."),
     SEED.but(name="seeds", help="A cell each; 0 to 4294967295.", default="one, drawn and shown"),
     SEED.but(help="The same as --seeds.", default="drawn"),
@@ -103,10 +104,11 @@ def sweep(
     """
     from decodecli.cli.sweep.plan import SweepArgs
     from decodecli.cli.sweep.run import run_sweep
+    from decodecli.ranges import LISTS
 
     # An option that was given several times is one expression.
     flags = {
-        name: ",".join(value) if isinstance(value, tuple) and name != "stop" else value
+        name: ",".join(value) if isinstance(value, tuple) and name not in LISTS else value
         for name, value in settings.items()
     }
     if no_bos and flags["bos"] is not None:

@@ -17,14 +17,8 @@ from decodecli.cli import streams
 from decodecli.cli.options import OF_CELLS
 from decodecli.config import Effective, from_source, resolve
 from decodecli.errors import UsageError
-from decodecli.settings import (
-    SEED_LIMIT,
-    LoadParams,
-    OutputParams,
-    SweepParams,
-    check_choice,
-    flag_name,
-)
+from decodecli.ranges import SEED_LIMIT, check_choice, flag_name
+from decodecli.settings import LoadParams, OutputParams, SweepParams
 from decodecli.sweeps.cells import Prompt
 from decodecli.sweeps.grid import Grid, plan, zip_group
 from decodecli.sweeps.grid_file import GridFile, read_grid

@@ -24,7 +24,7 @@ from decodecli.render.number_format import (
     rest_cell,
 )
 from decodecli.render.theme import LEVELS, PLAIN, Theme, level
-from decodecli.settings import ORDER, RESCORING
+from decodecli.stages import ORDER, RESCORING
 
 _FILTERS = {*ORDER, "greedy"} - RESCORING
 _SHORT_NAMES = {
@@ -33,6 +33,9 @@ _SHORT_NAMES = {
     "epsilon_cutoff": "epsilon",
     "eta_cutoff": "eta",
     "top_nsigma": "nsigma",
+    "min_new_tokens": "min new",
+    "bad_words": "bad word",
+    "xtc_probability": "xtc",
     "typical_p": "typical",
 }
 _OPTIONAL = ("id", "logit", "cumulative", "at_one", "tempered")  # the first gives way first

@@ -20,8 +20,9 @@ from typing import Any, NoReturn
 import decodecli
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.models.machine import usable_cores
+from decodecli.ranges import check_positive
 from decodecli.records.run import ModelInfo
-from decodecli.settings import LoadParams, check_positive
+from decodecli.settings import LoadParams
 from decodecli.sweeps.cells import CellResult, cell_record
 from decodecli.sweeps.grid import Grid
 from decodecli.sweeps.ray.connection import cause, connected, import_ray
