@@ -102,11 +102,6 @@ def _decoding_options(settings: Mapping[str, Any], requested: Container[str]) ->
     return words
 
 
-def _requested(header: RunHeader, name: str) -> bool:
-    """Whether a value was asked for, by flag, environment or file."""
-    return header.sources.get(name, "default") != "default"
-
-
 def quoted(text: str) -> str:
     """`text` as one shell word that is safe to print: plain, "…", '…', or $'…' with escapes."""
     if text.isprintable():
