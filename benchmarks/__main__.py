@@ -152,7 +152,7 @@ def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stre
 
     output = OutputParams(tables="full")
     settings = {**vars(LoadParams()), **vars(params), **vars(output), "seed": params.seed or 0}
-    request = GenerateRequest(Effective(settings, dict.fromkeys(settings, "flag")))
+    request = GenerateRequest(Effective(settings, dict.fromkeys(settings, "default")))
     with redirect_stdout(stream):
         sinks = Sinks(output, None, is_byte_level(lm))
         try:

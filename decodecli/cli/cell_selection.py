@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from decodecli.cli import streams
 from decodecli.cli.output import style_of, write_json, write_lines
 from decodecli.errors import DecodecliError, UsageError
-from decodecli.records.sweep import CellRecord
+from decodecli.records.sweep import CellRecord, varying_options
 from decodecli.settings import LoadParams
 from decodecli.sweeps.axes import parse_axis, shortened
 from decodecli.sweeps.cell_lines import read_lines, read_records
@@ -45,26 +44,22 @@ class Selection:
     """Cells that are to be shown, and what is known of the others.
 
     records: the first in grid order. count: how many finished cells fit. failed: those that fit and ended
-    in an error. settings: the parameters of every finished cell, chosen or not, each setting once.
+    in an error. settings: the parameters of every finished cell, chosen or not, by how each is written.
     prompts, seeds: of every finished cell. model: the options that say which it was, None if unknown.
     """
 
     records: list[CellRecord] = field(default_factory=list)
     count: int = 0
     failed: list[CellRecord] = field(default_factory=list)
-    settings: list[dict[str, Any]] = field(default_factory=list)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     prompts: dict[str, None] = field(default_factory=dict)
     seeds: dict[Any, None] = field(default_factory=dict)
     model: dict[str, Any] | None = None
 
     @property
     def varying(self) -> list[str]:
-        """The options of which the sweep has several values; `greedy` says again what T 0 says."""
-        values: defaultdict[str, set[str]] = defaultdict(set)
-        for setting in self.settings:
-            for name, value in setting.items():
-                values[name].add(repr(value))
-        return [name for name, several in values.items() if len(several) > 1 and name != "greedy"]
+        """The options of which the sweep has several values."""
+        return list(varying_options(self.settings.values()))
 
     def tell(self) -> None:
         """Say on stderr what is not shown."""
@@ -97,7 +92,6 @@ def select_cells(
     if manifest is not None and (is_folder or path.name == RUNS):
         options = {item.name for item in fields(LoadParams)}
         selection.model = {k: v for k, v in manifest.values.items() if k in options}
-    keys: set[str] = set()
     for record in _cells(path):
         fits = not prompts or record.prompt_id in prompts
         for name, values in wanted.items():
@@ -107,10 +101,7 @@ def select_cells(
             selection.failed += [record] if fits else []
             continue
         setting = {name: value for name, value in record.params.items() if name != "seed"}
-        key = repr(setting)
-        if key not in keys:
-            keys.add(key)
-            selection.settings.append(setting)
+        selection.settings.setdefault(repr(setting), setting)
         selection.prompts[record.prompt_id] = None
         selection.seeds[record.params.get("seed")] = None
         if fits:
@@ -164,7 +155,7 @@ def nothing_fits(
         return DecodecliError(f"{path} has no finished cell yet", "decodecli sweep goes on there")
     axes = [f"prompts are {', '.join(list(selection.prompts)[:8])}"] if prompts else []
     for name in wanted:
-        values = dict.fromkeys(repr(setting.get(name)) for setting in selection.settings)
+        values = dict.fromkeys(repr(setting.get(name)) for setting in selection.settings.values())
         values = dict.fromkeys(map(repr, selection.seeds)) if name == "seed" else values
         axes.append(f"{name} is {', '.join(sorted(values, key=_by_number)[:8])}")
     return UsageError("no finished cell fits", f"in this sweep {'; '.join(axes)}"[:160])

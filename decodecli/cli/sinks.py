@@ -83,14 +83,7 @@ class _Screen(Sink):
     """A `TerminalView` on stdout, or on stderr beside the text: there a failure to write ends the
     view, not the run. On a terminal it is drawn beside the run, elsewhere step by step."""
 
-    def __init__(
-        self,
-        stream: Any,
-        tables: str,
-        byte_level: bool | None,
-        *,
-        text: bool,
-    ) -> None:
+    def __init__(self, stream: Any, tables: str, byte_level: bool | None, *, text: bool) -> None:
         from decodecli.render.terminal.background_renderer import BackgroundRenderer
         from decodecli.render.terminal.view import TerminalView
 
@@ -106,18 +99,18 @@ class _Screen(Sink):
         if streams.is_terminal(stream):
             self._view = BackgroundRenderer(view)
 
-    def _draw(self, what: str, *args: Any, **kwargs: Any) -> None:
+    def _draw(self, method: str, *args: Any) -> None:
         if self._view is None:
             return
         try:
-            getattr(self._view, what)(*args, **kwargs)
+            getattr(self._view, method)(*args)
         except (OSError, ValueError):
             if not self._tolerant:
                 raise
             self._view = None
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
-        self._draw("start", header, sample=sample if sample[1] > 1 else None)
+        self._draw("start", header, sample)
 
     def step(self, step: Step) -> None:
         self._draw("step", step)
@@ -135,8 +128,7 @@ class _HeaderLine(Sink):
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
         from decodecli.render.terminal.summary import header_lines
 
-        style = style_of(sys.stderr)
-        for line in header_lines(header, style, sample if sample[1] > 1 else None):
+        for line in header_lines(header, style_of(sys.stderr), sample):
             streams.tell(line)
 
 
@@ -243,9 +235,9 @@ class Sinks:
         for sink in self._taking:
             sink.step(step)
 
-    def finish(self, summary: RunSummary, *, recorded: bool = True, whole: bool = True) -> None:
+    def finish(self, summary: RunSummary, *, recorded: bool = True, complete: bool = True) -> None:
         """End a run. A summary that is not `recorded` goes to no trace, one of a run that was not shown
-        as a `whole` to no screen."""
+        `complete` to no screen."""
         problem: BaseException | None = None
         if not self.folded:
             self._first = summary
@@ -255,7 +247,7 @@ class Sinks:
             if not recorded and isinstance(sink, _Records):
                 continue
             try:
-                sink.finish(summary if whole or isinstance(sink, _Records) else None)
+                sink.finish(summary if complete or isinstance(sink, _Records) else None)
             except (OSError, DecodecliError) as error:  # the other sinks still get their ending
                 problem = problem or error
         if problem is not None:

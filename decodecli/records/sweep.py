@@ -6,7 +6,7 @@ value except the seed. The numbers are defined in docs/METRICS.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -60,6 +60,21 @@ class CellRecord:
     def as_dict(self) -> dict[str, Any]:
         """The JSON form: `{"type": "cell", "index": …}`."""
         return {"type": "cell", **field_values(self)}
+
+
+def varying_options(settings: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    """The options of which decoding settings have several values, with these in order: the axes, seeds
+    aside. `greedy` says again what temperature 0 says."""
+    values: dict[str, dict[Any, Any]] = {}
+    for setting in settings:
+        for name, value in setting.items():
+            value = tuple(value) if isinstance(value, list) else value
+            values.setdefault(name, {})[isinstance(value, bool), value] = value
+    return {
+        name: tuple(several.values())
+        for name, several in values.items()
+        if len(several) > 1 and name not in ("seed", "greedy")
+    }
 
 
 @dataclass(frozen=True, slots=True)

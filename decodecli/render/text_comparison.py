@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
-from decodecli.records.sweep import CellRecord
+from decodecli.records.sweep import CellRecord, varying_options
 from decodecli.render.escaping import one_line
 from decodecli.render.number_format import count, decimal
 from decodecli.render.plots.sweep_data import frozen, seeds_name, setting_name, shortened
@@ -32,13 +32,13 @@ class Block:
 
 def common(records: Sequence[CellRecord]) -> dict[str, Any]:
     """The decoding values that are the same in all `records`, seeds aside."""
-    apart = {*_varying(records), "seed", "greedy"}
+    apart = {*varying_options(record.params for record in records), "seed", "greedy"}
     return {k: v for k, v in records[0].params.items() if k not in apart} if records else {}
 
 
 def blocks(records: Sequence[CellRecord], columns: str = "") -> list[Block]:
     """Group records for comparison, in their order; the arguments are those of `compare_lines`."""
-    varying = _varying(records)
+    varying = varying_options(record.params for record in records)
     short = {name: shortened(record.params.get(name) for record in records) for name in varying}
     columns = columns or ("settings" if varying else "seeds")
     groups: dict[object, list[tuple[CellRecord, dict[str, str]]]] = {}
@@ -102,15 +102,6 @@ def _same_text(record: CellRecord, key: object) -> object:
 
 def _seeds(records: Iterable[CellRecord]) -> str:
     return seeds_name([record.params["seed"] for record in records]).replace("–", " to ")
-
-
-def _varying(records: Sequence[CellRecord]) -> list[str]:
-    """The options of which the records have several values, seeds aside."""
-    names = dict.fromkeys(name for record in records for name in record.params)
-    values = {name: {frozen({name: r.params.get(name)}) for r in records} for name in names}
-    # `greedy` says again what temperature 0 says.
-    apart = {"seed", *(["greedy"] if len(values.get("temperature", ())) > 1 else [])}
-    return [name for name in names if name not in apart and len(values[name]) > 1]
 
 
 def parting(first: CellRecord, other: CellRecord) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from decodecli.cli import options as o
 from decodecli.cli import streams
@@ -116,18 +116,13 @@ def compare(
 
 
 def _summary(path: Path, records: Sequence[CellRecord]) -> SweepSummary:
+    from decodecli.records.sweep import varying_options
     from decodecli.sweeps.manifest import read_manifest
     from decodecli.sweeps.summary import summarise
 
     manifest = read_manifest(path if os.path.isdir(path) else path.parent)
     name = str(manifest.model.get("name", "")) if manifest else ""
-    axes: dict[str, dict[Any, None]] = {}
-    for record in records:
-        for option, value in record.params.items():
-            key = tuple(value) if isinstance(value, list) else value
-            axes.setdefault(option, {})[key] = None
-    seeds = list(axes.pop("seed"))
-    axes.pop("greedy", None)
-    varying = {option: tuple(values) for option, values in axes.items() if len(values) > 1}
+    varying = varying_options(record.params for record in records)
+    seeds = list(dict.fromkeys(record.params["seed"] for record in records))
     prompts = len({record.prompt_id for record in records})
     return summarise(name or path.name, varying, seeds, prompts, len(records), records)

@@ -128,7 +128,7 @@ def _play(
             tokens_per_second=None,
         )
         header = None
-        sinks.finish(summary, recorded=False, whole=chosen is None)
+        sinks.finish(summary, recorded=False, complete=chosen is None)
 
     why = "interrupted"
     try:
@@ -169,7 +169,7 @@ def _play(
             else:
                 header = None
                 if started:
-                    sinks.finish(record, whole=chosen is None)
+                    sinks.finish(record, complete=chosen is None)
         else:
             why = "the record ends here"
     except BrokenPipeError:

@@ -38,10 +38,10 @@ class BackgroundRenderer:
         self._problem: BaseException | None = None
         self._given_up = False
 
-    def start(self, header: RunHeader, *, sample: tuple[int, int] | None = None) -> None:
+    def start(self, header: RunHeader, sample: tuple[int, int] = (1, 1)) -> None:
         """As `TerminalView.start`."""
         if self._caught_up():
-            self._view.start(header, sample=sample)
+            self._view.start(header, sample)
 
     def step(self, step: Step) -> None:
         """Queue a step."""

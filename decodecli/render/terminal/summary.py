@@ -17,22 +17,20 @@ from decodecli.render.terminal.step_table import Style
 from decodecli.render.terminal.table import wrap_parts
 
 
-def header_lines(
-    header: RunHeader, style: Style, sample: tuple[int, int] | None = None
-) -> list[str]:
-    """Model, precision, seed and stages in order, wrapped between parts."""
+def header_lines(header: RunHeader, style: Style, sample: tuple[int, int] = (1, 1)) -> list[str]:
+    """Model, precision, seed and stages in order, wrapped between parts. `sample`: which, of how many."""
     model, params = header.model, header.params
     revision = f"@{one_line(model.revision)[:10]}" if model.revision else ""
     parts = [f"{one_line(model.name)}{revision} {numbers.size(model.parameters)}"]
     parts += [one_line(model.dtype), one_line(model.device)]
     if model.quantize != "none":
         parts.append(one_line(model.quantize))
-    if header.greedy and sample is not None:  # one stands for all
+    if header.greedy and sample[1] > 1:  # one stands for all
         first = header.seed - sample[0] + 1
         parts.append(f"seeds {first} to {first + sample[1] - 1}: the same")
     else:
         parts.append(f"seed {header.seed}")
-        parts += [f"sample {sample[0]} of {sample[1]}"] if sample is not None else []
+        parts += [f"sample {sample[0]} of {sample[1]}"] if sample[1] > 1 else []
     if params.get("chat"):
         system = params.get("system")
         parts.append("chat" if system is None else f"chat, system “{clip(one_line(system), 40)}”")

@@ -76,7 +76,7 @@ class TerminalView:
         self._region_drawn = False  # whether the region may be on the screen
         self._header: RunHeader | None = None
 
-    def start(self, header: RunHeader, *, sample: tuple[int, int] | None = None) -> None:
+    def start(self, header: RunHeader, sample: tuple[int, int] = (1, 1)) -> None:
         """Print the header and the prompt. `sample` is (which, of how many), from 1."""
         self.close()
         style = self._style = self._current_style().of_run(header)
