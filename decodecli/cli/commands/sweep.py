@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from decodecli.cli import options as o
@@ -70,21 +72,47 @@ OUTPUTS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class SweepRequest:
+    """What stood on the command line; `settings` are the options that say more in files and variables."""
+
+    settings: dict[str, Any]
+    prompt: tuple[str, ...] = ()
+    prompts: str | None = None
+    file: str | None = None
+    grid: str | None = None
+    zip: tuple[str, ...] = ()
+    no_bos: bool = False
+    dry_run: bool = False
+    extend: bool = False
+
+    @cached_property
+    def flags(self) -> dict[str, Any]:
+        """The settings for `config.resolve`, one that was given several times as one expression."""
+        from decodecli.ranges import LISTS
+
+        flags = {
+            name: ",".join(value) if isinstance(value, tuple) and name not in LISTS else value
+            for name, value in self.settings.items()
+        }
+        if self.no_bos and flags["bos"] is not None:
+            raise UsageError("--bos and --no-bos were both given", "for both, write --bos on,off")
+        return flags | ({"bos": "off"} if self.no_bos else {})
+
+    @property
+    def says_cells(self) -> bool:
+        """Whether anything there says which cells there are."""
+        named = (*self.prompt, self.prompts, self.file, self.grid, *self.zip)
+        options = (*o.OF_CELLS, "seeds", "preset")
+        return any(named) or any(self.flags.get(name) is not None for name in options)
+
+
 @command(
     *(PROMPTS, *INPUTS, *CELLS, *o.CHAT, *o.LOADING, *RUNNING, *OUTPUTS),
     *(o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG, o.PRESET, o.CONFIG_FILE),
+    request=SweepRequest,
 )
-def sweep(
-    settings: dict[str, Any],
-    prompt: tuple[str, ...] = (),
-    prompts: str | None = None,
-    file: str | None = None,
-    grid: str | None = None,
-    zip: tuple[str, ...] = (),
-    no_bos: bool = False,
-    dry_run: bool = False,
-    extend: bool = False,
-) -> None:
+def sweep(request: SweepRequest) -> None:
     """Run every combination of settings, prompts and seeds, and measure what comes of it.
 
     Several values: 0.2,0.7 · 0..4 (whole numbers) · 0.2:1.4:0.2 (steps) ·
@@ -102,27 +130,6 @@ def sweep(
 
       decodecli sweep "The capital of Japan is" -t log:0.1:10:9 --format jsonl | jq .text
     """
-    from decodecli.cli.sweep.plan import SweepArgs
     from decodecli.cli.sweep.run import run_sweep
-    from decodecli.ranges import LISTS
 
-    # An option that was given several times is one expression.
-    flags = {
-        name: ",".join(value) if isinstance(value, tuple) and name not in LISTS else value
-        for name, value in settings.items()
-    }
-    if no_bos and flags["bos"] is not None:
-        raise UsageError("--bos and --no-bos were both given", "for both, write --bos on,off")
-    flags["bos"] = "off" if no_bos else flags["bos"]
-    run_sweep(
-        SweepArgs(
-            prompts=prompt,
-            prompt_file=prompts,
-            file=file,
-            grid=grid,
-            zips=zip,
-            flags=flags,
-            dry_run=dry_run,
-            extend=extend,
-        )
-    )
+    run_sweep(request)

@@ -9,9 +9,9 @@ import secrets
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import streams
 from decodecli.cli.options import OF_CELLS
@@ -25,32 +25,14 @@ from decodecli.sweeps.grid_file import GridFile, read_grid
 from decodecli.sweeps.manifest import read_manifest, read_manifest_grid
 from decodecli.sweeps.prompts import gather_prompts, parse_prompts
 
+if TYPE_CHECKING:
+    from decodecli.cli.commands.sweep import SweepRequest
+
 # Options that sweep.toml keeps of the model; the others are this machine's, or trust in its files.
 _KEPT = ("model", "revision", "device", "dtype", "quantize")
 _NUMBERS = re.compile(r"[-+]?[0-9.][0-9.,:eE+-]*", re.ASCII)
 RUNS_HOME = Path("decodecli-runs")  # what holds the folders of sweeps without --out
 _ONLY_RAY = ("address", "actors")
-
-
-@dataclass(frozen=True)
-class SweepArgs:
-    """What stood on the command line. `flags` are options for `config.resolve`, None where not given."""
-
-    prompts: tuple[str, ...] = ()
-    prompt_file: str | None = None
-    file: str | None = None
-    grid: str | None = None
-    zips: tuple[str, ...] = ()
-    flags: dict[str, Any] = field(default_factory=dict)
-    dry_run: bool = False
-    extend: bool = False
-
-    @property
-    def says_cells(self) -> bool:
-        """Whether anything there says which cells there are."""
-        named = (*self.prompts, self.prompt_file, self.file, self.grid, *self.zips)
-        options = (*OF_CELLS, "seeds", "preset")
-        return any(named) or any(self.flags.get(name) is not None for name in options)
 
 
 @dataclass(frozen=True)
@@ -85,30 +67,32 @@ class Plan:
         return shlex.join(self.words)
 
 
-def build_plan(args: SweepArgs) -> Plan:
+def build_plan(request: SweepRequest) -> Plan:
     """The plan of a command, with every value checked.
 
     Raises:
         UsageError: whatever is wrong with it.
     """
-    out = args.flags.get("out")
-    grid_file = read_grid(args.grid) if args.grid else None
-    if not args.says_cells and out is not None:
+    out = request.flags.get("out")
+    grid_file = read_grid(request.grid) if request.grid else None
+    if not request.says_cells and out is not None:
         grid_file = _stored_grid(Path(os.path.expanduser(out)))
-    effective = resolve(args.flags, grid=grid_file.values if grid_file else None, expressions=True)
+    effective = resolve(
+        request.flags, grid=grid_file.values if grid_file else None, expressions=True
+    )
     how, output, load = effective.sweep(), effective.output(), effective.load()
     check_choice("format", output.format, ("text", "jsonl"))
-    _check_together(how, output, args)
+    _check_together(how, output, request)
     folder = _folder(how, output)
     notices = list(effective.notices)
     if folder is not None and effective.sources["out"] not in ("flag", "default"):
         named = from_source(UsageError(f"results go to {folder}"), "out", effective.sources["out"])
         notices.append(named.message)
-    prompts = _prompts(args, grid_file, notices)
+    prompts = _prompts(request, grid_file, notices)
     grid = plan(
         _seeded(effective, folder, notices),
         prompts,
-        [zip_group(text) for text in args.zips] or (grid_file.zip_groups if grid_file else ()),
+        [zip_group(text) for text in request.zip] or (grid_file.zip_groups if grid_file else ()),
         sources=effective.sources,
         description=grid_file.description if grid_file else "",
     )
@@ -133,7 +117,7 @@ def _stored_grid(folder: Path) -> GridFile | None:
     return replace(file, values={**file.values, **flags})
 
 
-def _check_together(how: SweepParams, output: OutputParams, args: SweepArgs) -> None:
+def _check_together(how: SweepParams, output: OutputParams, request: SweepRequest) -> None:
     for name in _ONLY_RAY:
         if getattr(how, name) is not None and how.engine != "ray":
             raise UsageError(f"{flag_name(name)} goes with --engine ray", "add it, or leave it out")
@@ -143,7 +127,7 @@ def _check_together(how: SweepParams, output: OutputParams, args: SweepArgs) -> 
             "--show and --format jsonl both want standard output",
             "leave one out, or look later: decodecli compare DIR",
         )
-    if args.extend and how.out is None:
+    if request.extend and how.out is None:
         raise UsageError("--extend needs the folder of a sweep", "add --out DIR")
     if streams_cells and how.traces and how.out is None:
         raise UsageError("--traces needs a folder to keep them in", "add --out DIR")
@@ -161,22 +145,24 @@ def _folder(how: SweepParams, output: OutputParams) -> Path | None:
     return next(RUNS_HOME / free for free in names if not os.path.lexists(RUNS_HOME / free))
 
 
-def _prompts(args: SweepArgs, grid_file: GridFile | None, notices: list[str]) -> Sequence[Prompt]:
+def _prompts(
+    request: SweepRequest, grid_file: GridFile | None, notices: list[str]
+) -> Sequence[Prompt]:
     """Those given and named; else those of the grid; else, as `generate`, standard input or ours."""
-    notices += _numbers_as_prompts(args)
-    streams.note_words("sweep", args.prompts, notices.append)
-    for word in args.prompts:
+    notices += _numbers_as_prompts(request)
+    streams.note_words("sweep", request.prompt, notices.append)
+    for word in request.prompt:
         streams.note_file(word, notices.append)
     tell = notices.append
-    words = [streams.read_prompt("-", None, tell)[0] if w == "-" else w for w in args.prompts]
-    if args.file is not None:
-        words.append(streams.read_prompt(None, args.file, tell)[0])
-    if args.prompt_file == "-":
+    words = [streams.read_prompt("-", None, tell)[0] if w == "-" else w for w in request.prompt]
+    if request.file is not None:
+        words.append(streams.read_prompt(None, request.file, tell)[0])
+    if request.prompts == "-":
         if words:
             raise UsageError("prompts and --prompts - were both given", "pipe them all in")
         return parse_prompts(streams.read_data("-")[0].encode("utf-8"), "standard input")
-    if words or args.prompt_file is not None:
-        return gather_prompts(words, args.prompt_file)
+    if words or request.prompts is not None:
+        return gather_prompts(words, request.prompts)
     if grid_file is not None and grid_file.prompts:
         return grid_file.prompts
     text, is_default = streams.read_prompt(None, None, tell)
@@ -185,16 +171,16 @@ def _prompts(args: SweepArgs, grid_file: GridFile | None, notices: list[str]) ->
     return gather_prompts([text])
 
 
-def _numbers_as_prompts(args: SweepArgs) -> Iterator[str]:
+def _numbers_as_prompts(request: SweepRequest) -> Iterator[str]:
     """What to say of prompts that look like values, as of `-t 0.2 0.7`, where 0.7 is a prompt."""
-    numbers = [word for word in args.prompts if _NUMBERS.fullmatch(word)]
+    numbers = [word for word in request.prompt if _NUMBERS.fullmatch(word)]
     if not numbers:
         return
-    axes = [name for name in OF_CELLS if isinstance(args.flags.get(name), str)]
-    if not axes and args.flags.get("seeds"):
+    axes = [name for name in OF_CELLS if isinstance(request.flags.get(name), str)]
+    if not axes and request.flags.get("seeds"):
         axes = ["seeds"]
     axis = axes[0] if len(axes) == 1 else "temperature"
-    values = ",".join([args.flags.get(axis) or "0.2", *numbers])
+    values = ",".join([request.flags.get(axis) or "0.2", *numbers])
     several = len(numbers) > 1
     yield (
         f"{', '.join(numbers[:5])}{', …' if len(numbers) > 5 else ''} "

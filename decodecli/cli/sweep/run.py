@@ -19,7 +19,7 @@ from decodecli.cli.color import console
 from decodecli.cli.loading_line import load_model
 from decodecli.cli.options import MOST_CELLS
 from decodecli.cli.sweep.dry_run import show_plan
-from decodecli.cli.sweep.plan import Plan, SweepArgs, build_plan
+from decodecli.cli.sweep.plan import Plan, build_plan
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.library_logging import quiet_libraries
 from decodecli.records.run import ModelInfo, to_json_line
@@ -35,6 +35,7 @@ from decodecli.sweeps.summary import summarise
 from decodecli.sweeps.throughput import recall, remember
 
 if TYPE_CHECKING:
+    from decodecli.cli.commands.sweep import SweepRequest
     from decodecli.models.loading import LanguageModel
     from decodecli.sweeps.run import CellResult
 
@@ -42,16 +43,16 @@ _MODEL_WORDS = 4  # of a rate's key
 _TELLING = 500  # tokens from which on a rate says something
 
 
-def run_sweep(args: SweepArgs) -> None:
+def run_sweep(request: SweepRequest) -> None:
     """Everything that `sweep` does."""
-    plan = build_plan(args)
+    plan = build_plan(request)
     notices = streams.Notices(plan.output.quiet)
     manifest = Manifest(
         plan.grid, plan.options, _facts_before(plan), plan.how.exact, plan.how.traces
     )
-    stored = None if plan.folder is None else check_folder(plan.folder, manifest, args.extend)
+    stored = None if plan.folder is None else check_folder(plan.folder, manifest, request.extend)
     notices.tell_all(plan.notices)
-    if args.dry_run:
+    if request.dry_run:
         key = _rate_key(plan, manifest)
         rate = (stored.rate if stored else None) or recall(key)
         similar = recall(key, words=_MODEL_WORDS)
@@ -69,7 +70,7 @@ def run_sweep(args: SweepArgs) -> None:
             if plan.how.out is None:
                 notices.tell(f"results go to {plan.folder}")
             lm = _loaded(plan, notices)
-        with open_store(plan.folder, manifest, args.extend) as store:
+        with open_store(plan.folder, manifest, request.extend) as store:
             notices.tell_all(store.notices)
             cells = len(plan.grid)
             if store.done == cells:
