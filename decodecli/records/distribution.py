@@ -278,3 +278,60 @@ class ComparisonReport(Displayed):
             for name, report in zip(self.variants, self.reports, strict=True)
             for row in report.flat()
         ]
+
+
+@dataclass(frozen=True)
+class StagesDone:
+    """A column of `SideBySide`: the stages that ran, how many tokens they keep, and the entropy of what
+    is left, nats. `name` is the order's, or that of the last stage."""
+
+    name: str
+    order: tuple[str, ...]
+    kept: int
+    entropy: float
+
+
+@dataclass(frozen=True)
+class TokenAcross:
+    """A token with its probability at temperature 1 before all stages, and one in each column: 0 where
+    the stage of that name in `removed_by` removed it."""
+
+    token: str
+    token_id: int
+    rank: int
+    logit: float
+    probability: float
+    after: tuple[float, ...]
+    removed_by: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The distributions that stages make of the same logits, in columns: the ends of several orders, or
+    after each stage of one. `total_variation` is between every two of them, over the whole vocabulary.
+    """
+
+    model: ModelInfo
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    params: dict[str, Any]
+    columns: tuple[StagesDone, ...]
+    rows: tuple[TokenAcross, ...]
+    total_variation: tuple[tuple[float, ...], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"command": "inspect-logits", **asdict(self)}
+
+    def flat(self) -> list[dict[str, Any]]:
+        """One record a column and token."""
+        return [
+            {
+                "column": column.name,
+                **{name: getattr(row, name) for name in ("rank", "token_id", "token", "logit")},
+                "probability": row.after[number],
+                "removed_by": row.removed_by[number],
+                "kept": column.kept,
+            }
+            for number, column in enumerate(self.columns)
+            for row in self.rows
+        ]

@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,14 @@ class Chain:
         self.needs_history = not STATEFUL.isdisjoint(self.order)
         self.filters = tuple(n for n in self.order if n not in RESCORING and n != "greedy")
         self.reset()
+
+    def first(self, count: int) -> Chain:
+        """The chain of the first `count` stages of this one."""
+        part = copy(self)
+        part.order = self.order[:count]
+        part.penalises = not PENALTIES.isdisjoint(part.order)
+        part.filters = tuple(name for name in self.filters if name in part.order)
+        return part
 
     def reset(self) -> None:
         """Begin a run."""

@@ -30,6 +30,15 @@ AXES: tuple[str, ...] = (
     "bos",
     "seed",
 )
+# The axes that the first release did not have, and their neutral values: where one is neutral, a grid's
+# fingerprint leaves it out, so that a folder from before goes on.
+_FIRST_AXES = (
+    "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff",
+    "eta_cutoff", "repetition_penalty", "no_repeat_ngram_size", "stop", "seed",
+)  # fmt: skip
+LATER_AXES: dict[str, Any] = {
+    item.name: item.default for item in fields(SamplingParams) if item.name not in _FIRST_AXES
+}
 MOST_VALUES = 1_000_000
 _BOS = {"auto": None, **dict.fromkeys(TRUE, True), **dict.fromkeys(FALSE, False)}
 _HINT = "write a,b,c or lo..hi or lo:hi:step or log:lo:hi:n"

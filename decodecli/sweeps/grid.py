@@ -16,7 +16,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -25,21 +25,12 @@ from decodecli.config import KEYS, from_source, temperature_of
 from decodecli.errors import UsageError
 from decodecli.records.sweep import CellRecord
 from decodecli.settings import ChatParams, SamplingParams, chat_params, check_chat_and_bos
-from decodecli.sweeps.axes import AXES, parse_axis, shortened, unknown_axis
+from decodecli.stages import ORDER
+from decodecli.sweeps.axes import AXES, LATER_AXES, parse_axis, shortened, unknown_axis
 from decodecli.sweeps.cells import Cell, Prompt
 
 MOST_CELLS = 10_000_000
 _MISSING = object()
-
-# The axes that the first release did not have, and their neutral values: where one is neutral, a grid's
-# fingerprint leaves it out, so that a folder from before goes on.
-_FIRST_AXES = (
-    "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff",
-    "eta_cutoff", "repetition_penalty", "no_repeat_ngram_size", "stop", "seed",
-)  # fmt: skip
-LATER_AXES: dict[str, Any] = {
-    item.name: item.default for item in fields(SamplingParams) if item.name not in _FIRST_AXES
-}
 
 
 @dataclass(frozen=True)
@@ -297,6 +288,12 @@ def plan(
     (name, times), *_ = Counter(prompt.id for prompt in prompts).most_common(1)
     if times > 1:
         raise UsageError(f"{times} prompts have the id {shortened(name)}", "ids must differ")
+    for order in axes["order"]:  # raises, before any cell is run, where one leaves out what is on
+        on = {
+            name: max(axes[name], key=lambda value: value != getattr(SamplingParams, name))
+            for name in ORDER
+        }
+        SamplingParams(**on, order=order)
     chat = chat_params(values)
     if axes["bos"] != (None,):
         check_chat_and_bos(chat, axes["bos"])

@@ -17,7 +17,7 @@ from decodecli.analysis import text_metrics
 from decodecli.analysis.confidence_intervals import Interval, jackknife, mean, student, wilson
 from decodecli.records.metrics import METRICS
 from decodecli.records.sweep import CellRecord, Estimate, SettingSummary, SweepSummary
-from decodecli.sweeps.grid import LATER_AXES
+from decodecli.sweeps.axes import LATER_AXES
 
 _OF_A_CELL = (
     *("mean_logprob", "mean_entropy", "distinct_1", "distinct_2", "distinct_3"),

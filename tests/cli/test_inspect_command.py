@@ -215,12 +215,55 @@ def test_a_word_without_its_space_is_noticed(cli):
         (["--plot", "-", "--format", "json"], "--plot -"),
         (["--top-p", "1.5"], "--top-p"),
         (["--sort", "given"], "--token"),
+        (["--compare-order", "vllm"], "two or more"),
+        (["--compare-order", "vllm,ollama"], "no engine 'ollama'"),
+        (["--compare-order", "vllm,mlx", "-t", "0.5,1"], "one temperature"),
+        (["--compare-order", "vllm,mlx", "--save", "x.npz"], "--save"),
+        (["--compare-order", "vllm,mlx", "--stages", "all"], "leave one out"),
+        (["--stages", "first"], "last, all"),
+        (["--order", "top_p", "--top-k", "3"], "leaves out top_k"),
         (["--sort", "down"], "--sort"),
         (["--candidates", "0"], "--candidates"),
     ],
 )
 def test_what_makes_no_sense_is_refused(cli, words, said):
     cli("inspect-logits", PROMPT, *words).refused(2, said)
+
+
+def test_orders_stand_side_by_side_with_what_each_keeps(cli, strict):
+    words = ("inspect-logits", PROMPT, "-t", "1.4", "--top-p", "0.9", "-c", "5")
+    names = "transformers,llama.cpp,vllm,mlx"
+    report = strict(cli(*words, "--compare-order", names, "--format", "json").succeeded().out)
+    kept = {column["name"]: column["kept"] for column in report["columns"]}
+    assert kept["transformers"] == kept["vllm"] > 3 * kept["llama.cpp"] == 3 * kept["mlx"]
+    distances = report["total_variation"]
+    assert distances[0][0] == distances[0][2] == distances[1][3] == 0
+    assert 0.05 < distances[0][1] < 1
+    assert distances[0][1] == distances[1][0]
+    for name in names.split(","):
+        alone = cli(*words, "--order", name, "--format", "json").succeeded()
+        rows = {row["token_id"]: row["final"][0] for row in strict(alone.out)["rows"]}
+        number = names.split(",").index(name)
+        for row in report["rows"]:
+            assert row["after"][number] == pytest.approx(rows[row["token_id"]] or 0, abs=1e-6)
+    table = cli(*words, "--compare-order", names).succeeded().out
+    assert "llama.cpp: top_p → temperature" in table
+
+
+def test_every_stage_has_a_column_of_what_it_leaves(cli, strict):
+    words = ("inspect-logits", PROMPT, "-t", "0.5", "--top-k", "3", "--stages", "all", "-c", "5")
+    report = strict(cli(*words, "--format", "json").succeeded().out)
+    assert [column["name"] for column in report["columns"]] == ["logits", "temperature", "top_k"]
+    before, tempered, final = zip(*(row["after"] for row in report["rows"]), strict=True)
+    assert before == tuple(row["probability"] for row in report["rows"])
+    assert tempered[0] > before[0]
+    assert final[3:] == (0, 0)
+    assert sum(final) == pytest.approx(1)
+    assert [row["removed_by"][2] for row in report["rows"]] == [None] * 3 + ["top_k"] * 2
+    for width in ("40", "100"):
+        out = cli(*words, env={"COLUMNS": width}).succeeded().out
+        assert max(map(len, out.splitlines())) <= int(width)
+        assert "top_k" in out
 
 
 def test_models_of_other_vocabularies_are_not_compared(cli, tmp_path):

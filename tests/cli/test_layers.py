@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-PRESETS = ("greedy", "precise", "balanced", "creative", "chaotic")
+PRESETS = (
+    "greedy", "precise", "balanced", "creative", "chaotic", "min-p", "mirostat", "top-nsigma"
+)  # fmt: skip
 
 
 @pytest.fixture

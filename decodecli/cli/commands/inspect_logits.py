@@ -23,6 +23,7 @@ from decodecli.errors import UsageError
 from decodecli.library_logging import quiet_libraries
 from decodecli.ranges import check_choice
 from decodecli.settings import check_chat_and_bos
+from decodecli.stages import ORDERS
 
 if TYPE_CHECKING:
     from decodecli.models.loading import LanguageModel
@@ -46,7 +47,13 @@ COMPARISONS = (
     Option("compare_quantize", str, COMPARE, "Schemes side by side, as none,nf4,int8.", "A,B,…"),
     Option("compare_dtype", str, COMPARE, "Number types side by side, as float32,bfloat16.", "A,B,…"),
     Option("compare_bos", bool, COMPARE, "With and without the BOS token."),
+    Option("compare_order", str, COMPARE,
+           "Orders of the stages: transformers,llama.cpp,vllm,mlx.", "A,B,…"),
     Option("compare_model", str, COMPARE, "Models with one vocabulary side by side.", "A,B,…"),
+)  # fmt: skip
+STAGES = Option(
+    "stages", str, OUTPUT, "all: the probability after each stage, a column each.",
+    default="the last alone", choices=("last", "all"),
 )  # fmt: skip
 TOKEN = Option(
     "token", str, OUTPUT,
@@ -83,6 +90,8 @@ class InspectRequest(Request):
     compare_dtype: str | None = None
     compare_bos: bool = False
     compare_model: str | None = None
+    compare_order: str | None = None
+    stages: str = "last"
     token: tuple[str, ...] = ()
     target: str | None = None
     sort: str = "rank"
@@ -103,6 +112,7 @@ class InspectRequest(Request):
             "dtype": self.compare_dtype,
             "bos": "bos,no-bos" if self.compare_bos else None,
             "model": self.compare_model,
+            "order": self.compare_order,
         }
         variants_of = {by: names for by, names in options.items() if names is not None}
         spelt = " and ".join(f"--compare-{by}" for by in variants_of)
@@ -129,6 +139,7 @@ class InspectRequest(Request):
         from decodecli.analysis.distribution import SORTS, check_temperatures
 
         check_choice("sort", self.sort, SORTS)
+        check_choice("stages", self.stages, ("last", "all"))
         check_temperatures(self.temperatures)
         output, compared, _ = self.output, self.compared, (self.load, self.sampling)
         check_chat_and_bos(output.chat_params, self.compare_bos or output.bos)
@@ -155,25 +166,30 @@ class InspectRequest(Request):
                 from decodecli.render.plots.text import check_text_plot
 
                 check_text_plot(self.plot)
+        one_by_one = "--stages all" if self.stages == "all" else ""
+        if one_by_one or self.compare_order is not None:
+            what = one_by_one or "--compare-order"
+            if len(self.temperatures) > 1:
+                raise UsageError(f"{what} is at one temperature", "give one -t")
+            if one_by_one and (compared or self.all_positions):
+                raise UsageError(f"{what} goes with no comparison", "leave one out")
+            if self.target or self.token or self.save or self.plot:
+                hint = "leave it out"
+                raise UsageError(f"{what} goes with no --token, --target, --save or --plot", hint)
+            for name in compared[1] if compared else ():
+                if name not in ORDERS:
+                    hint = f"engines are {', '.join(ORDERS)}"
+                    raise UsageError(f"--compare-order: no engine {name!r}", hint)
+                replace(self.sampling, order=name)
         if compared and (self.save or self.plot or self.token):
             raise UsageError("a comparison goes with no --save, --plot or --token", "leave one out")
 
 
 @command(
-    *(
-        PROMPTS,
-        o.TEMPERATURES,
-        *o.FILTERS,
-        *o.PENALTIES,
-        *o.RUN_STAGES,
-        *o.TEXTS,
-        o.ORDER,
-        o.BOS,
-        *o.CHAT,
-    ),
-    *(o.FILE, ALL_POSITIONS, WINDOW, STRIDE, *o.LOADING, *COMPARISONS),
-    *(o.CANDIDATES, TOKEN, TARGET, SORT, o.format_of(*TABLE_FORMATS), SAVE, o.PLOT, o.PLOT_KIND),
-    *(o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG, o.PRESET, o.CONFIG_FILE),
+    *(PROMPTS, o.TEMPERATURES, *o.FILTERS, *o.PENALTIES, *o.RUN_STAGES, *o.TEXTS, o.ORDER, o.BOS),
+    *(*o.CHAT, o.FILE, ALL_POSITIONS, WINDOW, STRIDE, *o.LOADING, *COMPARISONS),
+    *(o.CANDIDATES, STAGES, TOKEN, TARGET, SORT, o.format_of(*TABLE_FORMATS), SAVE, o.PLOT),
+    *(o.PLOT_KIND, o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG, o.PRESET, o.CONFIG_FILE),
     request=InspectRequest,
 )
 def inspect_logits(request: InspectRequest) -> None:
@@ -193,6 +209,8 @@ def inspect_logits(request: InspectRequest) -> None:
 
       decodecli inspect-logits --file essay.txt --all-positions
 
+      decodecli inspect-logits "Once upon a time" -t 1.4 --top-p 0.9 --compare-order vllm,mlx
+
       decodecli inspect-logits "Long, long ago," --compare-quantize none,nf4,int8
     """
     output, prompts = request.output, request.prompt
@@ -204,6 +222,9 @@ def inspect_logits(request: InspectRequest) -> None:
     if is_default:
         notices.tell(f"no prompt was given; reading {text!r}")
     with quiet_libraries(output.verbose):
+        if request.compare_order or request.stages == "all":
+            _side_by_side(request, text)
+            return
         if request.compared:
             others = (streams.read_prompt(word, None, notices.tell)[0] for word in prompts[1:])
             _compare(request, [text, *others])
@@ -311,6 +332,25 @@ def _positions(request: InspectRequest, lm: LanguageModel, text: str) -> None:
         streams.Notices(request.output.quiet).tell(f"the text is drawn in {request.plot}")
     write_report(
         report, request.format, lambda style: position_lines(report, style), is_byte_level(lm)
+    )
+
+
+def _side_by_side(request: InspectRequest, text: str) -> None:
+    from decodecli.analysis.side_by_side import side_by_side
+    from decodecli.render.terminal.stage_tables import side_by_side_lines
+
+    lm = load_model(request.load, request.output)
+    prompt, bos = _prompt(request, lm, text)
+    report = side_by_side(
+        lm,
+        prompt,
+        request.compared[1] if request.compared else (),
+        params=replace(request.sampling, temperature=request.temperatures[0]),
+        rows=request.output.candidates,
+        bos=bos,
+    )
+    write_report(
+        report, request.format, lambda style: side_by_side_lines(report, style), is_byte_level(lm)
     )
 
 

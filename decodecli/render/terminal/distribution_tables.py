@@ -196,11 +196,11 @@ def report_header(report: DistributionReport, style: Style) -> list[str]:
         return []
     tokens = f"{count(len(report.prompt_ids), 'token')} of prompt"
     prompt = clip(one_line(report.prompt or ""), style.width)
-    model = _model_lines(report.model, style, tokens, **report.params)
+    model = model_lines(report.model, style, tokens, **report.params)
     return [*model, "", prompt or "(empty prompt)", ""]
 
 
-def _model_lines(model: ModelInfo | None, style: Style, *more: str, **params: Any) -> list[str]:
+def model_lines(model: ModelInfo | None, style: Style, *more: str, **params: Any) -> list[str]:
     """The model, `more` about the prompt, and the parameters that are not 0, over several lines."""
     if model is None:
         return []
@@ -243,7 +243,7 @@ def position_lines(report: TextReport, style: Style) -> list[str]:
     number = max(len(str(len(report.positions))), 3)
     narrow = style.width < 66
     heads = f"{'#'.rjust(number)}  {pad('token', _TOKEN)}   T=1      rank  surprisal"
-    lines = [*_model_lines(report.model, style), ""]
+    lines = [*model_lines(report.model, style), ""]
     lines += [*running.rows(max(style.width - 1, 1), theme.reset), "", *legend_lines(style)]
     lines.append(style.dim(heads if narrow else f"{heads}  entropy  would rather have"))
     for position, code in zip(report.positions, codes, strict=True):
@@ -289,7 +289,7 @@ def comparison_lines(report: ComparisonReport, style: Style) -> list[str]:
     names = [one_line(name) for name in report.variants]
     if report.by == "prompt":  # columns have letters, which are told above
         names = [chr(ord("A") + k) if k < 26 else f"#{k + 1}" for k in range(len(names))]
-        lines = [*_model_lines(first.model, style, **first.params), ""]
+        lines = [*model_lines(first.model, style, **first.params), ""]
         for name, other in zip(names, report.reports, strict=True):
             room = max(style.width - cell_len(name) - 2, 8)
             prompt = one_line(other.prompt or "(empty prompt)")

@@ -1,0 +1,83 @@
+"""What stages make of one row of logits: after each of them, or at the end of several orders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from decodecli.decoding.prompt import prefill, run_context
+from decodecli.errors import DecodeError
+from decodecli.models.loading import LanguageModel
+from decodecli.records.distribution import SideBySide, StagesDone, TokenAcross
+from decodecli.sampling.chain import Chain
+from decodecli.sampling.reference import entropy, log_softmax, rank_of, row_order
+from decodecli.settings import SamplingParams
+
+
+def side_by_side(
+    lm: LanguageModel,
+    prompt: str | Sequence[int],
+    orders: Sequence[str] = (),
+    *,
+    params: SamplingParams | None = None,
+    rows: int = 10,
+    bos: bool | None = None,
+) -> SideBySide:
+    """The next-token distribution at the end of each of `orders` (`SamplingParams.order`), or where
+    there is none, before all stages of `params` and after each.
+
+    Raises:
+        PromptError, DecodeError: as `prefill`; logits that are not finite.
+        UsageError: an order that leaves out a stage that is on.
+    """
+    params = params or SamplingParams()
+    prefix = prefill(lm, prompt, bos)
+    logits, ids = prefix.logits.cpu(), torch.tensor([prefix.ids])
+    if not bool(torch.isfinite(logits).all()):
+        raise DecodeError("the logits are not finite (nan or inf)", "try --dtype float32")
+    context = run_context(lm, params, prefix.ids, params.seed)
+    chains = {name: Chain(replace(params, order=name), context=context) for name in orders}
+    if not orders:
+        every = Chain(params, context=context)
+        chains = {"logits": every.first(0)}
+        chains |= {name: every.first(number) for number, name in enumerate(every.order, start=1)}
+    columns, distributions, removers = [], [], []
+    with torch.inference_mode():
+        for name, chain in chains.items():
+            processed = chain(logits, ids)
+            codes = np.zeros(logits.shape[-1], np.uint8)
+            if processed.removed_by is not None:
+                codes = processed.removed_by[0].numpy().copy()
+            if "greedy" in chain.order:
+                others = np.arange(codes.size) != int(processed.scores.argmax())
+                codes[others & (codes == 0)] = chain.order.index("greedy") + 1
+            scores = np.where(codes > 0, -np.inf, processed.penalised[0].double().numpy())
+            temperature = chain.temperature if "temperature" in chain.order else 1.0
+            logprobs = log_softmax(scores, temperature)
+            distributions.append(np.exp(logprobs))
+            removers.append([None if code == 0 else chain.order[code - 1] for code in codes])
+            kept = int((codes == 0).sum())
+            columns.append(StagesDone(name, chain.order, kept, entropy(logprobs)))
+    distances = tuple(
+        tuple(float(np.abs(p - q).sum() / 2) for q in distributions) for p in distributions
+    )
+    raw = logits[0].double().numpy()
+    before = np.exp(log_softmax(raw))
+    tokens = tuple(
+        TokenAcross(
+            token=lm.piece(token_id),
+            token_id=token_id,
+            rank=rank_of(raw, token_id),
+            logit=float(raw[token_id]),
+            probability=float(before[token_id]),
+            after=tuple(float(p[token_id]) for p in distributions),
+            removed_by=tuple(names[token_id] for names in removers),
+        )
+        for token_id in map(int, row_order(raw)[:rows])
+    )
+    return SideBySide(
+        lm.info, prefix.text, prefix.ids, params.as_dict(), tuple(columns), tokens, distances
+    )
