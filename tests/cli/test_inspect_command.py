@@ -242,7 +242,8 @@ def test_orders_stand_side_by_side_with_what_each_keeps(cli, strict):
     assert distances[0][1] == distances[1][0]
     for name in names.split(","):
         alone = cli(*words, "--order", name, "--format", "json").succeeded()
-        rows = {row["token_id"]: row["final"][0] for row in strict(alone.out)["rows"]}
+        tokens = strict(alone.out)["temperatures"][0]["tokens"]
+        rows = {row["token_id"]: row["final"] for row in tokens}
         number = names.split(",").index(name)
         for row in report["rows"]:
             assert row["after"][number] == pytest.approx(rows[row["token_id"]] or 0, abs=1e-6)
