@@ -1,6 +1,6 @@
 """Wrong usage in our own words: what was given, what is allowed, what to do.
 
-The parser is Typer's, whose exceptions are problem apart by their fields: Typer brings a click of its own
+The parser is Typer's, whose exceptions are told apart by their fields: Typer brings a click of its own
 from 0.26 on, so that no class of click can be named here.
 """
 

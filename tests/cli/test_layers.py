@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 PRESETS = (
@@ -260,6 +262,7 @@ def test_info_as_json_is_strict_and_complete(cli, strict):
     for device in found["devices"]:
         assert device["free_bytes"] is None or 0 < device["free_bytes"] <= device["total_bytes"]
     assert found["folders"]["user config"].endswith("config.toml")
+    assert (Path(found["folders"]["package"]) / "cli/commands/info.py").is_file()
     assert {"device", "dtype", "quantize"} <= set(found["auto"])
     assert "auto" not in found["auto"].values()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any
 
 from decodecli import __version__
@@ -11,6 +12,7 @@ from decodecli.cli.output import write_answer
 
 if TYPE_CHECKING:
     from decodecli.config import Effective
+    from decodecli.models.machine import DeviceMemory
     from decodecli.settings import LoadParams
 
 _DEVICE_KEYS = ("device", "name", "free_bytes", "total_bytes")
@@ -33,13 +35,18 @@ def info(effective: Effective, format: str = "text") -> None:
 
       decodecli info --model ./my-model --format json
     """
+    devices = _devices()
     report: dict[str, Any] = {
         "versions": _versions(),
-        "devices": _devices(),
+        "devices": [dict(zip(_DEVICE_KEYS, astuple(each), strict=True)) for each in devices],
         "folders": _folders(),
         "auto": _auto(effective.load()),
     }
-    rows = {**report, "devices": {each["device"]: _device_text(each) for each in report["devices"]}}
+    memory = {
+        each.device: f"{each.name} · {each.free / 2**30:.1f} of {each.total / 2**30:.1f} GiB free"
+        for each in devices
+    }
+    rows = {**report, "devices": memory}
     lines = [
         line
         for title, values in rows.items()
@@ -64,33 +71,24 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _devices() -> list[dict[str, Any]]:
+def _devices() -> list[DeviceMemory]:
     import os
     import platform
 
     import torch
 
-    rows: list[tuple[str, str, int | None, int | None]] = []
-    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        free, total = torch.cuda.mem_get_info(index)
-        rows.append((f"cuda:{index}", torch.cuda.get_device_name(index), free, total))
-    if torch.backends.mps.is_available():
-        rows.append(("mps", "Metal", None, None))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    name = f"{platform.processor() or platform.machine()}, {cores} cores"
-    try:
-        import psutil  # comes with accelerate
+    from decodecli.models.machine import device_memory
 
-        memory = psutil.virtual_memory()
-        rows.append(("cpu", name, int(memory.available), int(memory.total)))
-    except ImportError:
-        rows.append(("cpu", name, None, None))
-    return [dict(zip(_DEVICE_KEYS, row, strict=True)) for row in rows]
+    names = [f"cuda:{k}" for k in range(torch.cuda.device_count() * torch.cuda.is_available())]
+    names += ["mps"] if torch.backends.mps.is_available() else []
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cpu = f"{platform.processor() or platform.machine()}, {cores} cores"
+    return [*map(device_memory, names), replace(device_memory("cpu"), name=cpu)]
 
 
 def _folders() -> dict[str, str]:
     import sys
-    from pathlib import Path
+    from importlib.resources import files
 
     from huggingface_hub import constants
 
@@ -98,7 +96,7 @@ def _folders() -> dict[str, str]:
     from decodecli.config import configs_folder, user_config_path
 
     return {
-        "package": str(Path(__file__).parent.parent),
+        "package": str(files("decodecli")),
         "configs": str(configs_folder()),
         "user config": str(user_config_path()),
         "built-in model": str(model_path()),
@@ -124,10 +122,3 @@ def _auto(params: LoadParams) -> dict[str, str]:
         "quantize": quantize,
         "loader": choose_loader(params, checkpoint, device, dtype, quantize),
     }
-
-
-def _device_text(device: dict[str, Any]) -> str:
-    if not device["total_bytes"]:
-        return str(device["name"])
-    free, total = (device[key] / 2**30 for key in ("free_bytes", "total_bytes"))
-    return f"{device['name']} · {free:.1f} of {total:.1f} GiB free"

@@ -75,12 +75,14 @@ def replay(trace: str, effective: Effective, steps: str | None = None) -> None:
         sinks = Sinks(output, None, _byte_level(file, name))
         reader = TraceReader(file, name)
         try:
-            shown, longest = _play(reader, sinks, pace, chosen, rows, output.format != "jsonl")
+            steps_played, longest = _play(
+                reader, sinks, pace, chosen, rows, output.format != "jsonl"
+            )
         finally:
             sinks.close()
         if reader.truncated is not None:
             notices.tell(f"{name} ends in the middle of line {reader.truncated}; it is left out")
-    if steps is not None and not shown:
+    if steps is not None and not steps_played:
         raise UsageError(
             f"--steps {steps}: there is no such step", f"the longest run has {longest:,} steps"
         )
@@ -99,14 +101,14 @@ def _play(
     chosen: which steps are shown, by index; None for all. Of some steps there is no summary.
     rows: of a step's candidates, None for all. skips: whether a run is left after its last chosen step.
 
-    Returns how many steps were shown, and how many the longest run has.
+    Returns how many steps were played, and how many the longest run has.
     """
     from decodecli.records.run import RunHeader, RunSummary, Step, perplexity
 
     header: RunHeader | None = None  # of the run that has begun and not ended
     before: RunHeader | None = None
     started = False  # whether anything was shown of it
-    sample = samples = steps = shown = longest = 0
+    sample = samples = steps = played = longest = 0
     logprobs = 0.0
     last = max((part.stop for part in chosen), default=1) - 1 if chosen else sys.maxsize
 
@@ -154,10 +156,10 @@ def _play(
                 if not started and header is not None:
                     sinks.start(header, (sample, samples))
                     started = True
-                if shown and not sinks.folded and not pace.wait():
+                if played and not sinks.folded and not pace.wait():
                     why = "ended by q"
                     break
-                shown += 1
+                played += 1
                 if rows is not None:
                     kept = (
                         row
@@ -177,7 +179,7 @@ def _play(
         raise
     finally:
         end(why)
-    return shown, longest
+    return played, longest
 
 
 def step_ranges(text: str | None) -> list[range] | None:
