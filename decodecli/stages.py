@@ -5,7 +5,9 @@ A stage has the name of the option that turns it on. Standard library only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from decodecli.errors import UsageError
 
@@ -116,3 +118,10 @@ def ignored_under_greedy(params: SamplingParams) -> tuple[str, ...]:
     """Filters that are set but do nothing because decoding is greedy."""
     active = stage_order(params, temperature=1.0) if params.greedy else ()
     return tuple(name for name in active if name not in WITH_HISTORY)
+
+
+def read_methods() -> dict[str, dict[str, Any]]:
+    """What methods.toml tells of each stage: title, equation, source, example, and by engine its option
+    and default."""
+    text = (Path(__file__).parent / "methods.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)

@@ -26,6 +26,7 @@ COMMANDS = {
     "tokenize": "See the tokens of a text: ids, pieces, bytes, and the characters that each comes from.",
     "embed": "See words as the model does before its first layer: rows of its embedding matrix, "
     "compared.",
+    "methods": "List the decoding methods, or explain one: equation, source, engines, and what it does.",
     "presets": "List the presets: what each sets, and what it is for.",
     "info": "Report versions, devices with free memory, folders, and what each auto would become here.",
     "bench": "Measure how fast a model decodes here: with and without the trace, against transformers' "

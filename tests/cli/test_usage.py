@@ -10,7 +10,7 @@ import pytest
 
 COMMANDS = (
     *("generate", "replay", "inspect-logits", "sweep", "compare", "softmax", "tokenize", "embed"),
-    *("presets", "info", "bench", "models", "models fit", "models cache"),
+    *("presets", "methods", "info", "bench", "models", "models fit", "models cache"),
 )
 
 # a command line, and words of the two lines about it
