@@ -205,16 +205,17 @@ def takes_nothing(stream: Any) -> bool:
 
 
 def read_prompt(
-    argument: str | None, file: str | None, notify: Callable[[str], None]
-) -> tuple[str, bool]:
-    """The prompt, and whether it is the built-in one for want of any other.
+    argument: str | None, file: str | None, notify: Callable[[str], None], default_note: str = ""
+) -> str:
+    """The prompt: the argument, or the file, or standard input when there is neither and stdin is not a
+    terminal (`-` asks for it), or the built-in one.
 
-    The argument, or the file, or standard input when there is neither and stdin is not a terminal
-    (`-` asks for it). With an argument or a file stdin is not touched. Windows line ends of a file or
-    of standard input are read as newlines.
+    With an argument or a file stdin is not touched. Windows line ends of a file or of standard input
+    are read as newlines.
 
     Args:
         notify: takes what a person should know of it.
+        default_note: what to say, in front of the built-in prompt, where that is taken.
 
     Raises:
         UsageError: an argument and a file; a file that is not there, or is none.
@@ -226,18 +227,19 @@ def read_prompt(
         raise UsageError("a prompt and --file were both given", "give one of them")
     if file is not None:
         data = read_file(file, f"--file {file}", MAX_PROMPT_BYTES)
-        return _with_newlines(_decoded(data, file), file, notify), False
+        return _with_newlines(_decoded(data, file), file, notify)
     if argument is not None and argument != "-":
         data = os.fsencode(argument)
         check_size(len(data), "the prompt")
         note_file(argument, notify)
-        return _decoded(data, "the prompt"), False
-    if argument is None and (sys.stdin is None or is_terminal(sys.stdin)):
-        return BUILTIN_PROMPT, True
-    data = _read_stdin(MAX_PROMPT_BYTES)
+        return _decoded(data, "the prompt")
+    is_absent = argument is None and (sys.stdin is None or is_terminal(sys.stdin))
+    data = b"" if is_absent else _read_stdin(MAX_PROMPT_BYTES)
     if not data and argument is None:
-        return BUILTIN_PROMPT, True
-    return _with_newlines(_decoded(data, "standard input"), "standard input", notify), False
+        if default_note:
+            notify(f"{default_note} {BUILTIN_PROMPT!r}")
+        return BUILTIN_PROMPT
+    return _with_newlines(_decoded(data, "standard input"), "standard input", notify)
 
 
 def note_words(command: str, prompts: Sequence[str], notify: Callable[[str], None]) -> None:

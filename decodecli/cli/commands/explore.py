@@ -141,7 +141,7 @@ def _model(
             raise UsageError(f"{path} has no model", "it was saved from numbers")
         if effective.sources["model"] == "default":
             load = replace(load, model=saved.model.name, revision=saved.model.revision)
-    text = saved.prompt if saved else streams.read_prompt(word, file, notices.tell)[0]
+    text = saved.prompt if saved else streams.read_prompt(word, file, notices.tell)
     lm = load_model(load, output)
     from decodecli.decoding.prompt import prefill
     from decodecli.explore.app import Explorer

@@ -132,15 +132,15 @@ def generate(request: GenerateRequest) -> None:
       decodecli generate < prompt.txt --format jsonl | jq -j 'select(.type == "step").text'
     """
     notices = streams.Notices(request.output.quiet)
-    text, is_default = streams.read_prompt(request.prompt, request.file, notices.tell)
+    text = streams.read_prompt(
+        request.prompt, request.file, notices.tell, "no prompt was given; continuing"
+    )
     notices.tell_all(request.effective.notices)
     for stop in request.sampling.stop:
         if "\\n" in stop or "\\t" in stop:
             notices.tell(
                 f"--stop {stop} is a backslash and a letter; for a line end, type --stop $'\\n'"
             )
-    if is_default:
-        notices.tell(f"no prompt was given; continuing {text!r}")
 
     from decodecli.cli.sinks import Sinks
     from decodecli.render.run_files import LogitsFile, TraceFile

@@ -216,17 +216,14 @@ def inspect_logits(request: InspectRequest) -> None:
     output, prompts = request.output, request.prompt
     notices = streams.Notices(output.quiet)
     streams.note_words("inspect-logits", prompts, notices.tell)
-    text, is_default = streams.read_prompt(
-        prompts[0] if prompts else None, request.file, notices.tell
-    )
-    if is_default:
-        notices.tell(f"no prompt was given; reading {text!r}")
+    first = next(iter(prompts), None)
+    text = streams.read_prompt(first, request.file, notices.tell, "no prompt was given; reading")
     with quiet_libraries(output.verbose):
         if request.compare_order or request.stages == "all":
             _side_by_side(request, text)
             return
         if request.compared:
-            others = (streams.read_prompt(word, None, notices.tell)[0] for word in prompts[1:])
+            others = (streams.read_prompt(word, None, notices.tell) for word in prompts[1:])
             _compare(request, [text, *others])
             return
         lm = load_model(request.load, output)

@@ -165,9 +165,7 @@ def tokenize(request: TokenizeRequest) -> None:
         _encode_chat(request, _messages(streams.read_data(file)[0]))
     else:
         notices = streams.Notices(request.output.quiet)
-        words, is_default = streams.read_prompt(text, file, notices.tell)
-        if is_default:
-            notices.tell(f"no text was given; reading {words!r}")
+        words = streams.read_prompt(text, file, notices.tell, "no text was given; reading")
         if request.has_template:
             _encode_chat(request, [{"role": "user", "content": words}])
         else:

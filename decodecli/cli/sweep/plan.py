@@ -154,9 +154,9 @@ def _prompts(
     for word in request.prompt:
         streams.note_file(word, notices.append)
     tell = notices.append
-    words = [streams.read_prompt("-", None, tell)[0] if w == "-" else w for w in request.prompt]
+    words = [streams.read_prompt("-", None, tell) if w == "-" else w for w in request.prompt]
     if request.file is not None:
-        words.append(streams.read_prompt(None, request.file, tell)[0])
+        words.append(streams.read_prompt(None, request.file, tell))
     if request.prompts == "-":
         if words:
             raise UsageError("prompts and --prompts - were both given", "pipe them all in")
@@ -165,10 +165,9 @@ def _prompts(
         return gather_prompts(words, request.prompts)
     if grid_file is not None and grid_file.prompts:
         return grid_file.prompts
-    text, is_default = streams.read_prompt(None, None, tell)
-    if is_default:
-        notices.append(f"no prompt was given; continuing {text!r}")
-    return gather_prompts([text])
+    return gather_prompts(
+        [streams.read_prompt(None, None, tell, "no prompt was given; continuing")]
+    )
 
 
 def _numbers_as_prompts(request: SweepRequest) -> Iterator[str]:
