@@ -85,7 +85,7 @@ def parse_order(text: str) -> tuple[str, ...]:
     names = tuple(name.strip().replace("-", "_") for name in text.split(","))
     for name in names:
         if name not in ORDER:
-            hint = f"engines are {', '.join(ORDERS)}; stages are {', '.join(ORDER)}"
+            hint = f"engines are {', '.join(ORDERS)}; decodecli methods lists the stages"
             raise UsageError(f"--order has no stage or engine {name!r}", hint, "order")
         if names.count(name) > 1:
             raise UsageError(f"--order names {name} twice", "a stage applies once", "order")

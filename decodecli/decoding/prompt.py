@@ -181,13 +181,18 @@ def run_context(
             (_one_token(lm, token), bias) for token, bias in map(split_bias, params.logit_bias)
         ),
         bad_words=tuple(
-            dict.fromkeys(
-                ids for word in words if (ids := tuple(token_ids(lm, word, special=False)))
-            )
+            dict.fromkeys(ids for word in words if (ids := tuple(_ids_within_text(lm, word))))
         ),
         breaks=breaks,
         seed=seed,
     )
+
+
+def _ids_within_text(lm: LanguageModel, text: str) -> list[int]:
+    """The ids of `text` behind a line break, as many tokenizers put a space before a text's beginning."""
+    first, both = (token_ids(lm, part, special=False) for part in ("\n", f"\n{text}"))
+    within = both[: len(first)] == first
+    return both[len(first) :] if within else token_ids(lm, text, special=False)
 
 
 def _one_token(lm: LanguageModel, token: str) -> int:
@@ -195,7 +200,7 @@ def _one_token(lm: LanguageModel, token: str) -> int:
     if token.isascii() and token.isdecimal():
         ids = [int(token)]
     else:
-        ids = token_ids(lm, token.removeprefix("text:"), special=False)
+        ids = _ids_within_text(lm, token.removeprefix("text:"))
     if len(ids) == 1 and 0 <= ids[0] < lm.info.vocab_size:
         return ids[0]
     if len(ids) == 1:

@@ -11,6 +11,8 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import decodecli
+from decodecli.decoding.prompt import run_context
 from decodecli.errors import UsageError
 from decodecli.sampling import processors, reference
 from decodecli.sampling.chain import Chain, RunContext
@@ -207,6 +209,54 @@ def test_biases_bad_words_and_the_least_length_equal_those_of_transformers():
         history = torch.tensor([ids])
         theirs = least(history, bad(history, bias(history, scores.clone())))
         assert torch.equal(Chain(params, context=context)(scores, history).scores, theirs)
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return decodecli.load("builtin", device="cpu", dtype="float32", quantize="none")
+
+
+def test_texts_become_the_token_ids_of_the_model(lm):
+    params = SamplingParams(
+        logit_bias={",": 2.0, 7: -1.5, "text:7": 1.0}, bad_words=("dragon", " big bad wolf")
+    )
+    context = run_context(lm, params, (1, 2, 3), seed=5)
+    (comma, added), by_id, (seven, _) = context.logit_bias
+    assert (lm.piece(comma), added, by_id, lm.piece(seven)) == (",", 2.0, (7, -1.5), "7")
+    assert (
+        tuple(lm.codec(" big bad wolf", add_special_tokens=False)["input_ids"]) in context.bad_words
+    )
+    assert (context.prompt_length, context.seed) == (3, 5)
+    assert set(context.eos_ids) == lm.eos_ids
+    with pytest.raises(UsageError, match="tokens"):
+        run_context(lm, SamplingParams(logit_bias=("abracadabra=1",)))
+
+
+def test_bad_words_never_come_and_biased_tokens_do_and_the_text_is_long_enough(lm):
+    plain = decodecli.generate(lm, "Once upon a time,", seed=1, max_new_tokens=40).text
+    word = max((word.strip(".,") for word in plain.split()), key=plain.count)
+    without = decodecli.generate(
+        lm, "Once upon a time,", seed=1, max_new_tokens=40, bad_words=(word,)
+    )
+    assert f" {word} " in f" {plain} "
+    assert f" {word} " not in f" {without.text} "
+    biased = decodecli.generate(lm, "Hi", logit_bias=(",=99",), max_new_tokens=3)
+    assert biased.text == ",,,"
+    eos = min(lm.eos_ids)
+    short = decodecli.generate(
+        lm, "Hi", logit_bias=(f"{eos}=99",), min_new_tokens=4, max_new_tokens=9, seed=0
+    )
+    assert short.summary.new_tokens == 5
+    assert short.summary.finish_reason == "stop"
+
+
+def test_dry_matches_nothing_across_its_breakers(lm):
+    params = SamplingParams(dry_multiplier=1)
+    breaks = run_context(lm, params).breaks
+    dot, colon = (lm.codec(t, add_special_tokens=False)["input_ids"][-1] for t in (".", ":"))
+    assert breaks(colon)
+    assert not breaks(dot)
+    assert not run_context(lm, SamplingParams(dry_sequence_breakers=("none",))).breaks(colon)
 
 
 def zipf(vocab=32_000, exponent=1.5):
