@@ -62,6 +62,12 @@ RESCORING = PENALTIES | {"temperature"}  # give new scores; the others filter
 STATEFUL = WITH_HISTORY | {"xtc_probability", "mirostat"}
 # Filters that look at nothing but the scores: a list of numbers is enough for them.
 OF_SCORES_ALONE = tuple(name for name in ORDER if name not in RESCORING | STATEFUL)
+# What a step depends on besides its logits and the tokens so far: the model's tokens, the run, its seed.
+OF_A_RUN = frozenset(
+    (
+        "logit_bias", "dry_multiplier", "bad_words", "min_new_tokens", "xtc_probability", "mirostat",
+    )
+)  # fmt: skip
 # What else a stage is told by options that do nothing without it.
 COMPANIONS = {
     "repetition_penalty": ("penalty_last_n",),

@@ -38,7 +38,7 @@ def divide_by_temperature(scores: Any, value: Any, out: Any = None) -> Any:
 
 def logit_bias(scores: Tensor, biases: Sequence[tuple[int, float]]) -> Tensor:
     """Scores with a number added for each of some token ids."""
-    tokens = torch.tensor([token for token, _ in biases], device=scores.device)
+    tokens = torch.tensor([token for token, _ in biases], dtype=torch.long, device=scores.device)
     added = torch.tensor([bias for _, bias in biases], dtype=scores.dtype, device=scores.device)
     return scores.index_add(1, tokens, added.expand(scores.shape[0], -1))
 

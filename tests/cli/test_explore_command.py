@@ -25,6 +25,10 @@ def test_without_a_terminal_it_says_so(cli):
     cli("explore").refused(2, "explore needs a terminal")
 
 
+def test_a_method_of_whole_runs_is_refused(cli):
+    cli("explore", "--preset", "mirostat").refused(2, "explore", "mirostat")
+
+
 class Terminal:
     """A process in a terminal of its own."""
 

@@ -17,6 +17,7 @@ from decodecli.errors import UsageError
 from decodecli.library_logging import quiet_libraries
 from decodecli.settings import check_chat_and_bos
 from decodecli.signals import Interrupted, postponed
+from decodecli.stages import OF_A_RUN, stage_order
 
 if TYPE_CHECKING:
     from decodecli.config import Effective
@@ -64,6 +65,10 @@ def explore(
     """
     output, params = effective.output(), effective.sampling()
     check_chat_and_bos(output.chat_params, output.bos)
+    for name in stage_order(params):
+        if name in OF_A_RUN:  # from a preset, a file or the environment
+            hint = f"set {name} to its default, or use decodecli generate"
+            raise UsageError(f"explore goes back and forth, which {name} does not allow for", hint)
     _check_terminal()
     if logits:
         app = _numbers(words, file, session, params)
