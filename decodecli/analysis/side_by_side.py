@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from decodecli.decoding.prompt import prefill, run_context
 from decodecli.errors import DecodeError
 from decodecli.models.loading import LanguageModel
-from decodecli.records.distribution import SideBySide, StagesDone, TokenAcross
+from decodecli.records.distribution import Columns, SideBySide, StagesDone, TokenAcross
 from decodecli.sampling.chain import Chain
 from decodecli.sampling.reference import entropy, log_softmax, rank_of, row_order
 from decodecli.settings import SamplingParams
@@ -41,9 +42,22 @@ def side_by_side(
     context = run_context(lm, params, prefix.ids, params.seed)
     chains = {name: Chain(replace(params, order=name), context=context) for name in orders}
     if not orders:
-        every = Chain(params, context=context)
-        chains = {"logits": every.first(0)}
-        chains |= {name: every.first(number) for number, name in enumerate(every.order, start=1)}
+        chains = stage_by_stage(Chain(params, context=context))
+    across = columns_of(chains, logits, ids, lm.piece, rows)
+    return SideBySide(lm.info, prefix.text, prefix.ids, params.as_dict(), across)
+
+
+def stage_by_stage(chain: Chain) -> dict[str, Chain]:
+    """The chain cut before its first stage, and after each, by the stage's name."""
+    parts = {name: chain.first(number) for number, name in enumerate(chain.order, start=1)}
+    return {"logits": chain.first(0), **parts}
+
+
+def columns_of(
+    chains: Mapping[str, Chain], logits: Tensor, ids: Tensor, piece: Callable[[int], str], rows: int
+) -> Columns:
+    """What each of `chains` leaves of `logits` (1, vocab), after the tokens `ids` (1, length); the
+    highest `rows` tokens are listed."""
     columns, distributions, removers = [], [], []
     with torch.inference_mode():
         for name, chain in chains.items():
@@ -68,7 +82,7 @@ def side_by_side(
     before = np.exp(log_softmax(raw))
     tokens = tuple(
         TokenAcross(
-            token=lm.piece(token_id),
+            token=piece(token_id),
             token_id=token_id,
             rank=rank_of(raw, token_id),
             logit=float(raw[token_id]),
@@ -78,6 +92,4 @@ def side_by_side(
         )
         for token_id in map(int, row_order(raw)[:rows])
     )
-    return SideBySide(
-        lm.info, prefix.text, prefix.ids, params.as_dict(), tuple(columns), tokens, distances
-    )
+    return Columns(tuple(columns), tokens, distances)

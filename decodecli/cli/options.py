@@ -174,6 +174,10 @@ TABLES = Option(
     "tables", str, OUTPUT, "A table a step, a line a step, or neither.",
     default="full on a terminal, else none", choices=("full", "line", "none"),
 )  # fmt: skip
+STAGES = Option(
+    "stages", str, OUTPUT, "all: the probability after each stage, a column each.",
+    default="last", choices=("last", "all"),
+)  # fmt: skip
 DELAY = Option("delay", float, OUTPUT, "Wait after each token.", "SECONDS", "0")
 PAUSE = Option(
     "pause", bool, OUTPUT,

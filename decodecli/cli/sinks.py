@@ -26,6 +26,7 @@ from decodecli.settings import OutputParams
 
 if TYPE_CHECKING:
     from decodecli.render.terminal.background_renderer import BackgroundRenderer
+    from decodecli.render.terminal.step_table import Style
     from decodecli.render.terminal.view import TerminalView
 
 
@@ -83,7 +84,15 @@ class _Screen(Sink):
     """A `TerminalView` on stdout, or on stderr beside the text: there a failure to write ends the
     view, not the run. On a terminal it is drawn beside the run, elsewhere step by step."""
 
-    def __init__(self, stream: Any, tables: str, byte_level: bool | None, *, text: bool) -> None:
+    def __init__(
+        self,
+        stream: Any,
+        tables: str,
+        byte_level: bool | None,
+        below: Callable[[Step, Style], list[str]] | None,
+        *,
+        text: bool,
+    ) -> None:
         from decodecli.render.terminal.background_renderer import BackgroundRenderer
         from decodecli.render.terminal.view import TerminalView
 
@@ -94,6 +103,7 @@ class _Screen(Sink):
             live=text,
             show_text=text,
             byte_level=byte_level,
+            below=below,
         )
         self._view: BackgroundRenderer | TerminalView | None = view
         if streams.is_terminal(stream):
@@ -181,6 +191,7 @@ class Sinks:
         record: the file that `--trace` names.
         byte_level: how tokens are spelt, as for `TerminalView`.
         plot: the file for a picture of the text.
+        below: as for `TerminalView`.
     """
 
     def __init__(
@@ -189,6 +200,7 @@ class Sinks:
         record: TraceFile | None,
         byte_level: bool | None,
         plot: str | None = None,
+        below: Callable[[Step, Style], list[str]] | None = None,
     ) -> None:
         self._first: RunSummary | None = None  # of the samples
         self.folded = False  # whether this run is greedy like those before, and not shown again
@@ -207,12 +219,12 @@ class Sinks:
             wants_tables and (at_terminal or streams.in_one_place())
         ):
             tables = output.tables or "full"
-            self._all.append(_Screen(sys.stdout, tables, byte_level, text=True))
+            self._all.append(_Screen(sys.stdout, tables, byte_level, below, text=True))
             return
         else:
             self._all.append(_Text(escaped=at_terminal))
         if wants_tables:
-            self._all.append(_Screen(sys.stderr, str(output.tables), byte_level, text=False))
+            self._all.append(_Screen(sys.stderr, str(output.tables), byte_level, below, text=False))
         elif not output.quiet:
             self._all.append(_HeaderLine())
 

@@ -68,12 +68,13 @@ class Decoding:
         sources: Mapping[str, str] | None = None,
         recorded: Mapping[str, Any] | None = None,
         on_logits: Callable[[Tensor], None] | None = None,
+        before_draw: Callable[[int, Chain, Tensor, Tensor], None] | None = None,
     ) -> None:
         self.params = params or SamplingParams()
         self.prompt, self.lm = prompt, prompt.lm
         self.candidates = check_positive("candidates", candidates, "10 is the default", lowest=0)
         self.shared = shared
-        self.on_logits = on_logits
+        self.on_logits, self.before_draw = on_logits, before_draw
         seed = self.params.seed if seed is None else seed
         self.seed = secrets.randbelow(SEED_LIMIT) if seed is None else seed
         self.chain = Chain(
@@ -116,6 +117,8 @@ class Decoding:
         logits, ids = prompt.logits, torch.tensor([prompt.ids], device=prompt.logits.device)
         start = time.perf_counter()
         while True:
+            if self.before_draw is not None:
+                self.before_draw(len(self._tokens), self.chain, logits, ids)
             token, sampled = sampler(logits, ids, len(self._tokens))
             if self.on_logits is not None:
                 self.on_logits(logits[0].cpu())
@@ -125,7 +128,7 @@ class Decoding:
             if self.finish_reason != "going":
                 return
             start = time.perf_counter() - self.seconds  # a slow reader is not the model's fault
-            if self.chain.needs_history:
+            if self.chain.needs_history or self.before_draw is not None:
                 ids = torch.cat((ids, token), dim=1)
             logits = runner.step(token)
             self.backend = self.backend or runner.backend
@@ -148,7 +151,7 @@ class Decoding:
         if prompt.logits.device.type != "cuda":
             return None
         try:
-            if self.on_logits is not None:
+            if self.on_logits is not None or self.before_draw is not None:
                 raise UnsupportedModel("every step's logits are asked for")
             forward, cache = prompt.runner.written_out()
             graph = CudaGraphDecoder(

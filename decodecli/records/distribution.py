@@ -306,21 +306,29 @@ class TokenAcross:
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class Columns:
     """The distributions that stages make of the same logits, in columns: the ends of several orders, or
     after each stage of one. `total_variation` is between every two of them, over the whole vocabulary.
     """
+
+    columns: tuple[StagesDone, ...]
+    rows: tuple[TokenAcross, ...]
+    total_variation: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The `Columns` of what follows a prompt."""
 
     model: ModelInfo
     prompt: str
     prompt_ids: tuple[int, ...]
     params: dict[str, Any]
-    columns: tuple[StagesDone, ...]
-    rows: tuple[TokenAcross, ...]
-    total_variation: tuple[tuple[float, ...], ...]
+    across: Columns
 
     def as_dict(self) -> dict[str, Any]:
-        return {"command": "inspect-logits", **asdict(self)}
+        values = asdict(self)
+        return {"command": "inspect-logits", **values, **values.pop("across")}
 
     def flat(self) -> list[dict[str, Any]]:
         """One record a column and token."""
@@ -332,6 +340,6 @@ class SideBySide:
                 "removed_by": row.removed_by[number],
                 "kept": column.kept,
             }
-            for number, column in enumerate(self.columns)
-            for row in self.rows
+            for number, column in enumerate(self.across.columns)
+            for row in self.across.rows
         ]

@@ -118,6 +118,7 @@ IN_WORDS = {
     "--max-memory": "all that is free",
     "--threads": "by the model's size",
     "--dry-sequence-breakers": "line break",
+    "--stages": "last",
 }
 WITHOUT = {
     "--system",

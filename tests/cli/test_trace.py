@@ -144,6 +144,18 @@ def test_the_order_names_the_active_stages_as_applied(run):
     assert run("--greedy", "--repetition-penalty", "1.1").header["order"][-1] == "greedy"
 
 
+def test_every_stage_has_a_column_below_each_table(cli, tiny_folder):
+    words = ("generate", "Hello", "-m", tiny_folder, "--seed", "3", "-n", "5", "--stages", "all")
+    words = (*words, "-t", "0.5", "--top-k", "4", "--mirostat", "2", "--no-repeat-ngram-size", "2")
+    shown = cli(*words).succeeded()
+    heads = [line.split() for line in (shown.out + shown.err).splitlines() if "logits" in line]
+    assert heads == [["token", "logits", "ngram", "temperature", "top_k", "mirostat"]] * 5
+    alone = cli(*words[:-10], *words[-8:]).succeeded()
+    assert alone.out in shown.out  # the same is drawn
+    cli(*words, "--format", "jsonl").refused(2, "--stages all")
+    cli(*words, "--tables", "line").refused(2, "--stages all")
+
+
 def test_greedy_is_temperature_zero_and_its_final_distribution_is_one_hot(run):
     greedy, zero = run("--greedy"), run("-t", "0")
     assert untimed(greedy.steps) == untimed(zero.steps)

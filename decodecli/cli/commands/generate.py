@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,15 @@ from decodecli.settings import check_chat_and_bos
 from decodecli.signals import postponed
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from decodecli.cli.sinks import Sinks
     from decodecli.decoding.prompt import PrefilledPrompt
+    from decodecli.records.distribution import Columns
+    from decodecli.records.run import Step
     from decodecli.render.run_files import LogitsFile
+    from decodecli.render.terminal.step_table import Style
+    from decodecli.sampling.chain import Chain
 
 FORMATS = ("text", "jsonl")
 
@@ -41,10 +47,16 @@ class GenerateRequest(Request):
     prompt: str | None = None
     file: str | None = None
     plot: str | None = None
+    stages: str = "last"
 
     def __post_init__(self) -> None:
         check_choice("format", self.output.format, FORMATS)
         check_chat_and_bos(self.output.chat_params, self.output.bos)
+        check_choice("stages", self.stages, ("last", "all"))
+        in_tables = self.output.tables in (None, "full") and self.output.format == "text"
+        if self.stages == "all" and not in_tables:
+            hint = "leave --tables and --format out"
+            raise UsageError("--stages all is shown in full tables", hint)
         _ = self.seed, self.load
         if self.plot is not None:
             from decodecli.render.plots.text import check_text_plot
@@ -105,7 +117,7 @@ def _resolved(path: str) -> Path:
     *(o.TEMPERATURE, o.GREEDY, *o.FILTERS, *o.PENALTIES, *o.RUN_STAGES, *o.TEXTS, o.ORDER),
     *(o.MAX_NEW_TOKENS, o.STOP, o.SEED),
     *(o.NUM_SAMPLES, o.BOS, *o.CHAT, o.FILE, *o.LOADING),
-    *(o.TABLES, o.CANDIDATES, o.format_of(*FORMATS), o.DELAY, o.PAUSE, o.TRACE),
+    *(o.TABLES, o.STAGES, o.CANDIDATES, o.format_of(*FORMATS), o.DELAY, o.PAUSE, o.TRACE),
     *(o.SAVE_LOGITS, o.TEXT_PLOT, o.QUIET_TEXT, o.VERBOSE, o.COLOR, o.DEBUG),
     *(o.PRESET, o.CONFIG_FILE),
     request=GenerateRequest,
@@ -158,10 +170,15 @@ def generate(request: GenerateRequest) -> None:
         prefix = _load_and_prefill(request, text, notices)
         if pace.pauses:
             notices.tell(KEYS)
-        sinks = Sinks(output, trace, is_byte_level(prefix.lm), request.plot)
+        stages = StageColumns(prefix, output.candidates) if request.stages == "all" else None
+        if stages is not None:
+            output = replace(output, tables="full")
+        sinks = Sinks(
+            output, trace, is_byte_level(prefix.lm), request.plot, stages.lines if stages else None
+        )
         stack.callback(sinks.close)
         with pace:
-            run_samples(prefix, request, sinks, notices, logits, pace)
+            run_samples(prefix, request, sinks, notices, logits, pace, stages)
     for written in (trace, logits):
         if written is not None and written.problem is not None:
             raise written.problem
@@ -185,6 +202,27 @@ def _load_and_prefill(
     return prefix
 
 
+class StageColumns:
+    """What each step's stages leave, kept until the step is drawn."""
+
+    def __init__(self, prefix: PrefilledPrompt, rows: int) -> None:
+        self._piece, self._rows = prefix.lm.piece, rows
+        self._kept: dict[int, Columns] = {}
+
+    def keep(self, index: int, chain: Chain, logits: Tensor, ids: Tensor) -> None:
+        from decodecli.analysis.side_by_side import columns_of, stage_by_stage
+
+        parts = stage_by_stage(chain)
+        row, history = logits.cpu(), ids.cpu()
+        self._kept[index] = columns_of(parts, row, history, self._piece, self._rows)
+
+    def lines(self, step: Step, style: Style) -> list[str]:
+        from decodecli.render.terminal.stage_tables import column_lines
+
+        narrower = replace(style, width=style.width - 2)
+        return [f"  {line}" for line in column_lines(self._kept.pop(step.index), narrower)]
+
+
 def run_samples(
     prefix: PrefilledPrompt,
     request: GenerateRequest,
@@ -192,6 +230,7 @@ def run_samples(
     notices: streams.Notices,
     logits: LogitsFile | None = None,
     pace: Pace | None = None,
+    stages: StageColumns | None = None,
 ) -> None:
     """Decode all samples, one after the other, from the one prefilled prompt."""
     from decodecli.decoding.decode import Decoding
@@ -210,6 +249,7 @@ def run_samples(
             sources=sources,
             recorded=recorded,
             on_logits=None if logits is None else lambda row: logits.write(row.numpy()),
+            before_draw=stages.keep if stages else None,
         )
         if sample == 0:
             notices.tell_all(decoding.notices)

@@ -51,10 +51,6 @@ COMPARISONS = (
            "Orders of the stages: transformers,llama.cpp,vllm,mlx.", "A,B,…"),
     Option("compare_model", str, COMPARE, "Models with one vocabulary side by side.", "A,B,…"),
 )  # fmt: skip
-STAGES = Option(
-    "stages", str, OUTPUT, "all: the probability after each stage, a column each.",
-    default="the last alone", choices=("last", "all"),
-)  # fmt: skip
 TOKEN = Option(
     "token", str, OUTPUT,
     "Where this stands as what comes next; repeatable. text:12 for digits as text.", "STR|ID",
@@ -188,7 +184,7 @@ class InspectRequest(Request):
 @command(
     *(PROMPTS, o.TEMPERATURES, *o.FILTERS, *o.PENALTIES, *o.RUN_STAGES, *o.TEXTS, o.ORDER, o.BOS),
     *(*o.CHAT, o.FILE, ALL_POSITIONS, WINDOW, STRIDE, *o.LOADING, *COMPARISONS),
-    *(o.CANDIDATES, STAGES, TOKEN, TARGET, SORT, o.format_of(*TABLE_FORMATS), SAVE, o.PLOT),
+    *(o.CANDIDATES, o.STAGES, TOKEN, TARGET, SORT, o.format_of(*TABLE_FORMATS), SAVE, o.PLOT),
     *(o.PLOT_KIND, o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG, o.PRESET, o.CONFIG_FILE),
     request=InspectRequest,
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -52,6 +52,7 @@ class TerminalView:
         live: keep the running text in sight at the bottom, where the terminal can.
         show_text: whether prompt and generated text are shown at all; False when they go elsewhere.
         byte_level: whether tokens are spelt in GPT-2's byte alphabet; None guesses from the tokens.
+        below: lines that stand below a step's table.
 
     Steps may be left out; a `…` stands for their text. Tokens of the running text are coloured by their
     probability at temperature 1: how much of a surprise each was to the model, whatever the sampler did.
@@ -65,11 +66,13 @@ class TerminalView:
         live: bool = True,
         show_text: bool = True,
         byte_level: bool | None = None,
+        below: Callable[[Step, Style], list[str]] | None = None,
     ) -> None:
         self._console = console
         self._tables = tables
         self._show_text = show_text
         self._byte_level = byte_level
+        self._below = below
         self._style = Style(theme=Theme.of(console), encoding=console.encoding)
         can_move = show_text and can_move_cursor(console)
         self._live, self._flowing = live and can_move and tables != "none", can_move
@@ -127,7 +130,8 @@ class TerminalView:
             for span in spans if self._live else ():
                 self._running.add(*span)
         if self._tables == "full":
-            return step_table(step, style)
+            more = self._below(step, style) if self._below else []
+            return step_table(step, style) + "".join(f"{line}\n" for line in more)
         if self._tables == "line":
             return step_line(step, style)
         return "".join(self._flow(*span) for span in spans) if self._show_text else ""
