@@ -149,8 +149,9 @@ class Sampler:
 
     @torch.inference_mode()
     def launch(self, logits: Tensor, ids: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What a call does by the processors, on the device and without waiting for it: the drawn token,
-        (1, 1), and what `statistics.unpack` makes the step of."""
+        """What a call does by the processors, on the device and without waiting for it (but for
+        mirostat, which learns from the draw): the drawn token, (1, 1), and what `statistics.unpack` makes
+        the step of."""
         self._prepare(logits)
         processed = self.chain(logits, ids)
         noise = None if self.noise is None else self.noise.full()
