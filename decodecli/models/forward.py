@@ -10,7 +10,7 @@ transformers model; what is not known exactly is left to its own code, and `Unsu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -28,12 +28,18 @@ Function = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class DecoderLayer:
-    """One decoder layer, as functions on (rows, length, hidden_size)."""
+    """One decoder layer, as functions on (tokens, hidden_size), the rows' tokens one after the other.
+
+    What the layers add to is float32 whatever the model's number type: 16 bits would round it at every
+    layer. Norms give that type, in which all the rest is.
+
+    qkv: queries, keys and values beside each other, (tokens, (num_heads + 2 · num_kv_heads) · head_dim).
+    head_norm: on (rows, num_heads + num_kv_heads, length, head_dim), queries before keys.
+    """
 
     input_norm: Function
-    qkv: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]  # each (rows, length, heads * head_dim)
-    query_norm: Function | None
-    key_norm: Function | None
+    qkv: Function
+    head_norm: Function | None
     output: Function
     post_attention_norm: Function
     mlp: Function
@@ -43,18 +49,20 @@ class DecoderLayer:
     scale: float
     window: int | None
 
-    def __call__(self, x: Tensor, index: int, cos_sin: CosSin | None, cache: KVCache) -> Tensor:
-        rows, length = x.shape[0], x.shape[1]
-        q, k, v = self.qkv(self.input_norm(x))
-        q = q.view(rows, length, self.num_heads, self.head_dim).transpose(1, 2)
-        k = k.view(rows, length, self.num_kv_heads, self.head_dim).transpose(1, 2)
-        v = v.view(rows, length, self.num_kv_heads, self.head_dim).transpose(1, 2)
-        if self.query_norm is not None and self.key_norm is not None:
-            q, k = self.query_norm(q), self.key_norm(k)
+    def __call__(
+        self, x: Tensor, rows: int, index: int, cos_sin: CosSin | None, cache: KVCache
+    ) -> Tensor:
+        heads = self.qkv(self.input_norm(x)).view(rows, x.shape[0] // rows, -1, self.head_dim)
+        query_key, value = heads.transpose(1, 2).split(
+            (self.num_heads + self.num_kv_heads, self.num_kv_heads), 1
+        )
+        if self.head_norm is not None:
+            query_key = self.head_norm(query_key)
         if cos_sin is not None:
-            q, k = rotate(q, *cos_sin), rotate(k, *cos_sin)
-        attention = cache.attend(index, q, k, v, self.scale, self.window).transpose(1, 2)
-        x = x + self.output(attention.reshape(rows, length, self.num_heads * self.head_dim))
+            query_key = rotate(query_key, *cos_sin)
+        query, key = query_key.split((self.num_heads, self.num_kv_heads), 1)
+        attention = cache.attend(index, query, key, value, self.scale, self.window).transpose(1, 2)
+        x = x + self.output(attention.reshape(x.shape[0], self.num_heads * self.head_dim))
         return x + self.mlp(self.post_attention_norm(x))
 
 
@@ -92,14 +100,18 @@ class DecoderForward:
         self, tokens: Tensor, positions: Tensor, cos_sin: CosSin | None, cache: KVCache
     ) -> Tensor:
         """Logits (rows, vocab) after `tokens` (rows, length) at `positions`, (length,) or a row each."""
-        return self._head(self._norm(self._hidden(tokens, positions, cos_sin, cache)[:, -1:]))[:, 0]
+        x = self._hidden(tokens, positions, cos_sin, cache)
+        if tokens.shape[1] > 1:
+            x = x.view(*tokens.shape, -1)[:, -1]
+        return self._head(self._norm(x))
 
     def _hidden(
         self, tokens: Tensor, positions: Tensor, cos_sin: CosSin | None, cache: KVCache
     ) -> Tensor:
-        x = self._embed(tokens, positions)
+        """(tokens, hidden_size), those of one row after the other."""
+        x = self._embed(tokens, positions).flatten(0, 1)
         for index, layer in enumerate(self._layers):
-            x = layer(x, index, cos_sin, cache)
+            x = layer(x, tokens.shape[0], index, cos_sin, cache)
         return x
 
     def prefill(self, tokens: Tensor) -> tuple[Tensor, DynamicKVCache]:
@@ -117,7 +129,7 @@ class DecoderForward:
         """Logits (length, vocab), in the model's dtype, after each of `tokens` (1, length)."""
         length = tokens.shape[1]
         hidden = self._hidden(tokens, *self._places(0, length), self._empty_cache(length))
-        return self._head(self._norm(hidden))[0]
+        return self._head(self._norm(hidden))
 
     def _empty_cache(self, length: int) -> DynamicKVCache:
         return DynamicKVCache.empty(self.config, length + SPARE_POSITIONS, self.device, self.dtype)
@@ -142,28 +154,46 @@ class Weights(Protocol):
 
     def tensor(self, name: str) -> Tensor: ...
     def linear(self, name: str) -> Function: ...
-    def norm(self, name: str, eps: float) -> Function: ...
+    def fused(self, names: Sequence[str]) -> Function:
+        """Linear layers of one input, their outputs beside each other."""
+
+    def norm(self, name: str, eps: float, dtype: torch.dtype) -> Function:
+        """A norm of float32 whose output is of type `dtype`."""
+
     def activation(self, name: str, kind: str) -> Function: ...
 
 
 @dataclass(frozen=True)
 class TensorWeights:
-    """Weights by name, as a checkpoint has them."""
+    """Weights by name, as a checkpoint has them.
 
-    tensors: Mapping[str, Tensor]
+    read: the tensor of a name; None where the checkpoint has none.
+    copies: whether weights may be copied into what is quicker to read: layers of one input into one,
+        bfloat16 into the blocks that oneDNN multiplies.
+    """
+
+    read: Callable[[str], Tensor | None]
+    copies: bool = False
 
     def tensor(self, name: str) -> Tensor:
-        return self.tensors[f"{name}.weight"]
+        weight = self.read(f"{name}.weight")
+        assert weight is not None
+        return weight
 
     def linear(self, name: str) -> Function:
-        weight, bias = self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias")
-        if bias is not None and name.startswith("transformer."):
-            return partial(_conv1d, weight, bias)
-        return partial(F.linear, weight=weight, bias=bias)
+        weight = self.tensor(name)
+        is_conv1d = name.startswith("transformer.")  # GPT-2's layers are (in, out)
+        return linear(weight.T if is_conv1d else weight, self.read(f"{name}.bias"), self.copies)
 
-    def norm(self, name: str, eps: float) -> Function:
-        weight, bias = self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias")
-        return _rms_norm(weight, eps) if bias is None else _layer_norm(weight, bias, eps)
+    def fused(self, names: Sequence[str]) -> Function:
+        biases = [bias for name in names if (bias := self.read(f"{name}.bias")) is not None]
+        if not self.copies or len(biases) not in (0, len(names)):
+            return partial(side_by_side, [self.linear(name) for name in names])
+        weight = torch.cat([self.tensor(name) for name in names])
+        return linear(weight, torch.cat(biases) if biases else None, self.copies)
+
+    def norm(self, name: str, eps: float, dtype: torch.dtype) -> Function:
+        return norm(self.tensor(name), self.read(f"{name}.bias"), eps, dtype)
 
     def activation(self, name: str, kind: str) -> Function:
         return _ACTIVATIONS[kind]
@@ -182,17 +212,20 @@ class ModuleWeights:
     def linear(self, name: str) -> Function:
         module = self.model.get_submodule(name)
         if type(module) is nn.Linear:
-            return partial(F.linear, weight=module.weight, bias=module.bias)
+            return linear(module.weight, module.bias)
         if type(module).__name__ == "Conv1D":
-            return partial(_conv1d, module.weight, module.bias)
+            return linear(module.weight.T, module.bias)
         call: Function = module
         return call
 
-    def norm(self, name: str, eps: float) -> Function:
+    def fused(self, names: Sequence[str]) -> Function:
+        return partial(side_by_side, [self.linear(name) for name in names])
+
+    def norm(self, name: str, eps: float, dtype: torch.dtype) -> Function:
         module = self.model.get_submodule(name)
         if type(module) is nn.LayerNorm:
-            return _layer_norm(module.weight, module.bias, module.eps)
-        return _rms_norm(module.weight, module.variance_epsilon)
+            return norm(module.weight, module.bias, module.eps, dtype)
+        return norm(module.weight, None, module.variance_epsilon, dtype)
 
     def activation(self, name: str, kind: str) -> Function:
         call: Function = self.model.get_submodule(name)
@@ -247,24 +280,24 @@ def assemble(config: DecoderConfig, weights: Weights) -> DecoderForward:
 
 
 def _llama(config: DecoderConfig, weights: Weights) -> DecoderForward:
+    embeddings = weights.tensor("model.embed_tokens")
+    dtype, has_head_norm = embeddings.dtype, config.model_type == "qwen3"
+
     def layer(index: int) -> DecoderLayer:
         name = f"model.layers.{index}"
-        q, k, v = (weights.linear(f"{name}.self_attn.{part}_proj") for part in "qkv")
-        gate, up, down = (weights.linear(f"{name}.mlp.{p}_proj") for p in ("gate", "up", "down"))
-        norms = config.model_type == "qwen3"
-        query_norm, key_norm = (
-            weights.norm(f"{name}.self_attn.{p}_norm", config.norm_eps) if norms else None
-            for p in "qk"
-        )
+        projections = [f"{name}.self_attn.{part}_proj" for part in "qkv"]
         return DecoderLayer(
-            input_norm=weights.norm(f"{name}.input_layernorm", config.norm_eps),
-            qkv=partial(split_qkv, q, k, v),
-            query_norm=query_norm,
-            key_norm=key_norm,
+            input_norm=weights.norm(f"{name}.input_layernorm", config.norm_eps, dtype),
+            qkv=weights.fused(projections),
+            head_norm=_head_norm(config, weights, name, dtype) if has_head_norm else None,
             output=weights.linear(f"{name}.self_attn.o_proj"),
-            post_attention_norm=weights.norm(f"{name}.post_attention_layernorm", config.norm_eps),
+            post_attention_norm=weights.norm(
+                f"{name}.post_attention_layernorm", config.norm_eps, dtype
+            ),
             mlp=partial(
-                gated_mlp, gate, up, down,
+                gated_mlp,
+                weights.fused([f"{name}.mlp.gate_proj", f"{name}.mlp.up_proj"]),
+                weights.linear(f"{name}.mlp.down_proj"),
                 weights.activation(f"{name}.mlp.act_fn", config.activation),
             ),
             num_heads=config.num_heads,
@@ -272,32 +305,45 @@ def _llama(config: DecoderConfig, weights: Weights) -> DecoderForward:
             head_dim=config.head_dim,
             scale=config.scales[index],
             window=config.windows[index],
-        )  # fmt: skip
+        )
 
-    embeddings = weights.tensor("model.embed_tokens")
     return DecoderForward(
         config,
-        embed=lambda tokens, positions: F.embedding(tokens, embeddings),
+        embed=lambda tokens, positions: F.embedding(tokens, embeddings).float(),
         layers=[layer(index) for index in range(config.num_layers)],
-        norm=weights.norm("model.norm", config.norm_eps),
+        norm=weights.norm("model.norm", config.norm_eps, dtype),
         head=weights.linear("lm_head"),
         embeddings=embeddings,
         rope=rope_table(config, embeddings),
     )
 
 
+def _head_norm(config: DecoderConfig, weights: Weights, name: str, dtype: torch.dtype) -> Function:
+    """Qwen 3 normalises queries and keys, each by weights of its own."""
+    query, key = (weights.norm(f"{name}.self_attn.{p}_norm", config.norm_eps, dtype) for p in "qk")
+    sizes = config.num_heads, config.num_kv_heads
+
+    def head_norm(query_key: Tensor) -> Tensor:
+        queries, keys = query_key.split(sizes, 1)
+        return torch.cat((query(queries), key(keys)), 1)
+
+    return head_norm
+
+
 def _gpt2(config: DecoderConfig, weights: Weights) -> DecoderForward:
+    wte, wpe = weights.tensor("transformer.wte"), weights.tensor("transformer.wpe")
+    dtype = wte.dtype
+
     def layer(index: int) -> DecoderLayer:
         name = f"transformer.h.{index}"
         up, down = (weights.linear(f"{name}.mlp.{part}") for part in ("c_fc", "c_proj"))
         activation = weights.activation(f"{name}.mlp.act", config.activation)
         return DecoderLayer(
-            input_norm=weights.norm(f"{name}.ln_1", config.norm_eps),
-            qkv=partial(fused_qkv, weights.linear(f"{name}.attn.c_attn"), config.hidden_size),
-            query_norm=None,
-            key_norm=None,
+            input_norm=weights.norm(f"{name}.ln_1", config.norm_eps, dtype),
+            qkv=weights.linear(f"{name}.attn.c_attn"),
+            head_norm=None,
             output=weights.linear(f"{name}.attn.c_proj"),
-            post_attention_norm=weights.norm(f"{name}.ln_2", config.norm_eps),
+            post_attention_norm=weights.norm(f"{name}.ln_2", config.norm_eps, dtype),
             mlp=partial(mlp, up, down, activation),
             num_heads=config.num_heads,
             num_kv_heads=config.num_kv_heads,
@@ -306,51 +352,62 @@ def _gpt2(config: DecoderConfig, weights: Weights) -> DecoderForward:
             window=config.windows[index],
         )
 
-    wte, wpe = weights.tensor("transformer.wte"), weights.tensor("transformer.wpe")
     return DecoderForward(
         config,
-        embed=lambda tokens, positions: F.embedding(tokens, wte) + F.embedding(positions, wpe),
+        embed=lambda tokens, positions: (
+            F.embedding(tokens, wte) + F.embedding(positions, wpe)
+        ).float(),
         layers=[layer(index) for index in range(config.num_layers)],
-        norm=weights.norm("transformer.ln_f", config.norm_eps),
+        norm=weights.norm("transformer.ln_f", config.norm_eps, dtype),
         head=weights.linear("lm_head"),
         embeddings=wte,
     )
 
 
-def _conv1d(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    """GPT-2's linear layer with its `weight` (in, out), by the call that transformers makes: `linear` on
-    the transposed weight reads some shapes at little more than half the speed."""
-    flat = torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight)
-    return flat.view(*x.shape[:-1], weight.shape[1])
+def linear(weight: Tensor, bias: Tensor | None, copies: bool = False) -> Function:
+    """A linear layer with `weight` (out, in).
+
+    On a CPU by oneDNN: one token goes through a weight at nearly the speed of reading it, where
+    PyTorch's own way in float32 is at half of that, on one thread. bfloat16 takes weights in oneDNN's
+    own blocks for it, which are a copy.
+    """
+    multiply = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    if weight.device.type != "cpu" or multiply is None or not torch.backends.mkldnn.is_available():
+        return partial(F.linear, weight=weight, bias=bias)
+    if weight.dtype == torch.bfloat16 and copies:
+        weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
+    elif weight.dtype != torch.float32:
+        return partial(F.linear, weight=weight, bias=bias)
+    call = multiply.default
+    return lambda x: call(x, weight, bias, "none", [], "")
 
 
-def _rms_norm(weight: Tensor, eps: float) -> Function:
-    def rms_norm(x: Tensor) -> Tensor:
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-        return weight * wide.to(x.dtype)
+def norm(weight: Tensor, bias: Tensor | None, eps: float, dtype: torch.dtype) -> Function:
+    """LayerNorm, or, without a bias, RMSNorm, of float32, its output of type `dtype`."""
+    weight = weight.float()
 
-    return rms_norm
+    def rms_norm(x: Tensor) -> Tensor:  # in fewer calls than `F.rms_norm` takes on a CPU
+        return x.mul(x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()).mul_(weight)
 
-
-def _layer_norm(weight: Tensor, bias: Tensor, eps: float) -> Function:
-    return partial(F.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias, eps=eps)
-
-
-def split_qkv(q: Function, k: Function, v: Function, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values from a projection each."""
-    return q(x), k(x), v(x)
-
-
-def fused_qkv(qkv: Function, width: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values from one projection."""
-    q, k, v = qkv(x).split(width, -1)
-    return q, k, v
+    scaled: Function = rms_norm
+    if bias is not None:
+        scaled = partial(
+            F.layer_norm, normalized_shape=weight.shape, weight=weight, bias=bias.float(), eps=eps
+        )
+    if dtype == torch.float32:
+        return scaled
+    return lambda x: scaled(x.float()).to(dtype)
 
 
-def gated_mlp(gate: Function, up: Function, down: Function, act: Function, x: Tensor) -> Tensor:
+def side_by_side(layers: Sequence[Function], x: Tensor) -> Tensor:
+    """Several layers' outputs of one input, beside each other."""
+    return torch.cat([layer(x) for layer in layers], -1)
+
+
+def gated_mlp(gate_up: Function, down: Function, act: Function, x: Tensor) -> Tensor:
     """Llama's feed-forward layer."""
-    return down(act(gate(x)) * up(x))
+    gate, up = gate_up(x).chunk(2, -1)
+    return down(act(gate) * up)
 
 
 def mlp(up: Function, down: Function, act: Function, x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
 
     The sign that the usual `rotate_half` gives one half of `x` is in the sines instead.
     """
-    return x * cos + x.roll(x.shape[-1] // 2, -1) * signed_sin
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), signed_sin)
 
 
 def rope_frequencies(config: DecoderConfig) -> tuple[Tensor, float]:
