@@ -87,8 +87,8 @@ def check_ids(lm, model, prompt: str, values: dict) -> None:
     """The ids of a run are those of `generate`.
 
     Or, where they part, logits that differ by rounding alone were drawn from: from the oracle's own
-    logits the same sampler draws the oracle's token. (At T = 100 all probabilities are nearly equal, and which
-    are nearest to the entropy is a matter of the last bit.)
+    logits the same sampler draws the oracle's token. (At T = 100 all probabilities are nearly equal, and
+    which are nearest to the entropy is a matter of the last bit.)
     """
     params = SamplingParams(**values)
     run = generate(lm, prompt, params, candidates=2)
