@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import decodecli
 from decodecli.decoding.decode import generate
 from decodecli.explore.engine import Distribution, Noise
+from decodecli.models.runner import ModelRunner
 from decodecli.models.supported import DEFAULTS
 from decodecli.sampling import reference
 from decodecli.settings import SamplingParams
@@ -98,12 +99,13 @@ def check_ids(lm, model, prompt: str, values: dict) -> None:
         return
     at = next(k for k, pair in enumerate(zip(ids, expected, strict=False)) if pair[0] != pair[1])
     before = (*prompt_ids, *ids[:at])
-    runner = lm.runner()
-    ours = runner.prefill(list(prompt_ids))
-    for token in ids[:at]:
-        ours = runner.step(torch.tensor([[token]]))
-    with torch.inference_mode():
-        theirs = model(torch.tensor([before])).logits[:, -1].float()
+    both = []
+    for runner in (lm.runner(), ModelRunner(model, fallback_reason="the oracle's own code")):
+        logits = runner.prefill(list(prompt_ids))
+        for token in ids[:at]:
+            logits = runner.step(torch.tensor([[token]]))
+        both.append(logits)
+    ours, theirs = both
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-6)
     noise = None if params.greedy else Noise(ours.shape[-1]).at(values["seed"], at)
     drawn = [Distribution(logits, before, params).draw(noise) for logits in (ours, theirs)]
