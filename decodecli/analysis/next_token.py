@@ -85,12 +85,7 @@ def next_token(
         """What the chain of `generate` removes, so that the two agree to the last token."""
         chain = Chain(params, temperature, context)
         processed = chain(logits, ids)
-        codes = np.zeros(tempered.shape, dtype=np.uint8)
-        if processed.removed_by is not None:
-            codes = processed.removed_by[0].numpy().copy()
-        if chain.greedy:
-            others = np.arange(codes.size) != int(processed.scores.argmax())
-            codes[others & (codes == 0)] = chain.order.index("greedy") + 1
+        codes = chain.removal_codes(processed)
         if "dynatemp_range" in chain.order:
             scores = processed.penalised[0].double().numpy()
             tempered = log_softmax(scores, chain.temperature)

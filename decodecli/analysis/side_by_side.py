@@ -62,12 +62,7 @@ def columns_of(
     with torch.inference_mode():
         for name, chain in chains.items():
             processed = chain(logits, ids)
-            codes = np.zeros(logits.shape[-1], np.uint8)
-            if processed.removed_by is not None:
-                codes = processed.removed_by[0].numpy().copy()
-            if "greedy" in chain.order:
-                others = np.arange(codes.size) != int(processed.scores.argmax())
-                codes[others & (codes == 0)] = chain.order.index("greedy") + 1
+            codes = chain.removal_codes(processed)
             scores = np.where(codes > 0, -np.inf, processed.penalised[0].double().numpy())
             temperature = chain.temperature if "temperature" in chain.order else 1.0
             logprobs = log_softmax(scores, temperature)

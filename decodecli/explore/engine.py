@@ -166,15 +166,8 @@ class Distribution:
 
     @cached_property
     def removed(self) -> Any:
-        """(vocab,) integers: 0 where kept, else 1 + the index in the order of the stage that removed
-        the token; under greedy all but one."""
-        codes = np.zeros(self._raw.shape, dtype=np.uint8)
-        if self._processed.removed_by is not None:
-            codes = self._processed.removed_by[0].numpy().copy()
-        if self.chain.greedy:
-            others = np.arange(codes.size) != self.greedy
-            codes[others & (codes == 0)] = self.chain.order.index("greedy") + 1
-        return codes
+        """(vocab,): `Chain.removal_codes`."""
+        return self.chain.removal_codes(self._processed)
 
     @cached_property
     def final(self) -> Any:

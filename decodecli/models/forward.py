@@ -9,7 +9,7 @@ transformers model; what is not known exactly is left to its own code, and `Unsu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -173,33 +173,32 @@ class Weights(Protocol):
 class TensorWeights:
     """Weights by name, as a checkpoint has them.
 
-    read: the tensor of a name; None where the checkpoint has none.
     copies: whether weights may be copied into what is quicker to read: layers of one input into one,
         bfloat16 into the blocks that oneDNN multiplies.
     """
 
-    read: Callable[[str], Tensor | None]
+    tensors: Mapping[str, Tensor]
     copies: bool = False
 
     def tensor(self, name: str) -> Tensor:
-        weight = self.read(f"{name}.weight")
-        assert weight is not None
-        return weight
+        return self.tensors[f"{name}.weight"]
 
     def linear(self, name: str) -> Function:
         weight = self.tensor(name)
         is_conv1d = name.startswith("transformer.")  # GPT-2's layers are (in, out)
-        return linear(weight.T if is_conv1d else weight, self.read(f"{name}.bias"), self.copies)
+        return linear(
+            weight.T if is_conv1d else weight, self.tensors.get(f"{name}.bias"), self.copies
+        )
 
     def fused(self, names: Sequence[str]) -> Function:
-        biases = [bias for name in names if (bias := self.read(f"{name}.bias")) is not None]
+        biases = [bias for name in names if (bias := self.tensors.get(f"{name}.bias")) is not None]
         if not self.copies or len(biases) not in (0, len(names)):
             return partial(side_by_side, [self.linear(name) for name in names])
         weight = torch.cat([self.tensor(name) for name in names])
         return linear(weight, torch.cat(biases) if biases else None, self.copies)
 
     def norm(self, name: str, eps: float, dtype: torch.dtype) -> Function:
-        return norm(self.tensor(name), self.read(f"{name}.bias"), eps, dtype)
+        return norm(self.tensor(name), self.tensors.get(f"{name}.bias"), eps, dtype)
 
     def activation(self, name: str, kind: str) -> Function:
         return ACTIVATIONS[kind]

@@ -3,7 +3,7 @@ safetensors as they lie there, and only converted where another number type is a
 
 from __future__ import annotations
 
-import math
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -75,26 +75,18 @@ def read(
     """The forward pass on these weights, and how many they are."""
     from safetensors import safe_open
 
-    shapes = {_HEAD: (config.vocab_size, config.hidden_size), **config.weight_shapes()}
-    embeddings = (
-        f"{'transformer.wte' if config.model_type == 'gpt2' else 'model.embed_tokens'}.weight"
-    )
-    names = dict(zip(stored, stored, strict=True))
-
-    def tensor(name: str) -> Tensor | None:
-        if name not in names:
-            return None
-        file, known = stored[names[name]]
-        with safe_open(
-            file, framework="pt"
-        ) as opened:  # one mapping each, gone with what is copied
-            loaded: Tensor = opened.get_tensor(known)
-        return loaded.to(device, dtype)
-
-    if config.tied and (
-        _HEAD not in names or torch.equal(tensor(_HEAD), tensor(embeddings))  # type: ignore[arg-type]
-    ):
-        names[_HEAD] = embeddings
-    parameters = sum(math.prod(shapes[name]) for name in set(names.values()))
+    tensors: dict[str, Tensor] = {}
+    with contextlib.ExitStack() as stack:
+        files = {
+            file: stack.enter_context(safe_open(file, framework="pt"))
+            for file in {file for file, _ in stored.values()}
+        }
+        for name, (file, known) in stored.items():
+            tensors[name] = files[file].get_tensor(known).to(device, dtype)
+    gpt2 = config.model_type == "gpt2"
+    embeddings = tensors["transformer.wte.weight" if gpt2 else "model.embed_tokens.weight"]
+    if config.tied and (_HEAD not in tensors or torch.equal(tensors[_HEAD], embeddings)):
+        tensors[_HEAD] = embeddings
+    parameters = sum(tensor.numel() for tensor in {id(t): t for t in tensors.values()}.values())
     copies = device == "cpu" and parameters < _SMALL
-    return assemble(config, TensorWeights(tensor, copies)), parameters
+    return assemble(config, TensorWeights(tensors, copies)), parameters

@@ -29,6 +29,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -139,6 +140,17 @@ class Chain:
                 removed_by.masked_fill_(result & (removed_by == 0), number)
                 scores = scores.masked_fill(result, -torch.inf)
         return Processed(penalised, scores, removed_by)
+
+    def removal_codes(self, processed: Processed) -> np.ndarray:
+        """Of the first row, (vocab,) uint8: 0 where a token is kept, else 1 + the index in the order of
+        the stage that removed it first. Greedy removes all but the highest score."""
+        codes = np.zeros(processed.scores.shape[-1], np.uint8)
+        if processed.removed_by is not None:
+            codes = processed.removed_by[0].numpy().copy()
+        if "greedy" in self.order:
+            others = np.arange(codes.size) != int(processed.scores[0].argmax())
+            codes[others & (codes == 0)] = self.order.index("greedy") + 1
+        return codes
 
     def _run(self, name: str, scores: Tensor, ids: Tensor | None) -> Tensor:
         """What the stage's processor makes of `scores`."""

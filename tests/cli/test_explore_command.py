@@ -157,7 +157,7 @@ def test_a_saved_session_opens_again_and_its_trace_is_replayed(tmp_path, cli):
     ],
 )
 def test_wrong_usage_is_a_line(arguments, words):
-    terminal = Terminal(*arguments)
+    terminal = Terminal(*arguments, columns=300)  # the line is not wrapped, however long the path
     assert terminal.end() == 2
     terminal.wait_for(words, 1)
     assert "Traceback" not in terminal.text

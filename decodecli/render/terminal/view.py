@@ -145,7 +145,7 @@ class TerminalView:
         theme, running = self._style.theme, self._running
         if not self._flowing:
             return theme.paint(code, text)
-        running.rows(max(self._style.width - 1, 1), theme.reset)  # at the present width
+        running.fit(max(self._style.width - 1, 1))
         ended = running.ended
         running.add(text, code)
         if running.ended == ended:

@@ -48,18 +48,21 @@ class RunningText:
 
     def rows(self, width: int, reset: str) -> list[str]:
         """The last rows, each at most `width` cells wide."""
+        self.fit(width)
+        rows = [*self._full, self._row] if self._row else list(self._full)
+        return [_joined(row, reset) for row in rows[-(self._full.maxlen or len(rows)) :]]
+
+    def fit(self, width: int) -> None:
+        """Wrap at this width from here on, and what there is already."""
         if width != self._width:
             self._width = width
             self._full.clear()
             self._row, self._row_width = [], 0
             for text, code in self._spans:
                 self._feed(text, code)
-        rows = [*self._full, self._row] if self._row else list(self._full)
-        return [_joined(row, reset) for row in rows[-(self._full.maxlen or len(rows)) :]]
 
     def last(self, count: int, reset: str) -> list[str]:
-        """The last `count` rows that have ended, and the one that goes on, at the width of the last call
-        of `rows`."""
+        """The last `count` rows that have ended, and the one that goes on, at the width last told."""
         ended = list(self._full)[len(self._full) - count :] if count else []
         return [_joined(row, reset) for row in (*ended, self._row)]
 
