@@ -244,11 +244,13 @@ def read_prompt(
 
 def note_words(command: str, prompts: Sequence[str], notify: Callable[[str], None]) -> None:
     """Say that several prompts are words, where they are: they may be one prompt without its quotes."""
-    if len(prompts) > 1 and all(re.fullmatch(r"[^\W\d]+[.,;:?!]?", word) for word in prompts):
+    if len(prompts) > 1 and all(re.fullmatch(r"[\w'’-]+[.,;:?!]?", word) for word in prompts):
         first = ", ".join(prompts[:4]) + (", …" if len(prompts) > 4 else "")
+        text = " ".join(prompts)
+        quoted = shlex.quote(text) if "!" in text else f'"{text}"'  # words need no more, but for !
         notify(
             f"{len(prompts)} prompts: {first}. If they are one, quote it: "
-            f"decodecli {command} {shlex.quote(' '.join(prompts))}"
+            f"decodecli {command} {quoted}"
         )
 
 

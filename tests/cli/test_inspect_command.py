@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import math
+import re
+import shlex
 
 import pytest
 
@@ -290,11 +292,15 @@ def test_a_comparison_shows_the_target_and_says_what_its_distances_leave_out(cli
     assert "before repetition_penalty" in " ".join(penalised.split())
 
 
-@pytest.mark.parametrize("words", [["The", "capital", "of"], ["Hello", "there!"]])
+@pytest.mark.parametrize(
+    "words",
+    [["The", "capital", "of"], ["Hello", "there!"], ["It's", "a", "well-known", "2nd", "rule"]],
+)
 def test_words_without_their_quotes_are_noticed(cli, words):
     result = cli("inspect-logits", *words, "-c", "1").succeeded()
     assert f"{len(words)} prompts: {', '.join(words)}" in result.err
-    assert "decodecli inspect-logits '" in result.err
+    (command,) = re.findall("decodecli inspect-logits .*", result.err)
+    assert shlex.split(command)[2:] == [" ".join(words)]
     assert cli("inspect-logits", *words, "-c", "1", "--quiet").succeeded().err == ""
 
 
