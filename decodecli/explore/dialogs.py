@@ -13,26 +13,9 @@ from textual.widgets import Input, Static, TextArea
 from textual.widgets import Tree as TreeWidget
 from textual.widgets.tree import TreeNode
 
+from decodecli.explore.keys import HELP
 from decodecli.explore.session import Node, Session, tree
 from decodecli.render.escaping import clip, one_line, visible
-
-_HELP = """\
-space      draw a token              b    open a branch here
-enter      take the highlighted      [ ]  other branches
-r          draw the last again       v    the tree of all branches
-g          take the most probable    /    find a token
-a          run; again: stop          w    guess the next token
-+ -        run faster, slower        e    edit the prompt
-backspace  take the last away        s    save session and trace
-esc        close; to the text's end  q    leave
-
-↑ ↓ page up, page down, the wheel: move over all candidates; a click
-  highlights one, a double click takes it.
-, and . or shift with ← and →, home, end, or a click on the text:
-  look at an earlier token; taking another in its place makes a branch.
-tab, then ← and →, or the mouse: the settings. No forward pass is
-  made for them. Temperature 0 is greedy.
-"""
 
 
 class Dialog(ModalScreen[str | None]):
@@ -52,7 +35,7 @@ class Help(Dialog):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(classes="dialog"):
-            yield Static(_HELP, markup=False)
+            yield Static(HELP, markup=False)
 
 
 class Leave(Dialog):

@@ -57,14 +57,14 @@ class Person:
     async def settle(self):
         for _ in range(200):
             await self.pilot.pause()
-            if self.app._distribution is not None and not self.app._pending:
+            if self.app.walk.distribution is not None and not self.app.walk.pending:
                 return
             await asyncio.sleep(0.005)
         raise AssertionError("the model did not answer")
 
     @property
     def ids(self):
-        return self.app.session.branch.ids
+        return self.app.walk.session.branch.ids
 
     @property
     def screen(self):
@@ -92,10 +92,10 @@ def test_space_draws_what_generate_draws(lm, size):
 def test_enter_takes_the_highlighted_token_and_backspace_takes_it_away(lm, size):
     async def scenario():
         async with opened(app_of(lm), size) as person:
-            order = person.app._distribution.order.tolist()
+            order = person.app.walk.distribution.order.tolist()
             await person.press("down", "down", "up", "down", "enter")
             assert person.ids == (order[2],)
-            assert person.app.session.branch.choices[0].how == "taken"
+            assert person.app.walk.session.branch.choices[0].how == "taken"
             await person.press("backspace", "backspace")
             assert person.ids == ()
 
@@ -140,7 +140,7 @@ def test_r_draws_the_last_token_again_by_another_seed(lm):
                 await person.press("r")
                 assert person.ids[:1] == stem
                 assert len(person.ids) == 2
-                assert person.app.session.branch.choices[-1].seed == seed
+                assert person.app.walk.session.branch.choices[-1].seed == seed
                 drawn.add(person.ids[1])
             assert len(drawn) > 1
 
@@ -204,7 +204,7 @@ def test_v_shows_the_tree_and_enter_goes_to_a_branch(lm):
             tree.move_cursor(leaf)
             await person.press("enter")
             assert not isinstance(person.app.screen, Tree)
-            assert person.app.session.current == 1
+            assert person.app.walk.session.current == 1
 
     def walk(node):
         yield node
@@ -222,11 +222,11 @@ def test_another_token_in_the_place_of_an_earlier_one_makes_a_branch(lm, back, f
             await person.press(*"gggg")
             before = person.ids
             await person.press(back, back, back, forth)
-            assert person.app._present() == before[2]
-            other = person.app._distribution.order.tolist()[1]
+            assert person.app.walk.present == before[2]
+            other = person.app.walk.distribution.order.tolist()[1]
             await person.press("down", "enter")
             assert person.ids == (*before[:2], other)
-            assert person.app.session.branches[0].ids == before
+            assert person.app.walk.session.branches[0].ids == before
 
     run(scenario)
 
@@ -235,10 +235,10 @@ def test_the_token_that_is_there_already_makes_no_branch(lm):
     async def scenario():
         async with opened(app_of(lm)) as person:
             await person.press("g", "g", "home", "enter", "enter")
-            assert len(person.app.session.branches) == 1
-            assert person.app._cursor is None
+            assert len(person.app.walk.session.branches) == 1
+            assert person.app.walk.cursor is None
             await person.press("home", "end")
-            assert person.app._cursor is None
+            assert person.app.walk.cursor is None
 
     run(scenario)
 
@@ -249,13 +249,13 @@ def test_a_click_on_a_token_goes_there_and_on_a_row_highlights(lm):
             await person.press("g", "g", "g")
             await person.pilot.click("#tokens", offset=(len(PROMPT) + 1, 0))
             await person.settle()
-            assert person.app._length == 0
+            assert person.app.walk.length == 0
             await person.pilot.click("#candidates", offset=(5, 3))
             await person.settle()
-            assert person.app._highlight == 2
+            assert person.app.walk.highlight == 2
             await person.pilot.click("#candidates", offset=(5, 3), times=2)
             await person.settle()
-            assert len(person.app.session.branches) == 2
+            assert len(person.app.walk.session.branches) == 2
 
     run(scenario)
 
@@ -281,12 +281,12 @@ def test_slash_finds_a_token_anywhere_in_the_vocabulary(lm, size):
 def test_tab_and_arrows_move_the_sliders(lm):
     async def scenario():
         async with opened(app_of(lm)) as person:
-            logits = person.app._distribution.logits
+            logits = person.app.walk.distribution.logits
             await person.press("right", "tab", *["left"] * 6, "shift+tab", "right")
-            params = person.app.session.params
+            params = person.app.walk.session.params
             assert params.temperature == pytest.approx(1.1)
             assert params.top_p < 1
-            assert person.app._distribution.logits is logits  # no new forward pass
+            assert person.app.walk.distribution.logits is logits  # no new forward pass
             assert "top_p" in person.screen
 
     run(scenario)
@@ -299,11 +299,11 @@ def test_sliders_can_be_dragged(lm):
             await person.pilot.mouse_down(slider, offset=(30, 0))
             await person.pilot.mouse_up(slider, offset=(30, 0))
             await person.settle()
-            assert person.app.session.params.temperature != 1.0
+            assert person.app.walk.session.params.temperature != 1.0
             await person.pilot.mouse_down(slider, offset=(21, 0))
             await person.pilot.mouse_up(slider, offset=(21, 0))
             await person.settle()
-            assert person.app.session.params.greedy
+            assert person.app.walk.session.params.greedy
 
     run(scenario)
 
@@ -350,10 +350,10 @@ def test_e_edits_the_prompt(lm):
             await person.pilot.press("space", *"Italy", "space", *"is", "enter")
             for _ in range(100):
                 await person.pilot.pause(0.01)
-                if person.app.session.prompt != PROMPT:
+                if person.app.walk.session.prompt != PROMPT:
                     break
             await person.settle()
-            assert person.app.session.prompt == "The capital of Italy is"
+            assert person.app.walk.session.prompt == "The capital of Italy is"
             assert "␣Rome" in person.screen
 
     run(scenario)
@@ -389,7 +389,7 @@ def test_what_cannot_be_written_is_told_and_loses_nothing(lm):
             await person.press("g", "s")
             assert "cannot write x.json" in person.screen
             assert len(person.ids) == 1
-            assert not person.app.session.saved
+            assert not person.app.walk.session.saved
 
     run(scenario)
 
@@ -428,18 +428,18 @@ def test_keys_answer_at_once_while_a_slow_model_computes(lm):
 
     async def scenario():
         app = app_of(lm, "Once upon a time,")
-        logits = app.source.logits
-        app.source.logits = lambda ids: (time.sleep(0.125), logits(ids))[1]
+        logits = app.walk.source.logits
+        app.walk.source.logits = lambda ids: (time.sleep(0.125), logits(ids))[1]
         async with opened(app) as person:
             await person.pilot.press("space", "space", "space")
             longest = 0.0
             for _ in range(6):
-                before, start = app.session.params, time.perf_counter()
+                before, start = app.walk.session.params, time.perf_counter()
                 app.post_message(events.Key("right", None))
-                while app.session.params == before:
+                while app.walk.session.params == before:
                     await asyncio.sleep(0.001)
                 longest = max(longest, time.perf_counter() - start)
-            assert app.session.params.temperature == pytest.approx(1.3)
+            assert app.walk.session.params.temperature == pytest.approx(1.3)
             for _ in range(100):
                 await asyncio.sleep(0.02)
                 if len(person.ids) == 3:
@@ -454,8 +454,8 @@ def test_keys_answer_at_once_while_a_slow_model_computes(lm):
 def test_undo_while_the_model_computes_drops_what_was_asked_for(lm):
     async def scenario():
         app = app_of(lm, "Once upon a time,")
-        logits = app.source.logits
-        app.source.logits = lambda ids: (time.sleep(0.05), logits(ids))[1]
+        logits = app.walk.source.logits
+        app.walk.source.logits = lambda ids: (time.sleep(0.05), logits(ids))[1]
         async with opened(app) as person:
             await person.pilot.press("space", "space", "space", "space", "backspace")
             left = person.ids
@@ -496,7 +496,8 @@ def test_the_end_of_a_text_is_told(lm):
     async def scenario():
         async with opened(app_of(lm)) as person:
             eos = next(iter(lm.eos_ids))
-            person.app._add(eos, "taken")
+            person.app.walk.add(eos, "taken")
+            person.app._look()
             await person.settle()
             await person.press("space")
             assert "the text has ended here" in person.screen
@@ -529,11 +530,11 @@ def test_the_curve_is_the_entropy_over_temperature(lm):
         async with opened(app_of(lm)) as person:
             for _ in range(50):
                 await person.pilot.pause(0.01)
-                if person.app._curve[1]:
+                if person.app.view._curve[1]:
                     break
             places = [0, 20, 40]
             report = decodecli.next_token(lm, PROMPT, [CURVE[k] for k in places])
             expected = [spread.entropy for spread in report.spreads]
-            assert np.allclose([person.app._curve[1][k] for k in places], expected, atol=1e-6)
+            assert np.allclose([person.app.view._curve[1][k] for k in places], expected, atol=1e-6)
 
     run(scenario)

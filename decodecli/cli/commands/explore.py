@@ -88,8 +88,8 @@ def explore(
         if app.ended_by:
             raise Interrupted(app.ended_by)
     except Interrupted:
-        if app.path is not None and not app.session.saved:
-            app.session.save(app.path)
+        if app.path is not None and not app.walk.session.saved:
+            app.walk.session.save(app.path)
         raise
 
 
