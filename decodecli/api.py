@@ -47,19 +47,24 @@ def decode(
     chat: bool = False,
     system: str | None = None,
     allow_special: bool = False,
+    what_if: Sequence[str | Mapping[str, Any]] = (),
+    watch: Sequence[str | int] = (),
     **settings: Any,
 ) -> Iterator[Step]:
     """Generate after `prompt`, one `Step` at a time. The arguments are those of `generate`.
 
     Closing the iterator early frees what it holds.
     """
+    from decodecli import config
     from decodecli.decoding import decode as decoding
 
     params = _sampling_params(params, settings)
     template = _chat(prompt, bos, chat, system, allow_special)
+    others = dict(config.what_if(params, wanted) for wanted in what_if)
     return decoding.decode(
-        _loaded(model), prompt, params, candidates=candidates, bos=bos, chat=template
-    )
+        _loaded(model), prompt, params, candidates=candidates, bos=bos, chat=template,
+        what_if=others, watch=watch,
+    )  # fmt: skip
 
 
 def generate(
@@ -72,6 +77,8 @@ def generate(
     chat: bool = False,
     system: str | None = None,
     allow_special: bool = False,
+    what_if: Sequence[str | Mapping[str, Any]] = (),
+    watch: Sequence[str | int] = (),
     **settings: Any,
 ) -> Run:
     """Generate after `prompt` to the end: header, steps and summary.
@@ -88,19 +95,25 @@ def generate(
         chat: whether the prompt is the user's message in the model's chat template.
         system: the system message before it; implies `chat`.
         allow_special: whether special tokens spelt in a message are read as such.
+        what_if: other settings whose draws each step records, as "temperature=0.2,top_p=0.5" or a
+            mapping: from the same logits, with the same noise.
+        watch: tokens, texts or ids, whose numbers each step records, wherever they rank.
         settings: `SamplingParams`' fields: temperature, top_p, seed, max_new_tokens …
 
     Raises:
         UsageError: an unknown keyword (the nearest is named), a value out of range.
         LoadError, PromptError, DecodeError: as `load` and decoding raise them.
     """
+    from decodecli import config
     from decodecli.decoding import decode as decoding
 
     params = _sampling_params(params, settings)
     template = _chat(prompt, bos, chat, system, allow_special)
+    others = dict(config.what_if(params, wanted) for wanted in what_if)
     return decoding.generate(
-        _loaded(model), prompt, params, candidates=candidates, bos=bos, chat=template
-    )
+        _loaded(model), prompt, params, candidates=candidates, bos=bos, chat=template,
+        what_if=others, watch=watch,
+    )  # fmt: skip
 
 
 def next_token(

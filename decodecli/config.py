@@ -221,6 +221,47 @@ def _from_environment(
     return values, tuple(notices)
 
 
+_NOT_WHAT_IF = ("max_new_tokens", "stop")  # end a text, and change no draw
+
+
+def what_if(params: SamplingParams, wanted: str | Mapping[str, Any]) -> tuple[str, SamplingParams]:
+    """Settings with some of them changed, and the words for it: `temperature=0.2,top_p=0.5`.
+
+    Raises:
+        UsageError: an unknown name (the nearest is named), or a value out of range.
+    """
+    hint = "write it like temperature=0.2,top_p=0.9"
+    if isinstance(wanted, str):
+        pairs = [part.partition("=") for part in wanted.split(",")]
+        if not all(sign for _, sign, _ in pairs):
+            raise UsageError(f"--what-if {wanted!r} is not NAME=VALUE", hint)
+        wanted = {name.strip(): text.strip() for name, _, text in pairs}
+    known = [item.name for item in fields(SamplingParams) if item.name not in _NOT_WHAT_IF]
+    changes: dict[str, Any] = {}
+    for spelt, value in wanted.items():
+        name = spelt.replace("-", "_")
+        if name not in (*known, "greedy"):
+            near = nearest(name, [*known, "greedy"])
+            problem = f"--what-if knows no setting {spelt!r}"
+            raise UsageError(problem, f"did you mean {near}?" if near else hint)
+        read, kind, *_ = _KINDS[KEYS[name]]
+        try:
+            changes[name] = read(value) if isinstance(value, str) else value
+        except ValueError:
+            raise UsageError(f"--what-if: {spelt} must be {kind}, got {value!r}", hint) from None
+    if changes.pop("greedy", False):
+        if changes.get("temperature", 0) != 0:
+            raise UsageError(
+                "--what-if: greedy and a temperature contradict each other", "give one of them"
+            )
+        changes["temperature"] = 0.0
+    words = ",".join(f"{name}={value}" for name, value in wanted.items())
+    try:
+        return words, replace(params, **changes)
+    except UsageError as error:
+        raise UsageError(f"--what-if {words}: {error.message}", error.hint) from None
+
+
 def check_trust(keys: Iterable[str], name: str) -> None:
     """Raise UsageError where a file that travels with data asks for trust in a model or a cluster."""
     for key, vouched in TRUST.items():

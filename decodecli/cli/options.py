@@ -178,6 +178,15 @@ STAGES = Option(
     "stages", str, OUTPUT, "all: the probability after each stage, a column each.",
     default="last", choices=("last", "all"),
 )  # fmt: skip
+WATCH = Option(
+    "watch", str, OUTPUT, "Show TOKEN, text or id, at every step, wherever it ranks (repeatable).",
+    "TOKEN", several=True,
+)  # fmt: skip
+WHAT_IF = Option(
+    "what_if", str, OUTPUT,
+    "Show what other settings would have drawn, with the same noise (repeatable).",
+    "NAME=VALUE,…", several=True,
+)  # fmt: skip
 DELAY = Option("delay", float, OUTPUT, "Wait after each token.", "SECONDS", "0")
 PAUSE = Option(
     "pause", bool, OUTPUT,

@@ -23,6 +23,7 @@ from torch import Tensor
 
 import decodecli
 from decodecli.decoding.cuda_graph import CudaGraphDecoder
+from decodecli.decoding.observers import Observer, Watches, WhatIfs
 from decodecli.decoding.prompt import PrefilledPrompt, out_of_memory_guard, prefill, run_context
 from decodecli.models.detokenize import TextStream
 from decodecli.models.loading import LanguageModel
@@ -51,6 +52,9 @@ class Decoding:
         recorded: further values to record in the header's params.
         on_logits: called with every step's logits, (vocab,) float32 on the CPU, before the step is
             yielded; the tensor is only valid during the call.
+        what_if: other settings, by the words for them, whose draws each step records.
+        watch: tokens, texts or ids, whose numbers each step records.
+        observers: look at every step's logits and may add to its record.
 
     Iterating raises `DecodeError` when logits are not finite or memory runs out; the steps before
     stay valid, and `summary()` then says `error`. `backend` says afterwards how the steps were run: in
@@ -68,20 +72,30 @@ class Decoding:
         sources: Mapping[str, str] | None = None,
         recorded: Mapping[str, Any] | None = None,
         on_logits: Callable[[Tensor], None] | None = None,
-        before_draw: Callable[[int, Chain, Tensor, Tensor], None] | None = None,
+        what_if: Mapping[str, SamplingParams] | None = None,
+        watch: Sequence[str | int] = (),
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.params = params or SamplingParams()
         self.prompt, self.lm = prompt, prompt.lm
         self.candidates = check_positive("candidates", candidates, "10 is the default", lowest=0)
         self.shared = shared
-        self.on_logits, self.before_draw = on_logits, before_draw
+        self.on_logits = on_logits
         seed = self.params.seed if seed is None else seed
         self.seed = secrets.randbelow(SEED_LIMIT) if seed is None else seed
         self.chain = Chain(
             self.params, context=run_context(self.lm, self.params, prompt.ids, self.seed)
         )
+        self.observers = [*observers]
+        recorded = dict(recorded or {})
+        if what_if:
+            self.observers.append(WhatIfs(self.lm, prompt.ids, what_if, self.seed))
+            recorded["what_if"] = list(what_if)
+        if watch:
+            self.observers.append(Watches(self.lm, watch))
+            recorded["watch"] = list(map(str, watch))
         self.notices = self._notices()
-        self.header = self._header(sources, recorded or {})
+        self.header = self._header(sources, recorded)
         self.finish_reason = "interrupted"  # until something better is known
         self.interrupted = False  # whether `interrupt` was called
         self.backend = ""  # how the steps are run, once they are
@@ -117,9 +131,14 @@ class Decoding:
         logits, ids = prompt.logits, torch.tensor([prompt.ids], device=prompt.logits.device)
         start = time.perf_counter()
         while True:
-            if self.before_draw is not None:
-                self.before_draw(len(self._tokens), self.chain, logits, ids)
+            observed: dict[str, Any] = {}
+            for observer in self.observers:
+                observed |= observer(len(self._tokens), self.chain, logits, ids)
             token, sampled = sampler(logits, ids, len(self._tokens))
+            if self.observers:
+                sampled = replace(sampled, **observed)
+                for observer in self.observers:
+                    sampled = observer.drawn(sampled)
             if self.on_logits is not None:
                 self.on_logits(logits[0].cpu())
             step = self.record(sampled)
@@ -128,7 +147,7 @@ class Decoding:
             if self.finish_reason != "going":
                 return
             start = time.perf_counter() - self.seconds  # a slow reader is not the model's fault
-            if self.chain.needs_history or self.before_draw is not None:
+            if self.chain.needs_history or self.observers:
                 ids = torch.cat((ids, token), dim=1)
             logits = runner.step(token)
             self.backend = self.backend or runner.backend
@@ -151,7 +170,7 @@ class Decoding:
         if prompt.logits.device.type != "cuda":
             return None
         try:
-            if self.on_logits is not None or self.before_draw is not None:
+            if self.on_logits is not None or self.observers:
                 raise UnsupportedModel("every step's logits are asked for")
             forward, cache = prompt.runner.written_out()
             graph = CudaGraphDecoder(
@@ -221,7 +240,7 @@ class Decoding:
             tokens_per_second=count / seconds if count and seconds > 0 else None,
         )
 
-    def _header(self, sources: Mapping[str, str] | None, recorded: Mapping[str, Any]) -> RunHeader:
+    def _header(self, sources: Mapping[str, str] | None, recorded: dict[str, Any]) -> RunHeader:
         values = self.params.as_dict()
         if sources is None:
             defaults = SamplingParams().as_dict()
@@ -256,12 +275,17 @@ def decode(
     candidates: int = DEFAULT_CANDIDATES,
     bos: bool | None = None,
     chat: ChatParams | None = None,
+    what_if: Mapping[str, SamplingParams] | None = None,
+    watch: Sequence[str | int] = (),
 ) -> Iterator[Step]:
     """Generate after `prompt` (text or token ids), one `Step` at a time.
 
     Closing the iterator early frees what it holds. Raises as `prefill` and `Decoding` do.
     """
-    yield from Decoding(prefill(lm, prompt, bos, chat), params, candidates=candidates, shared=False)
+    prefix = prefill(lm, prompt, bos, chat)
+    yield from Decoding(
+        prefix, params, candidates=candidates, shared=False, what_if=what_if, watch=watch
+    )
 
 
 def generate(
@@ -272,10 +296,15 @@ def generate(
     candidates: int = DEFAULT_CANDIDATES,
     bos: bool | None = None,
     chat: ChatParams | None = None,
+    what_if: Mapping[str, SamplingParams] | None = None,
+    watch: Sequence[str | int] = (),
 ) -> Run:
     """Generate after `prompt` (text or token ids) to the end: header, steps and summary."""
     prefix, recorded = prefill(lm, prompt, bos, chat), chat.as_dict() if chat else {}
-    decoding = Decoding(prefix, params, recorded=recorded, candidates=candidates, shared=False)
+    decoding = Decoding(
+        prefix, params, recorded=recorded, candidates=candidates, shared=False,
+        what_if=what_if, watch=watch,
+    )  # fmt: skip
     steps = tuple(decoding)
     return Run(decoding.header, steps, decoding.summary(), decoding.notices)
 

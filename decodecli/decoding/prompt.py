@@ -178,7 +178,7 @@ def run_context(
         prompt_length=len(prompt_ids),
         eos_ids=tuple(sorted(lm.eos_ids)),
         logit_bias=tuple(
-            (_one_token(lm, token), bias) for token, bias in map(split_bias, params.logit_bias)
+            (_biased_token(lm, token), bias) for token, bias in map(split_bias, params.logit_bias)
         ),
         bad_words=tuple(
             dict.fromkeys(ids for word in words if (ids := tuple(_ids_within_text(lm, word))))
@@ -195,17 +195,28 @@ def _ids_within_text(lm: LanguageModel, text: str) -> list[int]:
     return both[len(first) :] if within else token_ids(lm, text, special=False)
 
 
-def _one_token(lm: LanguageModel, token: str) -> int:
-    """The id that a text or a number stands for; `text:7` is the text."""
+def token_chain(lm: LanguageModel, token: str, option: str) -> tuple[int, ...]:
+    """The ids that a number or a text stands for; `text:7` is the text.
+
+    Raises:
+        UsageError: there is no such token; `option` is what named it.
+    """
     if token.isascii() and token.isdecimal():
         ids = [int(token)]
     else:
         ids = _ids_within_text(lm, token.removeprefix("text:"))
-    if len(ids) == 1 and 0 <= ids[0] < lm.info.vocab_size:
-        return ids[0]
+    if not ids:
+        raise UsageError(f"{option}: {token!r} is no token", "give a text or an id")
+    if not all(0 <= token_id < lm.info.vocab_size for token_id in ids):
+        problem = f"{token!r} is not in the vocabulary (0 to {lm.info.vocab_size - 1})"
+        raise UsageError(f"{option}: {problem}", "give a text or an id")
+    return tuple(ids)
+
+
+def _biased_token(lm: LanguageModel, token: str) -> int:
+    ids = token_chain(lm, token, "--logit-bias")
     if len(ids) == 1:
-        problem = f"is not in the vocabulary (0 to {lm.info.vocab_size - 1})"
-    else:
-        problem = f"is {len(ids)} tokens ({' '.join(map(lm.piece, ids[:8]))})"
+        return ids[0]
+    problem = f"is {len(ids)} tokens ({' '.join(map(lm.piece, ids[:8]))})"
     hint = "a bias is for one token: give its text, with its space, or its id"
     raise UsageError(f"--logit-bias: {token!r} {problem}", hint, "logit_bias")

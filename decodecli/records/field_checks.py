@@ -10,7 +10,7 @@ from dataclasses import fields
 from functools import cache, partial
 from typing import Any
 
-from decodecli.records.run import Candidate, ModelInfo
+from decodecli.records.run import Candidate, ModelInfo, Watched, WhatIf
 
 
 def decode_line(line: bytes) -> Any:
@@ -44,6 +44,8 @@ def build_record(owner: type[Any], values: Any) -> Any:
         try:
             checked[name] = check(values[name])
         except KeyError:
+            if owner.__dataclass_fields__[name].default == ():
+                continue  # empty where it was not asked for
             raise ValueError(f"{name} is missing") from None
         except (TypeError, OverflowError):
             raise ValueError(f"{name} is out of range") from None
@@ -109,7 +111,9 @@ def _numbers(value: Any) -> tuple[float, ...]:
     return tuple(value)
 
 
-_RECORDS = {"ModelInfo": ModelInfo, "Candidate": Candidate}
+_RECORDS = {
+    "ModelInfo": ModelInfo, "Candidate": Candidate, "WhatIf": WhatIf, "Watched": Watched
+}  # fmt: skip
 _CHECKS: dict[str, Check] = {
     "Any": lambda value: value,
     "int": _integer,

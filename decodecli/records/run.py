@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any, overload
 
@@ -103,6 +103,36 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What other settings would have drawn at a step, from the same logits with the noise of the same
+    seed, after the tokens of the run itself.
+
+    `settings` is how they were asked for, `final_logprob` is under them, `logprob` and `rank` are the
+    model's own. `first_divergence` marks the first step at which the token is another than the run's.
+    """
+
+    settings: str
+    token_id: int
+    token: str
+    rank: int
+    logprob: float
+    final_logprob: float
+    kept: int
+    first_divergence: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return field_values(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched(Candidate):
+    """The numbers of a token that was named, wherever it ranks. `watch` is how it was named; of a text of
+    several tokens this is the one that would go on with it here."""
+
+    watch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Step(Displayed):
     """One decoding step: one forward pass, one chosen token.
 
@@ -110,6 +140,7 @@ class Step(Displayed):
     step adds to the visible text. Entropies are in nats over the full vocabulary: `entropy` at
     temperature 1, `final_entropy` of the distribution drawn from. `kept` tokens no stage removed.
     `candidates` are the highest logits in rank order, and the chosen token if it is not among them.
+    `what_if` and `watch` are empty unless asked for.
     """
 
     index: int
@@ -126,6 +157,8 @@ class Step(Displayed):
     final_entropy: float
     kept: int
     candidates: tuple[Candidate, ...]
+    what_if: tuple[WhatIf, ...] = ()
+    watch: tuple[Watched, ...] = ()
 
     def __repr__(self) -> str:
         share = 100 * math.exp(self.logprob)
@@ -141,13 +174,18 @@ class Step(Displayed):
         return [candidate.as_dict() for candidate in self.candidates]
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form: `{"type": "step", ...}`."""
-        candidates = [candidate.as_dict() for candidate in self.candidates]
-        return {"type": "step", **field_values(self), "candidates": candidates}
+        """The JSON form: `{"type": "step", ...}`, without what was not asked for."""
+        values = {"type": "step", **field_values(self, STEP_COLUMNS)}
+        for name in _STEP_ROWS:
+            rows = getattr(self, name)
+            if rows or name == "candidates":
+                values[name] = [row.as_dict() for row in rows]
+        return values
 
 
+_STEP_ROWS = ("candidates", "what_if", "watch")
 # Of a table with a row a step.
-STEP_COLUMNS = tuple(item.name for item in fields(Step) if item.name != "candidates")
+STEP_COLUMNS = tuple(item.name for item in fields(Step) if item.name not in _STEP_ROWS)
 
 
 @dataclass(frozen=True)
@@ -211,8 +249,17 @@ class Run(Displayed):
         return self.summary.text
 
     def flat(self) -> list[dict[str, Any]]:
-        """One record a step, without the candidates."""
-        return [field_values(step, STEP_COLUMNS) for step in self.steps]
+        """One record a step, without the candidates; with what was asked for beside them."""
+        records = []
+        for step in self.steps:
+            record = field_values(step, STEP_COLUMNS)
+            for other in step.what_if:
+                record[f"what if {other.settings}"] = other.token
+            for row in step.watch:
+                numbers = ("rank", "logprob", "final_logprob")
+                record |= {f"{row.watch} {name}": getattr(row, name) for name in numbers}
+            records.append(record)
+        return records
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """The trace's records in order, as they stand in a JSONL file."""
@@ -233,6 +280,8 @@ def step_json_line(step: Step) -> str:
     What a caller put into a step that is no int, float or string goes the long way, as do numbers that
     are not finite, which are refused there.
     """
+    if step.what_if or step.watch:
+        return to_json_line(step.as_dict())
     try:
         return _step_json(step)
     except (TypeError, ValueError):
@@ -242,7 +291,7 @@ def step_json_line(step: Step) -> str:
 def _compiled(owner: type, start: str = "") -> Callable[[Any], str]:
     """A function that spells a record as JSON: one f-string of its fields, compiled as `dataclasses`
     compiles `__init__`. It raises TypeError or ValueError for a value that is not as annotated."""
-    names = {item.name: str(item.type) for item in fields(owner)}
+    names = {item.name: str(item.type) for item in fields(owner) if item.default is MISSING}
     numbers = [f"(r.{name} or 0.0)" for name, kind in names.items() if kind.startswith("float")]
     parts = [f'"{name}":{{{_SPELLED[kind].format("r." + name)}}}' for name, kind in names.items()]
     line = f"f'{{{{{start}{','.join(parts)}}}}}'"

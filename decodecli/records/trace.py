@@ -115,6 +115,10 @@ def _parse(line: bytes) -> Record:
     return record
 
 
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
 def _header(values: dict[str, Any]) -> RunHeader:
     if values.get("schema") != SCHEMA:
         raise _OtherSchema(f"schema {json.dumps(values.get('schema'))[:20]}")
@@ -129,6 +133,8 @@ def _header(values: dict[str, Any]) -> RunHeader:
         ("num_samples", type(samples) is int and samples > 0),
         ("bos", params.get("bos") in (None, True, False)),
         ("system", isinstance(params.get("system"), str | None)),
+        ("what_if", _are_texts(params.get("what_if", []))),
+        ("watch", _are_texts(params.get("watch", []))),
     ):
         if not fits:
             raise ValueError(f"params: {name} is out of range")

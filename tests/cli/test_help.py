@@ -121,6 +121,8 @@ IN_WORDS = {
     "--stages": "last",
 }
 WITHOUT = {
+    "--watch",
+    "--what-if",
     "--system",
     "--stop",
     "--logit-bias",

@@ -16,6 +16,7 @@ from decodecli.cli.command import Request, command
 from decodecli.cli.loading_line import load_model, loading_line
 from decodecli.cli.output import is_byte_level
 from decodecli.cli.pace import KEYS, Pace
+from decodecli.config import what_if
 from decodecli.errors import UsageError
 from decodecli.library_logging import quiet_libraries
 from decodecli.ranges import SEED_LIMIT, check_choice
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from decodecli.render.run_files import LogitsFile
     from decodecli.render.terminal.step_table import Style
     from decodecli.sampling.chain import Chain
+    from decodecli.settings import SamplingParams
 
 FORMATS = ("text", "jsonl")
 
@@ -48,6 +50,8 @@ class GenerateRequest(Request):
     file: str | None = None
     plot: str | None = None
     stages: str = "last"
+    what_if: tuple[str, ...] = ()
+    watch: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_choice("format", self.output.format, FORMATS)
@@ -57,7 +61,7 @@ class GenerateRequest(Request):
         if self.stages == "all" and not in_tables:
             hint = "leave --tables and --format out"
             raise UsageError("--stages all is shown in full tables", hint)
-        _ = self.seed, self.load
+        _ = self.seed, self.load, self.alternatives
         if self.plot is not None:
             from decodecli.render.plots.text import check_text_plot
 
@@ -79,6 +83,11 @@ class GenerateRequest(Request):
             problem = f"--seed {seed} with --num-samples {samples} runs past 4294967295"
             raise UsageError(problem, "choose a smaller seed")
         return seed
+
+    @cached_property
+    def alternatives(self) -> dict[str, SamplingParams]:
+        """What `--what-if` asks for, by its words."""
+        return dict(what_if(self.sampling, words) for words in self.what_if)
 
     def _check_files(self) -> None:
         """Refuse one file for the trace and the picture, or for the trace and the logits of a sample."""
@@ -118,7 +127,7 @@ def _resolved(path: str) -> Path:
     *(o.MAX_NEW_TOKENS, o.STOP, o.SEED),
     *(o.NUM_SAMPLES, o.BOS, *o.CHAT, o.FILE, *o.LOADING),
     *(o.TABLES, o.STAGES, o.CANDIDATES, o.format_of(*FORMATS), o.DELAY, o.PAUSE, o.TRACE),
-    *(o.SAVE_LOGITS, o.TEXT_PLOT, o.QUIET_TEXT, o.VERBOSE, o.COLOR, o.DEBUG),
+    *(o.WATCH, o.WHAT_IF, o.SAVE_LOGITS, o.TEXT_PLOT, o.QUIET_TEXT, o.VERBOSE, o.COLOR, o.DEBUG),
     *(o.PRESET, o.CONFIG_FILE),
     request=GenerateRequest,
 )
@@ -140,6 +149,10 @@ def generate(request: GenerateRequest) -> None:
       decodecli generate "Once upon a time" --num-samples 5 --seed 0 --quiet
 
       decodecli generate "Once upon a time" -t 1.3 --seed 3 --plot text.png
+
+      decodecli generate "The capital of Japan is" --what-if temperature=0.2 --what-if top_p=0.5
+
+      decodecli generate "The capital of Japan is" --watch " Tokyo" --watch " Kyoto" --tables line
 
       decodecli generate < prompt.txt --format jsonl | jq -j 'select(.type == "step").text'
     """
@@ -168,6 +181,7 @@ def generate(request: GenerateRequest) -> None:
             stack.callback(logits.close)
         stack.enter_context(quiet_libraries(output.verbose))
         prefix = _load_and_prefill(request, text, notices)
+        _note_watched(prefix, request.watch, notices)
         if pace.pauses:
             notices.tell(KEYS)
         stages = StageColumns(prefix, output.candidates) if request.stages == "all" else None
@@ -202,6 +216,20 @@ def _load_and_prefill(
     return prefix
 
 
+def _note_watched(
+    prefix: PrefilledPrompt, watch: tuple[str, ...], notices: streams.Notices
+) -> None:
+    """Say that a word is another token with a space before it, where that is likely meant."""
+    from decodecli.decoding.prompt import token_chain
+
+    for text in watch:
+        tokens, spaced = (token_chain(prefix.lm, t, "--watch") for t in (text, f" {text}"))
+        if len(tokens) > 1 == len(spaced):
+            notices.tell(
+                f'--watch {text} is {len(tokens)} tokens; with its space, --watch " {text}", it is one'
+            )
+
+
 class StageColumns:
     """What each step's stages leave, kept until the step is drawn."""
 
@@ -209,12 +237,16 @@ class StageColumns:
         self._piece, self._rows = prefix.lm.piece, rows
         self._kept: dict[int, Columns] = {}
 
-    def keep(self, index: int, chain: Chain, logits: Tensor, ids: Tensor) -> None:
+    def __call__(self, index: int, chain: Chain, logits: Tensor, ids: Tensor) -> dict[str, Any]:
         from decodecli.analysis.side_by_side import columns_of, stage_by_stage
 
         parts = stage_by_stage(chain)
         row, history = logits.cpu(), ids.cpu()
         self._kept[index] = columns_of(parts, row, history, self._piece, self._rows)
+        return {}
+
+    def drawn(self, step: Step) -> Step:
+        return step
 
     def lines(self, step: Step, style: Style) -> list[str]:
         from decodecli.render.terminal.stage_tables import column_lines
@@ -249,7 +281,9 @@ def run_samples(
             sources=sources,
             recorded=recorded,
             on_logits=None if logits is None else lambda row: logits.write(row.numpy()),
-            before_draw=stages.keep if stages else None,
+            what_if=request.alternatives,
+            watch=request.watch,
+            observers=(stages,) if stages else (),
         )
         if sample == 0:
             notices.tell_all(decoding.notices)

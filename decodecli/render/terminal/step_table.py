@@ -12,13 +12,14 @@ from functools import lru_cache
 
 from rich.cells import cell_len
 
-from decodecli.records.run import RunHeader, Step, exp_or_zero
+from decodecli.records.run import RunHeader, Step, Watched, WhatIf, exp_or_zero
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import clip, encodable, pad, visible
 from decodecli.render.number_format import (
     bar,
     count,
     decimal,
+    percent,
     percent_bare,
     percent_cell,
     rest_cell,
@@ -138,14 +139,27 @@ def layout(style: Style, rank: int) -> Layout:
 
 def step_table(step: Step, style: Style) -> str:
     """A step's full table: title, headings, a row a candidate, the rest of the vocabulary."""
+    if step.watch:
+        named = {row.token_id: row for row in (*step.watch, *step.candidates)}.values()
+        step = replace(step, candidates=tuple(sorted(named, key=lambda r: (r.rank, r.token_id))))
     rows = step.candidates
     top_rank = max([row.rank for row in rows], default=1)
     columns = layout(style, max(5, 3 + len(str(top_rank))))
-    lines = [_title(step, columns, style), columns.headings, *_rows(step, columns, style)]
-    if rows and rows[-1].rank > len(rows):
-        lines.insert(-1, style.dim("…".rjust(columns.rank)))
+    lines = [_title(step, columns, style), columns.headings]
+    before = 0
+    for number, (row, line) in enumerate(zip(rows, _rows(step, columns, style), strict=True), 1):
+        if row.rank > max(number, before + 1):
+            lines.append(style.dim("…".rjust(columns.rank)))
+        lines.append(line)
+        before = row.rank
     if rest := _rest(step, columns, style):
         lines.append(style.dim(rest))
+    for other in step.what_if:
+        sign = "=" if other.token_id == step.token_id else "≠"
+        line = f"  {sign} {clip(other.settings, style.width // 2)}: {style.token(other.token)}"
+        line += f" {percent(exp_or_zero(other.final_logprob))}, kept {count(other.kept)}"
+        line += ", the first divergence" if other.first_divergence else ""
+        lines.append(line if sign == "≠" else style.dim(line))
     lines.append("")
     return "\n".join(lines)
 
@@ -179,12 +193,13 @@ def _rows(step: Step, columns: Layout, style: Style) -> Iterator[str]:
     theme, paint, ascii_only = style.theme, style.theme.paint, style.ascii_only
     rank_width, token_width, id_width, tail = columns.rank, columns.token, columns.id, columns.tail
     logit, at_one, tempered = columns.logit, columns.at_one, columns.tempered
-    cell = percent_cell
+    cell, watched = percent_cell, {row.token_id for row in step.watch}
     for row in step.candidates:
         chosen = row.token_id == step.token_id
+        mark = "▸ " if chosen else "○ " if row.token_id in watched else ""
         final = exp_or_zero(row.final_logprob)
         line = (
-            f"{('▸ ' if chosen else '') + str(row.rank).rjust(2):>{rank_width}}  "
+            f"{mark + str(row.rank).rjust(2):>{rank_width}}  "
             f"{_token_cell(row.token, style.byte_level, token_width, style.encoding)}"
             f"{str(row.token_id).rjust(id_width) if id_width else ''}"
             f"{decimal(row.logit).rjust(_LOGIT) if logit else ''}"
@@ -292,7 +307,27 @@ def step_line(step: Step, style: Style) -> str:
     if columns.others:
         line += f" │ {_runners_up(step, columns.others, style)}"
     tail = f" │ H {numbers.entropy(step.entropy if style.greedy else step.final_entropy)}"
-    return line + style.dim(f"{tail}  kept {count(step.kept)}" if columns.kept else tail) + "\n"
+    line += style.dim(f"{tail}  kept {count(step.kept)}" if columns.kept else tail) + "\n"
+    return line + "".join(_observed(step, columns, style)) if step.watch or step.what_if else line
+
+
+def _observed(step: Step, columns: LineLayout, style: Style) -> Iterator[str]:
+    """Lines below a step's line, in its columns: the watched tokens, and the draws of other settings
+    where they are another token."""
+    rows: list[tuple[str, Watched | WhatIf, str]] = []
+    for row in step.watch:
+        removed = f", removed by {row.removed_by}" if row.removed_by else ""
+        rows.append(("○", row, f"rank {count(row.rank)}{removed}"))
+    for other in step.what_if:
+        if other.token_id != step.token_id:
+            first = ", the first divergence" if other.first_divergence else ""
+            rows.append(("≠", other, f"{other.settings}{first}"))
+    for sign, row_or_other, words in rows:
+        token = _token_cell(row_or_other.token, style.byte_level, columns.token, style.encoding)
+        line = f"{sign:>{_INDEX}} {token} {percent_cell(exp_or_zero(row_or_other.logprob))}"
+        if columns.final:
+            line += " " + percent_cell(exp_or_zero(row_or_other.final_logprob))
+        yield clip(f"{line} │ {words}", style.width) + "\n"
 
 
 def _runners_up(step: Step, width: int, style: Style) -> str:

@@ -85,17 +85,25 @@ def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: S
         first = f"least sure (T=1) at {unsure[0]}"
         fits = cell_len(first) < style.width
         lines += _wrapped([first, *unsure[1:]] if fits else ["least sure (T=1)", *unsure], style)
+    for settings, (index, token, instead, times) in steps.what_if.items():
+        words = f"what if {settings}: the same tokens"
+        if times:
+            words = f"what if {settings}: leaves at #{index + 1}, {style.token(token)} in place of "
+            words += f"{style.token(instead)}; another token at {times} of {steps.count} steps"
+        lines += wrap_parts(words.split(" "), style.width - 1, " ", "  ")
     return [*lines, f"repeat: {repeat_command(header)}"]  # not wrapped, so that it can be copied
 
 
 class Facts:
     """Counts over a run's steps for its summary. `least_sure` are the three steps of the greatest
-    entropy at temperature 1: entropy, minus the index, token, probability."""
+    entropy at temperature 1: entropy, minus the index, token, probability. `what_if` has by its settings
+    the first divergence (index, token, the run's own) and the number of all."""
 
     def __init__(self, steps: Iterable[Step] = ()) -> None:
         self.count = 0
         self.entropy = 0.0
         self.least_sure: list[tuple[float, int, str, float]] = []
+        self.what_if: dict[str, tuple[int, str, str, int]] = {}
         for step in steps:
             self.add(step)
 
@@ -106,6 +114,11 @@ class Facts:
         if len(self.least_sure) < 3 or step.entropy > self.least_sure[-1][0]:
             entry = (step.entropy, -step.index, step.token, math.exp(step.logprob))
             self.least_sure = nlargest(3, [*self.least_sure, entry])
+        for other in step.what_if:
+            first = (step.index, other.token, step.token)
+            *before, times = self.what_if.get(other.settings, (*first, 0))
+            differs = other.token_id != step.token_id
+            self.what_if[other.settings] = (*(before if times else first), times + differs)
 
 
 def text_tail(prompt: str, longest: int = 1000, tail: int = 400) -> str:
