@@ -17,7 +17,7 @@ from decodecli.cli.usage import Command
 COMMANDS = {
     "generate": "Generate text, and see at every step which tokens were in play and why one was picked.",
     "explore": "Walk through a model's distributions by hand, on the whole screen.",
-    "replay": "Show a recorded run again, as generate showed it. No model is loaded.",
+    "replay": "Show a recorded run again, or what other settings would have made of it.",
     "inspect-logits": "See the distribution of the next token, at several temperatures side by side.",
     "sweep": "Run every combination of settings, prompts and seeds, and measure what comes of it.",
     "compare": "Show the texts of a sweep side by side, coloured by probability, the place marked where "

@@ -9,26 +9,17 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from decodecli.decoding.prompt import PrefilledPrompt, out_of_memory_guard
 from decodecli.errors import DecodeError
 from decodecli.models.detokenize import Detokenizer
-from decodecli.records.run import Candidate
-from decodecli.sampling.chain import Chain, draw
 from decodecli.sampling.noise import ExponentialNoise
-from decodecli.sampling.reference import entropy, log_softmax, row_order
-from decodecli.settings import SamplingParams
 
 _KEPT_BYTES = 128 << 20  # of logits that undo and branches find again
-# Over which the entropy is drawn, evenly in the logarithm.
-CURVE = tuple(float(t) for t in np.geomspace(0.1, 10.0, 41))
 
 
 class Source(Protocol):
@@ -123,113 +114,6 @@ class NumbersSource:
 
     def ready(self, ids: tuple[int, ...]) -> Tensor | None:
         return self._logits
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """One position's logits under some settings; numbers in float64, masks as `generate` makes them.
-
-    logits: (1, vocab) float32, as the model gave them. ids: the tokens before.
-    """
-
-    logits: Tensor
-    ids: tuple[int, ...]
-    params: SamplingParams
-
-    @cached_property
-    def chain(self) -> Chain:
-        return Chain(self.params)
-
-    @cached_property
-    def _processed(self) -> Any:
-        with torch.inference_mode():
-            return self.chain(self.logits, torch.tensor([self.ids], dtype=torch.long))
-
-    @cached_property
-    def _raw(self) -> Any:
-        return self.logits[0].double().numpy()
-
-    @cached_property
-    def logprobs(self) -> Any:
-        """(vocab,): at temperature 1, before everything."""
-        return log_softmax(self._raw)
-
-    @cached_property
-    def penalised(self) -> Any:
-        """(vocab,): the logits after the penalties."""
-        return self._processed.penalised[0].double().numpy()
-
-    @cached_property
-    def tempered(self) -> Any:
-        """(vocab,): log probabilities after penalties and temperature."""
-        return log_softmax(self.penalised, self.chain.temperature)
-
-    @cached_property
-    def removed(self) -> Any:
-        """(vocab,): `Chain.removal_codes`."""
-        return self.chain.removal_codes(self._processed)
-
-    @cached_property
-    def final(self) -> Any:
-        """(vocab,): log probabilities of the distribution that is drawn from; −inf where removed."""
-        return log_softmax(np.where(self.removed > 0, -np.inf, self.tempered))
-
-    @property
-    def greedy(self) -> int:
-        """The token of the highest score."""
-        return int(self._processed.scores.argmax())
-
-    @cached_property
-    def order(self) -> Any:
-        """Token ids by logit, highest first."""
-        return row_order(self._raw)
-
-    @cached_property
-    def kept(self) -> int:
-        return int((self.removed == 0).sum())
-
-    @cached_property
-    def entropies(self) -> tuple[float, float]:
-        """Nats, at temperature 1 and of the final distribution."""
-        return entropy(self.logprobs), entropy(self.final)
-
-    def entropy_curve(self) -> list[float]:
-        """Nats at each temperature of `CURVE`, after the penalties and before the filters."""
-        return [entropy(log_softmax(self.penalised, temperature)) for temperature in CURVE]
-
-    @cached_property
-    def _cumulative(self) -> Any:
-        return np.minimum(np.cumsum(np.exp(self.tempered[self.order])), 1.0)
-
-    @cached_property
-    def _positions(self) -> Any:
-        positions = np.empty_like(self.order)
-        positions[self.order] = np.arange(self.order.size)
-        return positions
-
-    def candidate(self, token_id: int, piece: str) -> Candidate:
-        """A token with its numbers."""
-        code = int(self.removed[token_id])
-        return Candidate(
-            rank=1 + int((self._raw > self._raw[token_id]).sum()),
-            token_id=token_id,
-            token=piece,
-            logit=float(self._raw[token_id]),
-            logprob=float(self.logprobs[token_id]),
-            tempered_logprob=max(float(self.tempered[token_id]), -1e308),
-            cumulative=float(self._cumulative[self._positions[token_id]]),
-            final_logprob=None if code else max(float(self.final[token_id]), -1e308),
-            removed_by=self.chain.order[code - 1] if code else None,
-        )
-
-    @torch.inference_mode()
-    def draw(self, noise: Tensor | None) -> int:
-        """A token drawn with a step's noise (1, vocab), as `generate` draws it."""
-        return int(draw(self._processed.scores, None if self.chain.greedy else noise))
-
-    def under(self, params: SamplingParams) -> Distribution:
-        """The same logits under other settings."""
-        return replace(self, params=params)
 
 
 class Noise:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from decodecli.decoding.decode import DEFAULT_CANDIDATES, Decoding
-from decodecli.explore.engine import Distribution, ModelSource
-from decodecli.explore.session import Choice, Session
-from decodecli.records.run import Step, step_json_line, to_json_line
+from decodecli.explore.engine import ModelSource
+from decodecli.explore.session import Session
+from decodecli.records.run import step_json_line, to_json_line
+from decodecli.sampling.one_position import Distribution
 from decodecli.settings import SamplingParams
 from decodecli.sweeps.folder import write_whole
 
@@ -29,33 +30,9 @@ def write_trace(source: ModelSource, session: Session, path: str) -> None:
     lines = [to_json_line(decoding.header.as_dict())]
     ids = session.prompt_ids
     for index, choice in enumerate(choices):
-        lines.append(step_json_line(decoding.record(_step(source, ids, index, choice))))
+        distribution = Distribution(source.logits(ids), ids, SamplingParams(**choice.params))
+        step = distribution.step(index, choice.token_id, source.piece, DEFAULT_CANDIDATES)
+        lines.append(step_json_line(decoding.record(step)))
         ids = (*ids, choice.token_id)
     lines.append(to_json_line(decoding.summary().as_dict()))
     write_whole(Path(path), "".join(f"{line}\n" for line in lines).encode())
-
-
-def _step(source: ModelSource, ids: tuple[int, ...], index: int, choice: Choice) -> Step:
-    distribution = Distribution(source.logits(ids), ids, SamplingParams(**choice.params))
-    listed = distribution.order[:DEFAULT_CANDIDATES].tolist()
-    if choice.token_id not in listed:
-        listed.append(choice.token_id)
-    rows = tuple(distribution.candidate(token, source.piece(token)) for token in listed)
-    chosen = next(row for row in rows if row.token_id == choice.token_id)
-    entropy, final_entropy = distribution.entropies
-    return Step(
-        index=index,
-        position=0,
-        token_id=chosen.token_id,
-        token=chosen.token,
-        text="",
-        rank=chosen.rank,
-        logit=chosen.logit,
-        logprob=chosen.logprob,
-        tempered_logprob=chosen.tempered_logprob,
-        final_logprob=-1e308 if chosen.final_logprob is None else chosen.final_logprob,
-        entropy=entropy,
-        final_entropy=final_entropy,
-        kept=distribution.kept,
-        candidates=rows,
-    )

@@ -10,12 +10,12 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Input, Static
 
-from decodecli.explore.engine import CURVE, Distribution
 from decodecli.explore.keys import HINTS
 from decodecli.explore.walk import Walk
 from decodecli.explore.widgets import SETTINGS, Candidates, EntropyCurve, Slider, TokenText
 from decodecli.records.run import exp_or_zero
 from decodecli.render.escaping import one_line
+from decodecli.sampling.one_position import CURVE, Distribution
 
 MIN_COLUMNS, MIN_ROWS = 36, 14
 

@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from decodecli.explore.engine import Distribution, Noise, Source
+from decodecli.explore.engine import Noise, Source
 from decodecli.explore.session import DRAWN, GREEDY, TAKEN, Choice, Session, settings_of
 from decodecli.records.run import Candidate, exp_or_zero
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import one_line, visible
+from decodecli.sampling.one_position import Distribution
 
 
 class Walk:

@@ -170,6 +170,7 @@ def find_tokenizer(
     trust_remote_code: bool = False,
     verbose: bool = False,
     progress: Progress = lambda _: None,
+    download: bool = True,
 ) -> Tokenizer:
     """The tokenizer of a model folder (weights are not needed), a hub name, or the built-in model.
 
@@ -181,7 +182,7 @@ def find_tokenizer(
         raise UsageError("--model is empty", "give a folder, a hub name, or builtin")
     what = f"the tokenizer of {name}"
     folder = local_folder(name, revision) or fetch_snapshot(
-        name, revision, _FILES, has_tokenizer, progress, what=what
+        name, revision, _FILES, has_tokenizer, progress, what=what, download=download
     )
     check_regular(folder)
     if not has_tokenizer(folder):

@@ -109,15 +109,16 @@ class WhatIf:
 
     `settings` is how they were asked for, `final_logprob` is under them, `logprob` and `rank` are the
     model's own. `first_divergence` marks the first step at which the token is another than the run's.
+    None is what a record that lists few candidates does not tell.
     """
 
     settings: str
-    token_id: int
-    token: str
-    rank: int
-    logprob: float
-    final_logprob: float
-    kept: int
+    token_id: int | None
+    token: str | None
+    rank: int | None
+    logprob: float | None
+    final_logprob: float | None
+    kept: int | None
     first_divergence: bool
 
     def as_dict(self) -> dict[str, Any]:

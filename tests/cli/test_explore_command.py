@@ -35,7 +35,7 @@ class Terminal:
     def __init__(self, *arguments, folder=None, columns=100, rows=30, **environment):
         self.fd, other = pty.openpty()
         ioctl(other, TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        env = os.environ | {"TERM": "xterm-256color"} | environment
+        env = os.environ | {"TERM": "xterm-256color", "COLUMNS": str(columns)} | environment
         self.process = subprocess.Popen(
             [*EXPLORE, *arguments], stdin=other, stdout=other, stderr=other, env=env,
             start_new_session=True, cwd=folder,

@@ -524,7 +524,7 @@ def test_hostile_tokens_cannot_steer_the_screen():
 
 
 def test_the_curve_is_the_entropy_over_temperature(lm):
-    from decodecli.explore.engine import CURVE
+    from decodecli.sampling.one_position import CURVE
 
     async def scenario():
         async with opened(app_of(lm)) as person:

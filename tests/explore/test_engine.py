@@ -13,7 +13,8 @@ import decodecli
 from decodecli import SamplingParams
 from decodecli.decoding.prompt import prefill
 from decodecli.errors import DecodeError
-from decodecli.explore.engine import Distribution, ModelSource, Noise, NumbersSource
+from decodecli.explore.engine import ModelSource, Noise, NumbersSource
+from decodecli.sampling.one_position import Distribution
 
 PROMPT = "The capital of Japan is"
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from itertools import count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from decodecli.cli import options as o
-from decodecli.cli.command import OUTPUT, Argument, Option, command
+from decodecli.cli.command import INPUT, OUTPUT, Argument, Option, Request, command
 from decodecli.cli.pace import KEYS, Pace
 from decodecli.cli.streams import Notices
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.ranges import check_choice
+from decodecli.settings import SamplingParams
 
 if TYPE_CHECKING:
+    from decodecli.analysis.other_settings import OtherSettings
     from decodecli.cli.sinks import Sinks
-    from decodecli.config import Effective
+    from decodecli.records.run import ModelInfo, RunHeader
     from decodecli.records.trace import TraceReader
 
 FORMATS = ("text", "jsonl", "csv")
@@ -37,16 +41,73 @@ STEPS = Option(
     "all"
 )  # fmt: skip
 CANDIDATES = o.CANDIDATES.but(default="all that were recorded")
+LOGITS = Option("logits", str, INPUT, "What generate --save-logits wrote beside it.", "FILE.npy")
+VERIFY = Option(
+    "verify", bool, OUTPUT, "Run the model again, and say whether tokens and numbers still hold."
+)
+# Of the stages of a run, those that need no tokenizer.
+WITHOUT_A_MODEL = (
+    "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta"
+)  # fmt: skip
+SETTINGS: tuple[Option, ...] = (
+    *(o.TEMPERATURE, o.GREEDY, *o.FILTERS, *o.PENALTIES),
+    *(option for option in o.RUN_STAGES if option.name in WITHOUT_A_MODEL),
+    o.ORDER,
+    o.SEED.but(help="Draw with the noise of another seed.", default="the recorded one"),
+)
+MODEL_OPTIONS = (
+    o.MODEL_NAME.but(help="For --verify, a copy of the model.", default="the recorded one"),
+    o.DEVICE, o.ALLOW_PICKLE, o.TRUST_REMOTE_CODE,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ReplayRequest(Request):
+    """Everything that `replay` is told, checked."""
+
+    trace: str = "-"
+    steps: str | None = None
+    logits: str | None = None
+    verify: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("format", self.output.format, FORMATS)
+        if self.verify and (self.changes or self.logits or self.steps):
+            raise UsageError(
+                "--verify makes the run as it was recorded",
+                "leave --logits, --steps and the settings out",
+            )
+        if self.logits and not self.changes:
+            raise UsageError(
+                "--logits is for other settings", "add some, for example --temperature 0.7"
+            )
+
+    @cached_property
+    def changes(self) -> dict[str, Any]:
+        """The decoding settings that were typed, or come from a preset that was."""
+        sources, values = self.effective.sources, self.effective.values
+        layers = ("flag", "preset") if sources.get("preset") == "flag" else ("flag",)
+        _ = self.sampling  # checked
+        return {f.name: values[f.name] for f in fields(SamplingParams) if sources[f.name] in layers}
 
 
 @command(
-    *(TRACE, STEPS, o.TABLES, CANDIDATES, o.DELAY, o.PAUSE),
-    *(o.format_of(*FORMATS), o.QUIET_TEXT, o.COLOR, o.DEBUG, o.CONFIG_FILE),
+    *(TRACE, STEPS, LOGITS),
+    *SETTINGS,
+    VERIFY,
+    *MODEL_OPTIONS,
+    *(o.TABLES, CANDIDATES, o.DELAY, o.PAUSE),
+    *(o.format_of(*FORMATS), o.QUIET_TEXT, o.COLOR, o.DEBUG, o.PRESET, o.CONFIG_FILE),
+    request=ReplayRequest,
 )
-def replay(trace: str, effective: Effective, steps: str | None = None) -> None:
-    """Show a recorded run again, as generate showed it. No model is loaded.
+def replay(request: ReplayRequest) -> None:
+    """Show a recorded run again, or what other settings would have made of it.
 
-    On a terminal: a table a step. Into a pipe or file: the text alone. As CSV: a row a step.
+    On a terminal: a table a step. Into a pipe or file: the text alone. As CSV: a row a step. No model is
+    loaded, but for --verify.
+
+    With other settings, each step shows what they would have drawn: exactly with the logits that were
+    saved, else as far as the recorded candidates tell.
 
     [bold]Examples[/bold]
 
@@ -59,27 +120,41 @@ def replay(trace: str, effective: Effective, steps: str | None = None) -> None:
       decodecli replay run.jsonl --pause
 
       decodecli replay - --format csv < run.jsonl > run.csv
+
+      decodecli replay run.jsonl -t 0.7 --top-p 0.9 --logits run.npy
+
+      decodecli replay run.jsonl --verify
     """
     from decodecli.cli.sinks import Sinks
     from decodecli.records.trace import TraceReader
 
-    output = effective.output()
-    check_choice("format", output.format, FORMATS)
+    effective, output, steps = request.effective, request.output, request.steps
     chosen = step_ranges(steps)
     rows = None if effective.sources["candidates"] == "default" else output.candidates
     notices = Notices(output.quiet)
     notices.tell_all(effective.notices)
-    with _opened(trace) as (file, name), Pace(output) as pace:
+    with _opened(request.trace) as (file, name), Pace(output) as pace:
+        reader = TraceReader(file, name)
+        if request.verify:
+            from decodecli.cli.verify import verify
+
+            verify(reader, effective, output)
+            return
         if pace.pauses:
             notices.tell(KEYS)
         sinks = Sinks(output, None, _byte_level(file, name))
-        reader = TraceReader(file, name)
+        others = _other_settings(request) if request.changes else None
         try:
             steps_played, longest = _play(
-                reader, sinks, pace, chosen, rows, output.format != "jsonl"
+                reader, sinks, pace, chosen, rows, output.format != "jsonl", others
             )
         finally:
             sinks.close()
+        if others and not request.logits:
+            notices.tell(
+                "what these settings would have drawn is shown as far as the recorded candidates tell; "
+                "with generate --save-logits and --logits it is exact"
+            )
         if reader.truncated is not None:
             notices.tell(f"{name} ends in the middle of line {reader.truncated}; it is left out")
     if steps is not None and not steps_played:
@@ -95,16 +170,19 @@ def _play(
     chosen: list[range] | None,
     rows: int | None,
     skips: bool,
+    others: Callable[[RunHeader], OtherSettings] | None,
 ) -> tuple[int, int]:
     """Play all runs of a trace. One without a summary gets that of the steps there are, whatever ends it.
 
     chosen: which steps are shown, by index; None for all. Of some steps there is no summary.
     rows: of a step's candidates, None for all. skips: whether a run is left after its last chosen step.
+    others: makes of a run's header what shows its steps under other settings.
 
     Returns how many steps were played, and how many the longest run has.
     """
     from decodecli.records.run import RunHeader, RunSummary, Step, perplexity
 
+    other: OtherSettings | None = None
     header: RunHeader | None = None  # of the run that has begun and not ended
     before: RunHeader | None = None
     started = False  # whether anything was shown of it
@@ -137,6 +215,9 @@ def _play(
         for record in reader:
             if isinstance(record, RunHeader):
                 end("the record ends here")
+                if others is not None:
+                    other = others(record)
+                    record = other.header
                 samples = record.params.get("num_samples", 1)
                 follows = before is not None and (before.seed + 1, before.prompt_ids, samples) == (
                     record.seed, record.prompt_ids, before.params.get("num_samples", 1),
@@ -147,6 +228,8 @@ def _play(
                 if started:
                     sinks.start(record, (sample, samples))
             elif isinstance(record, Step):
+                if other is not None:
+                    record = other(record)
                 steps, longest = steps + 1, max(longest, record.index + 1)
                 logprobs += record.logprob
                 if skips and record.index >= last:
@@ -180,6 +263,59 @@ def _play(
     finally:
         end(why)
     return played, longest
+
+
+def _other_settings(request: ReplayRequest) -> Callable[[RunHeader], OtherSettings]:
+    """What makes `OtherSettings` of each run of a trace, in their order."""
+    from decodecli.analysis.other_settings import OtherSettings
+
+    words = ",".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in request.changes.items()
+    )
+    numbers, known = count(1), [item.name for item in fields(SamplingParams)]
+
+    def made(header: RunHeader) -> OtherSettings:
+        number = next(numbers)
+        logits = _saved_logits(request.logits, number) if request.logits else None
+        recorded = {name: header.params[name] for name in known if name in header.params}
+        params = SamplingParams(**{**recorded, "seed": None, **request.changes})
+        rows = request.output.candidates
+        return OtherSettings(header, words, params, logits, _pieces(header.model), rows)
+
+    return made
+
+
+def _saved_logits(path: str, number: int) -> Any:
+    """The logits of the trace's run of that number, (steps, vocab), mapped.
+
+    Raises:
+        UsageError: there is no such file, or it is none of numpy's.
+    """
+    import numpy as np
+
+    file = Path(os.path.expanduser(path))
+    if number > 1 or not file.exists():  # of several samples
+        file = file.with_name(f"{file.stem}-{number}.npy")
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise UsageError(
+            f"{file}: {'there is no such file' if missing else 'this is no file of numpy'}",
+            "give what generate --save-logits wrote beside this trace",
+        ) from None
+
+
+def _pieces(model: ModelInfo) -> Callable[[int], str]:
+    """Spells tokens by the model's tokenizer where that is on this machine, else by their ids."""
+    from decodecli.models.tokenizer import find_tokenizer
+
+    try:
+        tokenizer = find_tokenizer(model.name, model.revision, download=False)
+    except DecodecliError:
+        return lambda token_id: f"<{token_id}>"
+    return lambda token_id: tokenizer.piece(token_id) or f"<{token_id}>"
 
 
 def step_ranges(text: str | None) -> list[range] | None:

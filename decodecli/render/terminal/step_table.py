@@ -155,13 +155,31 @@ def step_table(step: Step, style: Style) -> str:
     if rest := _rest(step, columns, style):
         lines.append(style.dim(rest))
     for other in step.what_if:
-        sign = "=" if other.token_id == step.token_id else "≠"
-        line = f"  {sign} {clip(other.settings, style.width // 2)}: {style.token(other.token)}"
-        line += f" {percent(exp_or_zero(other.final_logprob))}, kept {count(other.kept)}"
-        line += ", the first divergence" if other.first_divergence else ""
+        sign = _sign(step, other)
+        line = f"  {sign} {clip(other.settings, style.width // 2)}: {_what_if(step, other, style)}"
         lines.append(line if sign == "≠" else style.dim(line))
     lines.append("")
     return "\n".join(lines)
+
+
+def _sign(step: Step, other: WhatIf) -> str:
+    return "?" if other.token_id is None else "=" if other.token_id == step.token_id else "≠"
+
+
+def _what_if(step: Step, other: WhatIf, style: Style) -> str:
+    """`␣Kyoto 61.2%, kept 3, the first divergence`, as far as it is known."""
+    parts = []
+    if other.token is None:
+        parts.append(
+            f"cannot be known from {len(step.candidates)} of {count(style.vocab_size)} tokens"
+        )
+    elif other.final_logprob is None:
+        parts.append(style.token(other.token))
+    else:
+        parts.append(f"{style.token(other.token)} {percent(exp_or_zero(other.final_logprob))}")
+    parts += [] if other.kept is None else [f"kept {count(other.kept)}"]
+    parts += ["the first divergence"] if other.first_divergence else []
+    return ", ".join(parts)
 
 
 def _heading(name: str) -> str:
@@ -320,10 +338,13 @@ def _observed(step: Step, columns: LineLayout, style: Style) -> Iterator[str]:
         rows.append(("○", row, f"rank {count(row.rank)}{removed}"))
     for other in step.what_if:
         if other.token_id != step.token_id:
-            first = ", the first divergence" if other.first_divergence else ""
-            rows.append(("≠", other, f"{other.settings}{first}"))
+            note = ", the first divergence" if other.first_divergence else ""
+            note = ": not recorded" if other.token_id is None else note
+            rows.append((_sign(step, other), other, f"{other.settings}{note}"))
     for sign, row_or_other, words in rows:
-        token = _token_cell(row_or_other.token, style.byte_level, columns.token, style.encoding)
+        token = _token_cell(
+            row_or_other.token or "", style.byte_level, columns.token, style.encoding
+        )
         line = f"{sign:>{_INDEX}} {token} {percent_cell(exp_or_zero(row_or_other.logprob))}"
         if columns.final:
             line += " " + percent_cell(exp_or_zero(row_or_other.final_logprob))

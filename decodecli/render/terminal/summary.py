@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from heapq import nlargest
 
 from rich.cells import cell_len
@@ -85,25 +86,41 @@ def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: S
         first = f"least sure (T=1) at {unsure[0]}"
         fits = cell_len(first) < style.width
         lines += _wrapped([first, *unsure[1:]] if fits else ["least sure (T=1)", *unsure], style)
-    for settings, (index, token, instead, times) in steps.what_if.items():
-        words = f"what if {settings}: the same tokens"
-        if times:
-            words = f"what if {settings}: leaves at #{index + 1}, {style.token(token)} in place of "
-            words += f"{style.token(instead)}; another token at {times} of {steps.count} steps"
+    for settings, other in steps.what_if.items():
+        words = f"what if {settings}: "
+        if other.first is not None:
+            index, token, instead = other.first
+            words += (
+                f"leaves at #{index + 1}, {style.token(token)} in place of {style.token(instead)}; "
+            )
+        every = "the same tokens" if not other.unknown else "no other token where it is known"
+        of = f"another token at {other.times} of {steps.count} steps"
+        words += of if other.times else every
+        words += f"; {other.unknown} cannot be known" if other.unknown else ""
         lines += wrap_parts(words.split(" "), style.width - 1, " ", "  ")
     return [*lines, f"repeat: {repeat_command(header)}"]  # not wrapped, so that it can be copied
 
 
+@dataclass
+class Divergences:
+    """How often settings would have drawn another token, and how often nobody knows. `first`: where,
+    which token, the run's own; None where it is not known which was the first."""
+
+    times: int = 0
+    unknown: int = 0
+    first: tuple[int, str, str] | None = None
+
+
 class Facts:
     """Counts over a run's steps for its summary. `least_sure` are the three steps of the greatest
-    entropy at temperature 1: entropy, minus the index, token, probability. `what_if` has by its settings
-    the first divergence (index, token, the run's own) and the number of all."""
+    entropy at temperature 1: entropy, minus the index, token, probability. `what_if` has
+    what the other settings came to."""
 
     def __init__(self, steps: Iterable[Step] = ()) -> None:
         self.count = 0
         self.entropy = 0.0
         self.least_sure: list[tuple[float, int, str, float]] = []
-        self.what_if: dict[str, tuple[int, str, str, int]] = {}
+        self.what_if: dict[str, Divergences] = {}
         for step in steps:
             self.add(step)
 
@@ -115,10 +132,13 @@ class Facts:
             entry = (step.entropy, -step.index, step.token, math.exp(step.logprob))
             self.least_sure = nlargest(3, [*self.least_sure, entry])
         for other in step.what_if:
-            first = (step.index, other.token, step.token)
-            *before, times = self.what_if.get(other.settings, (*first, 0))
-            differs = other.token_id != step.token_id
-            self.what_if[other.settings] = (*(before if times else first), times + differs)
+            counted = self.what_if.setdefault(other.settings, Divergences())
+            if other.token is None:
+                counted.unknown += 1
+            elif other.token_id != step.token_id:
+                counted.times += 1
+                if other.first_divergence:
+                    counted.first = step.index, other.token, step.token
 
 
 def text_tail(prompt: str, longest: int = 1000, tail: int = 400) -> str:
