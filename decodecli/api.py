@@ -49,6 +49,7 @@ def decode(
     allow_special: bool = False,
     what_if: Sequence[str | Mapping[str, Any]] = (),
     watch: Sequence[str | int] = (),
+    explain: bool = False,
     **settings: Any,
 ) -> Iterator[Step]:
     """Generate after `prompt`, one `Step` at a time. The arguments are those of `generate`.
@@ -63,7 +64,7 @@ def decode(
     others = dict(config.what_if(params, wanted) for wanted in what_if)
     return decoding.decode(
         _loaded(model), prompt, params, candidates=candidates, bos=bos, chat=template,
-        what_if=others, watch=watch,
+        what_if=others, watch=watch, explain=explain,
     )  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def generate(
     allow_special: bool = False,
     what_if: Sequence[str | Mapping[str, Any]] = (),
     watch: Sequence[str | int] = (),
+    explain: bool = False,
     **settings: Any,
 ) -> Run:
     """Generate after `prompt` to the end: header, steps and summary.
@@ -98,6 +100,7 @@ def generate(
         what_if: other settings whose draws each step records, as "temperature=0.2,top_p=0.5" or a
             mapping: from the same logits, with the same noise.
         watch: tokens, texts or ids, whose numbers each step records, wherever they rank.
+        explain: whether each step records why it took its token: `step.sentence`, `step.explain`.
         settings: `SamplingParams`' fields: temperature, top_p, seed, max_new_tokens …
 
     Raises:
@@ -112,7 +115,7 @@ def generate(
     others = dict(config.what_if(params, wanted) for wanted in what_if)
     return decoding.generate(
         _loaded(model), prompt, params, candidates=candidates, bos=bos, chat=template,
-        what_if=others, watch=watch,
+        what_if=others, watch=watch, explain=explain,
     )  # fmt: skip
 
 

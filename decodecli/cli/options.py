@@ -182,6 +182,7 @@ WATCH = Option(
     "watch", str, OUTPUT, "Show TOKEN, text or id, at every step, wherever it ranks (repeatable).",
     "TOKEN", several=True,
 )  # fmt: skip
+EXPLAIN = Option("explain", bool, OUTPUT, "Say in words why each token was taken.")
 WHAT_IF = Option(
     "what_if", str, OUTPUT,
     "Show what other settings would have drawn, with the same noise (repeatable).",

@@ -233,6 +233,11 @@ class Sinks:
         """Whether all that is wanted of a run is to be seen on a screen."""
         return all(isinstance(sink, _SCREENS) for sink in self._all)
 
+    @property
+    def shows_steps(self) -> bool:
+        """Whether more of a step than its text goes anywhere."""
+        return any(isinstance(sink, _Records | _Screen) for sink in self._all)
+
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
         """Begin a run. Of greedy samples, screens show the first."""
         self.folded = header.greedy and sample[0] > 1

@@ -23,7 +23,7 @@ from torch import Tensor
 
 import decodecli
 from decodecli.decoding.cuda_graph import CudaGraphDecoder
-from decodecli.decoding.observers import Observer, Watches, WhatIfs
+from decodecli.decoding.observers import Explanations, Observer, Watches, WhatIfs
 from decodecli.decoding.prompt import PrefilledPrompt, out_of_memory_guard, prefill, run_context
 from decodecli.models.detokenize import TextStream
 from decodecli.models.loading import LanguageModel
@@ -54,6 +54,7 @@ class Decoding:
             yielded; the tensor is only valid during the call.
         what_if: other settings, by the words for them, whose draws each step records.
         watch: tokens, texts or ids, whose numbers each step records.
+        explain: whether each step records why it took its token.
         observers: look at every step's logits and may add to its record.
 
     Iterating raises `DecodeError` when logits are not finite or memory runs out; the steps before
@@ -74,6 +75,7 @@ class Decoding:
         on_logits: Callable[[Tensor], None] | None = None,
         what_if: Mapping[str, SamplingParams] | None = None,
         watch: Sequence[str | int] = (),
+        explain: bool = False,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.params = params or SamplingParams()
@@ -94,6 +96,9 @@ class Decoding:
         if watch:
             self.observers.append(Watches(self.lm, watch))
             recorded["watch"] = list(map(str, watch))
+        if explain:
+            self.observers.append(Explanations(self.lm, prompt.ids, self.params, self.seed))
+            recorded["explain"] = True
         self.notices = self._notices()
         self.header = self._header(sources, recorded)
         self.finish_reason = "interrupted"  # until something better is known
@@ -277,6 +282,7 @@ def decode(
     chat: ChatParams | None = None,
     what_if: Mapping[str, SamplingParams] | None = None,
     watch: Sequence[str | int] = (),
+    explain: bool = False,
 ) -> Iterator[Step]:
     """Generate after `prompt` (text or token ids), one `Step` at a time.
 
@@ -284,8 +290,9 @@ def decode(
     """
     prefix = prefill(lm, prompt, bos, chat)
     yield from Decoding(
-        prefix, params, candidates=candidates, shared=False, what_if=what_if, watch=watch
-    )
+        prefix, params, candidates=candidates, shared=False,
+        what_if=what_if, watch=watch, explain=explain,
+    )  # fmt: skip
 
 
 def generate(
@@ -298,12 +305,13 @@ def generate(
     chat: ChatParams | None = None,
     what_if: Mapping[str, SamplingParams] | None = None,
     watch: Sequence[str | int] = (),
+    explain: bool = False,
 ) -> Run:
     """Generate after `prompt` (text or token ids) to the end: header, steps and summary."""
     prefix, recorded = prefill(lm, prompt, bos, chat), chat.as_dict() if chat else {}
     decoding = Decoding(
         prefix, params, recorded=recorded, candidates=candidates, shared=False,
-        what_if=what_if, watch=watch,
+        what_if=what_if, watch=watch, explain=explain,
     )  # fmt: skip
     steps = tuple(decoding)
     return Run(decoding.header, steps, decoding.summary(), decoding.notices)

@@ -1,4 +1,5 @@
-"""What may be looked at in the logits of every step beside the draw: named tokens, other settings' draws.
+"""What may be looked at in the logits of every step beside the draw: named tokens, other settings' draws,
+why a token was taken.
 
 An observer is called before the draw and returns fields for the step's record. Nothing here runs the
 model.
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from decodecli.decoding.prompt import run_context, token_chain
 from decodecli.models.loading import LanguageModel
-from decodecli.records.run import Candidate, Step, Watched, WhatIf
+from decodecli.records.run import Candidate, Cut, Explanation, Step, Watched, WhatIf, Without
 from decodecli.sampling.chain import Chain
+from decodecli.sampling.processors import divide_by_temperature
 from decodecli.sampling.sampler import Sampler
 from decodecli.sampling.statistics import compute, unpack
 from decodecli.settings import SamplingParams
+from decodecli.stages import stage_order
 
 
 class Observer(Protocol):
@@ -73,6 +76,38 @@ class WhatIfs:
             self._diverged |= {row.settings} if first else set()
             rows.append(replace(row, first_divergence=first))
         return replace(step, what_if=tuple(rows))
+
+
+class Explanations:
+    """Why each step took its token: what would have been drawn were one stage off, and what each cut."""
+
+    def __init__(
+        self, lm: LanguageModel, prompt_ids: Sequence[int], params: SamplingParams, seed: int
+    ) -> None:
+        active = [name for name in stage_order(params) if name != "greedy"]
+        others = {name: replace(params, **{name: getattr(SamplingParams, name)}) for name in active}
+        self._without = WhatIfs(lm, prompt_ids, others, seed)
+        self._piece = lm.piece
+
+    @torch.inference_mode()
+    def __call__(self, index: int, chain: Chain, logits: Tensor, ids: Tensor) -> Mapping[str, Any]:
+        processed = chain(logits.cpu(), ids.cpu())
+        codes = chain.removal_codes(processed)
+        tempered = divide_by_temperature(processed.penalised[0].double(), chain.temperature)
+        masses = tempered.softmax(-1).numpy()
+        cuts = []
+        for name in chain.filters:
+            removed = codes == chain.order.index(name) + 1
+            cuts.append(Cut(name, int(removed.sum()), float(masses[removed].sum())))
+        rows = self._without(index, chain, logits, ids)["what_if"]
+        without = tuple(Without(row.settings, row.token_id, row.token) for row in rows)
+        top = int(processed.scores[0].argmax())
+        return {
+            "explain": Explanation(chain.temperature, tuple(cuts), without, top, self._piece(top))
+        }
+
+    def drawn(self, step: Step) -> Step:
+        return step
 
 
 class Watches:

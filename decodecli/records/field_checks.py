@@ -10,7 +10,15 @@ from dataclasses import fields
 from functools import cache, partial
 from typing import Any
 
-from decodecli.records.run import Candidate, ModelInfo, Watched, WhatIf
+from decodecli.records.run import (
+    Candidate,
+    Cut,
+    Explanation,
+    ModelInfo,
+    Watched,
+    WhatIf,
+    Without,
+)
 
 
 def decode_line(line: bytes) -> Any:
@@ -44,8 +52,8 @@ def build_record(owner: type[Any], values: Any) -> Any:
         try:
             checked[name] = check(values[name])
         except KeyError:
-            if owner.__dataclass_fields__[name].default == ():
-                continue  # empty where it was not asked for
+            if owner.__dataclass_fields__[name].metadata.get("optional"):
+                continue
             raise ValueError(f"{name} is missing") from None
         except (TypeError, OverflowError):
             raise ValueError(f"{name} is out of range") from None
@@ -112,7 +120,8 @@ def _numbers(value: Any) -> tuple[float, ...]:
 
 
 _RECORDS = {
-    "ModelInfo": ModelInfo, "Candidate": Candidate, "WhatIf": WhatIf, "Watched": Watched
+    "ModelInfo": ModelInfo, "Candidate": Candidate, "WhatIf": WhatIf, "Watched": Watched,
+    "Cut": Cut, "Without": Without, "Explanation": Explanation,
 }  # fmt: skip
 _CHECKS: dict[str, Check] = {
     "Any": lambda value: value,

@@ -6,11 +6,12 @@ defined in docs/WORDS.md; probabilities are kept as natural logarithms, None sta
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any, overload
 
@@ -134,6 +135,53 @@ class Watched(Candidate):
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """How many tokens a stage removed from a step first, and their tempered probability."""
+
+    stage: str
+    tokens: int
+    mass: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return field_values(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Without:
+    """What would have been drawn at a step, with the same noise, were one stage off."""
+
+    stage: str
+    token_id: int
+    token: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return field_values(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a step took its token: the temperature, what each filter cut, what each stage that was on
+    changed, and the most probable token of what was left (`top_id`, `top`)."""
+
+    temperature: float
+    cuts: tuple[Cut, ...]
+    without: tuple[Without, ...]
+    top_id: int
+    top: str
+
+    def as_dict(self) -> dict[str, Any]:
+        rows = {
+            name: [row.as_dict() for row in getattr(self, name)] for name in ("cuts", "without")
+        }
+        return {**field_values(self), **rows}
+
+
+_IF_ASKED = {
+    "optional": True
+}  # metadata of fields that a record has only where they were asked for
+
+
+@dataclass(frozen=True, slots=True)
 class Step(Displayed):
     """One decoding step: one forward pass, one chosen token.
 
@@ -141,7 +189,7 @@ class Step(Displayed):
     step adds to the visible text. Entropies are in nats over the full vocabulary: `entropy` at
     temperature 1, `final_entropy` of the distribution drawn from. `kept` tokens no stage removed.
     `candidates` are the highest logits in rank order, and the chosen token if it is not among them.
-    `what_if` and `watch` are empty unless asked for.
+    `what_if`, `watch` and `explain` are there where they were asked for.
     """
 
     index: int
@@ -158,8 +206,9 @@ class Step(Displayed):
     final_entropy: float
     kept: int
     candidates: tuple[Candidate, ...]
-    what_if: tuple[WhatIf, ...] = ()
-    watch: tuple[Watched, ...] = ()
+    what_if: tuple[WhatIf, ...] = field(default=(), metadata=_IF_ASKED)
+    watch: tuple[Watched, ...] = field(default=(), metadata=_IF_ASKED)
+    explain: Explanation | None = field(default=None, metadata=_IF_ASKED)
 
     def __repr__(self) -> str:
         share = 100 * math.exp(self.logprob)
@@ -181,12 +230,21 @@ class Step(Displayed):
             rows = getattr(self, name)
             if rows or name == "candidates":
                 values[name] = [row.as_dict() for row in rows]
+        if self.explain is not None:
+            values["explain"] = self.explain.as_dict()
         return values
+
+    @property
+    def sentence(self) -> str:
+        """Why this token was taken, in words; "" where no explanation was asked for."""
+        return str(importlib.import_module("decodecli.render.explanation").sentence(self))
 
 
 _STEP_ROWS = ("candidates", "what_if", "watch")
 # Of a table with a row a step.
-STEP_COLUMNS = tuple(item.name for item in fields(Step) if item.name not in _STEP_ROWS)
+STEP_COLUMNS = tuple(
+    item.name for item in fields(Step) if item.name not in (*_STEP_ROWS, "explain")
+)
 
 
 @dataclass(frozen=True)
@@ -281,7 +339,7 @@ def step_json_line(step: Step) -> str:
     What a caller put into a step that is no int, float or string goes the long way, as do numbers that
     are not finite, which are refused there.
     """
-    if step.what_if or step.watch:
+    if step.what_if or step.watch or step.explain:
         return to_json_line(step.as_dict())
     try:
         return _step_json(step)
@@ -292,7 +350,7 @@ def step_json_line(step: Step) -> str:
 def _compiled(owner: type, start: str = "") -> Callable[[Any], str]:
     """A function that spells a record as JSON: one f-string of its fields, compiled as `dataclasses`
     compiles `__init__`. It raises TypeError or ValueError for a value that is not as annotated."""
-    names = {item.name: str(item.type) for item in fields(owner) if item.default is MISSING}
+    names = {item.name: str(item.type) for item in fields(owner) if not item.metadata}
     numbers = [f"(r.{name} or 0.0)" for name, kind in names.items() if kind.startswith("float")]
     parts = [f'"{name}":{{{_SPELLED[kind].format("r." + name)}}}' for name, kind in names.items()]
     line = f"f'{{{{{start}{','.join(parts)}}}}}'"

@@ -99,6 +99,7 @@ def _decoding_options(settings: Mapping[str, Any], requested: Container[str]) ->
         texts = settings.get(name, getattr(SamplingParams, name))
         if tuple(texts) != getattr(SamplingParams, name):
             words += [f"{flag_name(name)} {quoted(text)}" for text in texts or ("none",)]
+    words += ["--explain"] if settings.get("explain") else []
     for name in ("watch", "what_if"):
         words += [f"{flag_name(name)} {quoted(str(text))}" for text in settings.get(name, ())]
     return words

@@ -71,7 +71,7 @@ def test_every_option_says_what_it_does_and_the_shared_ones_their_default(help_o
             if longest not in shown:  # `rows` put it to the option that it is the opposite of
                 longest = "--" + longest.removeprefix("--no-")
             assert len(shown[longest].split()) > 3, f"{name} {longest}"
-            if longest in {*defaults(), *IN_WORDS, "--greedy", "--verbose", "--debug"}:
+            if longest in {*defaults(), *IN_WORDS, "--greedy", "--verbose", "--debug", "--explain"}:
                 assert "[default: " in shown[longest], f"{name} {longest}"
 
 
@@ -159,7 +159,7 @@ def test_every_default_is_shown_and_is_the_one_that_applies(help_of):
             assert float(number[0]) == float(default), option
         else:
             assert match[1].startswith(default), option
-    known = set(expected) | WITHOUT | {"--greedy", "--verbose", "--debug"}
+    known = set(expected) | WITHOUT | {"--greedy", "--verbose", "--debug", "--explain"}
     assert set(shown) <= known, "an option without a default to check"
 
 

@@ -61,6 +61,28 @@ def test_what_cannot_be_is_refused(cli, options, words):
     cli("generate", PROMPT, *options).refused(2, words)
 
 
+@pytest.mark.parametrize("tables", ["full", "line"])
+def test_why_a_token_was_taken_is_told_and_told_again_by_replay(cli, tmp_path, tables):
+    trace = tmp_path / "run.jsonl"
+    asked = (PROMPT, "-t", "1.4", "--top-p", "0.9", "-n", "5", "--seed", "2", "--explain")
+    shown = cli("generate", *asked, "--trace", str(trace), "--tables", tables).succeeded().err
+    words = " ".join(shown.split())
+    assert words.count("; top-p removed ") == 5
+    assert words.count("T=1.4 lowered it to") + words.count("T=1.4 lifted it to") == 5
+    assert "explained: the model's first choice at" in words
+    assert "--explain --seed 2" in words
+    replayed = " ".join(cli("replay", str(trace), "--tables", tables).succeeded().err.split())
+    assert replayed.partition("#1 ")[2] == words.partition("#1 ")[2]
+    step = json.loads(trace.read_text().splitlines()[1])
+    assert [cut["stage"] for cut in step["explain"]["cuts"]] == ["top_p"]
+
+
+def test_what_no_table_or_trace_would_show_is_noticed(cli):
+    assert "--tables line" in cli("generate", PROMPT, "-n", "1", "--explain").succeeded().err
+    quiet = cli("generate", PROMPT, "-n", "1", "--explain", "--tables", "line").succeeded()
+    assert "is shown in tables" not in quiet.err
+
+
 def test_a_word_without_its_space_is_noticed(cli):
     result = cli("generate", PROMPT, "-n", "1", "--watch", "Kyoto").succeeded()
     assert '--watch " Kyoto"' in result.err

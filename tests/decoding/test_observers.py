@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +17,7 @@ from decodecli.decoding.decode import Decoding
 from decodecli.decoding.prompt import prefill
 from decodecli.errors import UsageError
 from decodecli.records.run import step_json_line
+from decodecli.render.explanation import Effects
 from decodecli.settings import SamplingParams
 
 SETTINGS = st.fixed_dictionaries(
@@ -135,3 +138,78 @@ def test_settings_are_read_as_options_are_spelt():
     assert (words, params.top_k, params.top_p) == ("top-k=3,greedy=yes", 3, 0.5)
     assert params.greedy
     assert what_if(SamplingParams(), {"top_k": 3})[1].top_k == 3
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(values=SETTINGS, seed=st.integers(0, 2**32 - 1))
+def test_an_explanation_says_what_each_stage_cut_and_changed(tiny_lm, values, seed):
+    params = made(values)
+    if params is None:
+        return
+    prefix = prefill(tiny_lm, [1, 5, 6, 5])
+    explained = list(Decoding(prefix, params, seed=seed, explain=True, candidates=10_000))
+    assert [s.token_id for s in explained] == [
+        s.token_id for s in Decoding(prefix, params, seed=seed)
+    ]
+    order = Decoding(prefix, params, seed=seed).chain.order
+    for step in explained:
+        assert step.explain is not None
+        removed = {cut.stage: cut.tokens for cut in step.explain.cuts}
+        for cut in step.explain.cuts:
+            rows = [row for row in step.candidates if row.removed_by == cut.stage]
+            assert len(rows) == cut.tokens
+            mass = sum(math.exp(row.tempered_logprob) for row in rows)
+            assert cut.mass == pytest.approx(mass, abs=1e-4)
+        if "greedy" not in order:
+            assert sum(removed.values()) + step.kept == tiny_lm.info.vocab_size
+            left = [row for row in step.candidates if row.removed_by is None]
+            best = max(row.final_logprob for row in left)
+            top = next(row for row in left if row.token_id == step.explain.top_id)
+            assert top.final_logprob == pytest.approx(best, abs=1e-6)
+        assert [o.stage for o in step.explain.without] == [n for n in order if n != "greedy"]
+        assert f"rank {step.rank:,}" in step.sentence
+    first = explained[0]
+    for other in first.explain.without:
+        neutral = replace(params, **{other.stage: getattr(SamplingParams, other.stage)})
+        drawn = next(iter(Decoding(prefix, neutral, seed=seed)))
+        assert drawn.token_id == other.token_id
+
+
+def test_the_sentence_and_the_summary_tell_what_each_setting_did(lm):
+    run = decodecli.generate(
+        lm, "Once upon a time", seed=3, temperature=1.6, top_p=0.9, max_new_tokens=25, explain=True
+    )
+    effects = Effects()
+    for step in run:
+        effects.add(step)
+        without = {o.stage: o for o in step.explain.without}
+        changed = without["temperature"].token_id != step.token_id
+        assert ("at T=1 it would have been" in step.sentence) == changed
+        changed = without["top_p"].token_id != step.token_id
+        assert ("without top-p it would have been" in step.sentence) == changed
+        assert ("over" in step.sentence) == (step.token_id != step.explain.top_id)
+    assert effects.steps == 25
+    text = str(run)
+    for stage in ("temperature", "top_p"):
+        times = sum(
+            o.token_id != step.token_id
+            for step in run
+            for o in step.explain.without
+            if o.stage == stage
+        )
+        assert times
+        assert f"{stage.replace('_', '-')} changed the token at {times} of 25 steps" in text
+
+
+def test_settings_that_changed_nothing_are_told_why(lm):
+    run = decodecli.generate(
+        lm, "Once upon a time", seed=3, temperature=1.6, top_k=1, max_new_tokens=3, explain=True
+    )
+    assert "temperature changed nothing here: top-k kept one token" in str(run)
+    assert "it was the only one left" in run[0].sentence
+    run = decodecli.generate(lm, "Once", seed=3, temperature=0, max_new_tokens=2, explain=True)
+    assert "greedy took it" in run[0].sentence
+    everything = lm.info.vocab_size
+    run = decodecli.generate(lm, "Once", seed=3, top_k=everything, max_new_tokens=2, explain=True)
+    assert "top-k removed nothing" in str(run)
+    assert decodecli.generate(lm, "Once", max_new_tokens=1)[0].sentence == ""

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from decodecli.records.run import (
     SCHEMA,
     Candidate,
+    Cut,
+    Explanation,
     ModelInfo,
     Run,
     RunHeader,
@@ -20,6 +22,7 @@ from decodecli.records.run import (
     Step,
     Watched,
     WhatIf,
+    Without,
     exp_or_zero,
     perplexity,
     step_json_line,
@@ -34,6 +37,11 @@ WHAT_IFS = st.builds(
     WhatIf, settings=TEXT, token_id=ID, token=TEXT, rank=ID, logprob=NUMBER, final_logprob=NUMBER,
     kept=ID, first_divergence=st.booleans(),
 )  # fmt: skip
+EXPLANATIONS = st.builds(
+    Explanation, temperature=NUMBER, top_id=ID, top=TEXT,
+    cuts=st.lists(st.builds(Cut, stage=TEXT, tokens=ID, mass=NUMBER), max_size=1).map(tuple),
+    without=st.lists(st.builds(Without, stage=TEXT, token_id=ID, token=TEXT), max_size=1).map(tuple),
+)  # fmt: skip
 CANDIDATES = st.builds(
     Candidate, rank=ID, token_id=ID, token=TEXT, logit=NUMBER, logprob=NUMBER,
     tempered_logprob=NUMBER, cumulative=NUMBER, final_logprob=st.none() | NUMBER,
@@ -45,6 +53,7 @@ STEPS = st.builds(
     final_entropy=NUMBER, kept=ID, candidates=st.lists(CANDIDATES, max_size=3).map(tuple),
     what_if=st.lists(WHAT_IFS, max_size=1).map(tuple),
     watch=st.lists(CANDIDATES.map(lambda c: Watched(**c.as_dict(), watch="a")), max_size=1).map(tuple),
+    explain=st.none() | EXPLANATIONS,
 )  # fmt: skip
 MODELS = st.builds(
     ModelInfo, name=TEXT, revision=st.none() | TEXT, parameters=ID, vocab_size=ID, dtype=TEXT,
@@ -91,7 +100,7 @@ def test_every_record_survives_strict_json_on_one_line_exactly(record):
     if kind == "run":
         assert read.pop("schema") == SCHEMA == 1
     fields = plain(dataclasses.asdict(record))
-    fields = {k: v for k, v in fields.items() if v or k not in ("what_if", "watch")}
+    fields = {k: v for k, v in fields.items() if v or k not in ("what_if", "watch", "explain")}
     assert read == fields, "every field is in the JSON, by its name"
 
 

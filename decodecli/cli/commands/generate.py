@@ -52,6 +52,7 @@ class GenerateRequest(Request):
     stages: str = "last"
     what_if: tuple[str, ...] = ()
     watch: tuple[str, ...] = ()
+    explain: bool = False
 
     def __post_init__(self) -> None:
         check_choice("format", self.output.format, FORMATS)
@@ -127,7 +128,17 @@ def _resolved(path: str) -> Path:
     *(o.MAX_NEW_TOKENS, o.STOP, o.SEED),
     *(o.NUM_SAMPLES, o.BOS, *o.CHAT, o.FILE, *o.LOADING),
     *(o.TABLES, o.STAGES, o.CANDIDATES, o.format_of(*FORMATS), o.DELAY, o.PAUSE, o.TRACE),
-    *(o.WATCH, o.WHAT_IF, o.SAVE_LOGITS, o.TEXT_PLOT, o.QUIET_TEXT, o.VERBOSE, o.COLOR, o.DEBUG),
+    *(
+        o.EXPLAIN,
+        o.WATCH,
+        o.WHAT_IF,
+        o.SAVE_LOGITS,
+        o.TEXT_PLOT,
+        o.QUIET_TEXT,
+        o.VERBOSE,
+        o.COLOR,
+        o.DEBUG,
+    ),
     *(o.PRESET, o.CONFIG_FILE),
     request=GenerateRequest,
 )
@@ -149,6 +160,8 @@ def generate(request: GenerateRequest) -> None:
       decodecli generate "Once upon a time" --num-samples 5 --seed 0 --quiet
 
       decodecli generate "Once upon a time" -t 1.3 --seed 3 --plot text.png
+
+      decodecli generate "Once upon a time" -t 1.4 --top-p 0.9 --explain --tables line
 
       decodecli generate "The capital of Japan is" --what-if temperature=0.2 --what-if top_p=0.5
 
@@ -191,6 +204,16 @@ def generate(request: GenerateRequest) -> None:
             output, trace, is_byte_level(prefix.lm), request.plot, stages.lines if stages else None
         )
         stack.callback(sinks.close)
+        asked = {
+            "--explain": request.explain,
+            "--watch": request.watch,
+            "--what-if": request.what_if,
+        }
+        unseen = " and ".join(name for name, value in asked.items() if value)
+        if unseen and not sinks.shows_steps:
+            notices.tell(
+                f"{unseen} is shown in tables and traces: add --tables line, or --trace FILE"
+            )
         with pace:
             run_samples(prefix, request, sinks, notices, logits, pace, stages)
     for written in (trace, logits):
@@ -283,6 +306,7 @@ def run_samples(
             on_logits=None if logits is None else lambda row: logits.write(row.numpy()),
             what_if=request.alternatives,
             watch=request.watch,
+            explain=request.explain,
             observers=(stages,) if stages else (),
         )
         if sample == 0:

@@ -50,7 +50,7 @@ def _lines(method: dict[str, Any]) -> list[str]:
     from decodecli.cli.output import style_of
     from decodecli.render.number_format import bar, percent_cell
     from decodecli.render.terminal.step_table import stage_name
-    from decodecli.render.terminal.table import wrap_parts
+    from decodecli.render.terminal.wrap import wrap_parts
 
     style = style_of(sys.stdout)
 

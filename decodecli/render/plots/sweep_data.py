@@ -19,7 +19,7 @@ from decodecli.records.sweep import Estimate, SettingSummary, SweepSummary
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import DRAWING_SIGNS, clip, encodable, model_title, one_line
 from decodecli.render.terminal.step_table import Style
-from decodecli.render.terminal.table import wrap_parts
+from decodecli.render.terminal.wrap import wrap_parts
 from decodecli.settings import SamplingParams
 
 _LONGEST = 32  # cells of a value's name

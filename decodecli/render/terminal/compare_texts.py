@@ -19,8 +19,7 @@ from decodecli.render.escaping import clip, safe_text
 from decodecli.render.plots.sweep_data import constant_lines, spelt
 from decodecli.render.repro_command import cell_command
 from decodecli.render.terminal.step_table import Style, legend_lines
-from decodecli.render.terminal.table import wrap_parts
-from decodecli.render.terminal.wrap import RunningText
+from decodecli.render.terminal.wrap import RunningText, wrap_parts
 from decodecli.render.text_comparison import (
     MARK,
     Block,

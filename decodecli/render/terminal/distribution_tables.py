@@ -32,8 +32,7 @@ from decodecli.render.number_format import (
     rest_cell,
 )
 from decodecli.render.terminal.step_table import Style, legend_lines, stage_name
-from decodecli.render.terminal.table import wrap_parts
-from decodecli.render.terminal.wrap import RunningText
+from decodecli.render.terminal.wrap import RunningText, wrap_parts
 from decodecli.render.theme import level
 
 _GAP = "  "

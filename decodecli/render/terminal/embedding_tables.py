@@ -13,7 +13,8 @@ from decodecli.render.escaping import clip, one_line, pad
 from decodecli.render.number_format import NOTHING, bar, count, decimal, percent
 from decodecli.render.plots.sweep_data import spelt
 from decodecli.render.terminal.step_table import Style
-from decodecli.render.terminal.table import Column, fit, table_lines, wrap_parts
+from decodecli.render.terminal.table import Column, fit, table_lines
+from decodecli.render.terminal.wrap import wrap_parts
 
 _WORD, _GROUP, _BAR = 24, 14, 30
 _FULL, _SHORT = 6, 3  # cells of a cosine: −0.42, or hundredths: 42

@@ -7,7 +7,8 @@ from decodecli.render.escaping import clip, one_line
 from decodecli.render.number_format import count, entropy, percent_cell
 from decodecli.render.terminal.distribution_tables import model_lines
 from decodecli.render.terminal.step_table import Style, stage_name
-from decodecli.render.terminal.table import Column, fit, table_lines, wrap_parts
+from decodecli.render.terminal.table import Column, fit, table_lines
+from decodecli.render.terminal.wrap import wrap_parts
 from decodecli.stages import ORDERS
 
 _WIDTH = 9

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from decodecli.records.run import RunHeader, Step, Watched, WhatIf, exp_or_zero
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import clip, encodable, pad, visible
+from decodecli.render.explanation import sentence
 from decodecli.render.number_format import (
     bar,
     count,
@@ -24,6 +25,7 @@ from decodecli.render.number_format import (
     percent_cell,
     rest_cell,
 )
+from decodecli.render.terminal.wrap import wrap_parts
 from decodecli.render.theme import LEVELS, PLAIN, Theme, level
 from decodecli.stages import ORDER, RESCORING
 
@@ -154,12 +156,20 @@ def step_table(step: Step, style: Style) -> str:
         before = row.rank
     if rest := _rest(step, columns, style):
         lines.append(style.dim(rest))
+    if step.explain is not None:
+        lines += explained(step, style, "  ")
     for other in step.what_if:
         sign = _sign(step, other)
         line = f"  {sign} {clip(other.settings, style.width // 2)}: {_what_if(step, other, style)}"
         lines.append(line if sign == "≠" else style.dim(line))
     lines.append("")
     return "\n".join(lines)
+
+
+def explained(step: Step, style: Style, indent: str) -> list[str]:
+    """Why the token was taken, in lines."""
+    words = sentence(step, style.token).split(" ")
+    return [f"{indent}{line}" for line in wrap_parts(words, style.width - len(indent) - 1, " ")]
 
 
 def _sign(step: Step, other: WhatIf) -> str:
@@ -326,6 +336,8 @@ def step_line(step: Step, style: Style) -> str:
         line += f" │ {_runners_up(step, columns.others, style)}"
     tail = f" │ H {numbers.entropy(step.entropy if style.greedy else step.final_entropy)}"
     line += style.dim(f"{tail}  kept {count(step.kept)}" if columns.kept else tail) + "\n"
+    if step.explain is not None:
+        line += "".join(f"{words}\n" for words in explained(step, style, " " * (_INDEX + 1)))
     return line + "".join(_observed(step, columns, style)) if step.watch or step.what_if else line
 
 

@@ -12,10 +12,11 @@ from rich.cells import cell_len
 from decodecli.records.run import RunHeader, RunSummary, Step
 from decodecli.render import number_format as numbers
 from decodecli.render.escaping import clip, one_line
+from decodecli.render.explanation import Effects
 from decodecli.render.number_format import count, decimal, percent, plain
 from decodecli.render.repro_command import repeat_command
 from decodecli.render.terminal.step_table import Style
-from decodecli.render.terminal.table import wrap_parts
+from decodecli.render.terminal.wrap import wrap_parts
 
 
 def header_lines(header: RunHeader, style: Style, sample: tuple[int, int] = (1, 1)) -> list[str]:
@@ -86,6 +87,9 @@ def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: S
         first = f"least sure (T=1) at {unsure[0]}"
         fits = cell_len(first) < style.width
         lines += _wrapped([first, *unsure[1:]] if fits else ["least sure (T=1)", *unsure], style)
+    if steps.effects.steps:
+        for line in steps.effects.lines():
+            lines += wrap_parts(line.split(" "), style.width - 1, " ", "  ")
     for settings, other in steps.what_if.items():
         words = f"what if {settings}: "
         if other.first is not None:
@@ -121,6 +125,7 @@ class Facts:
         self.entropy = 0.0
         self.least_sure: list[tuple[float, int, str, float]] = []
         self.what_if: dict[str, Divergences] = {}
+        self.effects = Effects()
         for step in steps:
             self.add(step)
 
@@ -131,6 +136,7 @@ class Facts:
         if len(self.least_sure) < 3 or step.entropy > self.least_sure[-1][0]:
             entry = (step.entropy, -step.index, step.token, math.exp(step.logprob))
             self.least_sure = nlargest(3, [*self.least_sure, entry])
+        self.effects.add(step)
         for other in step.what_if:
             counted = self.what_if.setdefault(other.settings, Divergences())
             if other.token is None:

@@ -25,7 +25,8 @@ from decodecli.render.plots.sweep_data import (
     value_name,
 )
 from decodecli.render.terminal.step_table import Style
-from decodecli.render.terminal.table import Column, fit, table_lines, wrap_parts
+from decodecli.render.terminal.table import Column, fit, table_lines
+from decodecli.render.terminal.wrap import wrap_parts
 
 # The columns in the order in which they find room; the last ones give way first. The interval of the
 # accuracy is a column of its own, without a heading.

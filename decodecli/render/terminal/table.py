@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -60,18 +60,3 @@ def table_lines(
         painted.append([gap + style.theme.paint(*pair) for pair in zip(codes, cells, strict=True)])
     rows = ("".join(cells) for cells in zip(*painted, strict=True))
     return [style.dim((indent + heads).rstrip()), *((indent + row).rstrip() for row in rows)]
-
-
-def wrap_parts(
-    parts: Iterable[str], width: int, separator: str = " · ", indent: str = ""
-) -> list[str]:
-    """Parts with a separator between, on as many lines as they need; `indent` stands before all but the
-    first. A part that begins with an arrow needs no other separator."""
-    lines: list[str] = []
-    for part in parts:
-        joint = " " if part.startswith("→ ") else separator
-        if lines and cell_len(lines[-1]) + cell_len(joint) + cell_len(part) <= width:
-            lines[-1] += joint + part
-        else:
-            lines.append((indent if lines else "") + part)
-    return lines

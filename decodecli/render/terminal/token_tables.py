@@ -18,8 +18,8 @@ from decodecli.records.tokens import (
 from decodecli.render.escaping import NEWLINE, clip, one_line, pad, safe_text, visible
 from decodecli.render.number_format import count
 from decodecli.render.terminal.step_table import Style
-from decodecli.render.terminal.table import Column, table_lines, wrap_parts
-from decodecli.render.terminal.wrap import RunningText
+from decodecli.render.terminal.table import Column, table_lines
+from decodecli.render.terminal.wrap import RunningText, wrap_parts
 from decodecli.render.theme import UNDERLINE, Theme
 
 # Backgrounds, so that spaces are seen; with black text they are the same on dark and light screens.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -126,3 +127,18 @@ def _joined(row: list[_Cell], reset: str) -> str:
             code = cell.code
         parts.append(cell.text)
     return "".join(parts) + (reset if code else "")
+
+
+def wrap_parts(
+    parts: Iterable[str], width: int, separator: str = " · ", indent: str = ""
+) -> list[str]:
+    """Parts with a separator between, on as many lines as they need; `indent` stands before all but the
+    first. A part that begins with an arrow needs no other separator."""
+    lines: list[str] = []
+    for part in parts:
+        joint = " " if part.startswith("→ ") else separator
+        if lines and cell_len(lines[-1]) + cell_len(joint) + cell_len(part) <= width:
+            lines[-1] += joint + part
+        else:
+            lines.append((indent if lines else "") + part)
+    return lines
