@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 import decodecli
 from decodecli.decoding.decode import generate
-from decodecli.explore.engine import Distribution, Noise
+from decodecli.explore.engine import Noise
 from decodecli.models.runner import ModelRunner
 from decodecli.models.supported import DEFAULTS
 from decodecli.sampling import reference
+from decodecli.sampling.one_position import Distribution
 from decodecli.settings import SamplingParams
 
 PROMPTS = ("Once upon a time,", "The capital of Japan is", "日本の首都は", "a a a a", "")
