@@ -19,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from decodecli.api import beam_search as beam_search
     from decodecli.api import decode as decode
     from decodecli.api import embed as embed
     from decodecli.api import generate as generate
@@ -41,7 +42,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     **dict.fromkeys(
-        ("decode", "embed", "generate", "next_token", "softmax", "sweep", "tokenize"),
+        (
+            "beam_search",
+            "decode",
+            "embed",
+            "generate",
+            "next_token",
+            "softmax",
+            "sweep",
+            "tokenize",
+        ),
         "decodecli.api",
     ),
     "LanguageModel": "decodecli.models.loading",

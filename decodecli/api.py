@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from decodecli.errors import UsageError
 from decodecli.settings import (
+    BeamParams,
     ChatParams,
     LoadParams,
     SamplingParams,
@@ -25,6 +26,7 @@ from decodecli.stages import OF_SCORES_ALONE
 
 if TYPE_CHECKING:
     from decodecli.models.loading import LanguageModel
+    from decodecli.records.beams import BeamRun
     from decodecli.records.distribution import DistributionReport
     from decodecli.records.embedding import EmbedReport
     from decodecli.records.run import Run, Step
@@ -117,6 +119,43 @@ def generate(
         _loaded(model), prompt, params, candidates=candidates, bos=bos, chat=template,
         what_if=others, watch=watch, explain=explain,
     )  # fmt: skip
+
+
+def beam_search(
+    model: LanguageModel | LoadParams | str | Path,
+    prompt: str | Sequence[int],
+    num_beams: int = 4,
+    *,
+    length_penalty: float = 1.0,
+    early_stopping: bool | str = False,
+    num_return_sequences: int = 1,
+    beam_sample: bool = False,
+    bos: bool | None = None,
+    **settings: Any,
+) -> BeamRun:
+    """Search with several texts at once: every step's beams, and the hypotheses, the best first.
+
+    >>> run = beam_search("builtin", "The capital of Japan is", 4, num_return_sequences=3)
+    >>> run.text, run.hypotheses[1].score, run[0].live[0].token
+
+    Args:
+        length_penalty: a hypothesis' score is its log probability / length ** length_penalty.
+        early_stopping: True, False or "never", as in transformers.
+        num_return_sequences: how many hypotheses to return.
+        beam_sample: draw the beams, with temperature and filters, in place of taking the best.
+        settings: as for `generate`; without `beam_sample`, of use are the penalties and max_new_tokens.
+
+    Raises:
+        UsageError, LoadError, PromptError, DecodeError: as `generate`.
+    """
+    from decodecli.decoding.beam_search import BeamSearch
+    from decodecli.decoding.prompt import prefill
+
+    params = _sampling_params(None, settings)
+    beams = BeamParams(
+        num_beams, length_penalty, str(early_stopping).lower(), num_return_sequences, beam_sample
+    )
+    return BeamSearch(prefill(_loaded(model), prompt, bos), params, beams).run()
 
 
 def next_token(

@@ -17,7 +17,7 @@ from typing import Any
 
 from decodecli.errors import UsageError
 from decodecli.ranges import LISTS, flag_name
-from decodecli.settings import LoadParams, OutputParams, SamplingParams, SweepParams
+from decodecli.settings import BeamParams, LoadParams, OutputParams, SamplingParams, SweepParams
 from decodecli.text_files import parse_toml, read_file
 
 ENVIRONMENT = "DECODECLI_"
@@ -33,7 +33,7 @@ TRUST = {
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
-_OWNERS = (LoadParams, SamplingParams, OutputParams)
+_OWNERS = (LoadParams, SamplingParams, OutputParams, BeamParams)
 _OF_SWEEPS = {item.name for item in fields(SweepParams)}
 
 
@@ -87,6 +87,10 @@ class Effective:
         output: OutputParams = self._build(OutputParams)
         said = [LAYERS.index(self.sources[name]) for name in ("quiet", "tables")]
         return replace(output, tables=None) if output.quiet and said[0] < said[1] else output
+
+    def beams(self) -> BeamParams:
+        """The values that say whether and how beams are searched."""
+        return self._build(BeamParams)
 
     def sweep(self) -> SweepParams:
         """The values that say how to run a sweep; for `resolve(…, expressions=True)`."""

@@ -174,6 +174,34 @@ class SamplingParams:
 
 
 @dataclass(frozen=True)
+class BeamParams:
+    """Beam search: `num_beams` texts are carried along at once, 1 is no search.
+
+    length_penalty: a hypothesis' score is its log probability over its length to this power; above 0
+    longer texts gain. early_stopping: "true" ends when there are num_beams hypotheses, "false" when no
+    beam is likely to do better, "never" when none can. num_return_sequences: hypotheses to return.
+    beam_sample: draw the continuations, without replacement, in place of taking the best.
+    """
+
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: str = "false"
+    num_return_sequences: int = 1
+    beam_sample: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive("num_beams", self.num_beams, "4 is a usual choice")
+        check_positive("num_return_sequences", self.num_return_sequences, "1 is the default")
+        check_choice("early_stopping", self.early_stopping, ("false", "true", "never"))
+        if not math.isfinite(self.length_penalty):
+            raise bad_value("length_penalty", "a finite number", "1 is the default")
+        if self.num_return_sequences > self.num_beams:
+            problem = f"--num-return-sequences {self.num_return_sequences} are more than "
+            problem += f"{self.num_beams} beam" + ("s" if self.num_beams > 1 else "")
+            raise UsageError(problem, "ask for more beams: --num-beams", "num_return_sequences")
+
+
+@dataclass(frozen=True)
 class ChatParams:
     """How a prompt goes through the chat template: as the user's message.
 

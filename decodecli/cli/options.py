@@ -160,6 +160,16 @@ CHAT = (
     Option("system", str, DECODING, "The system message before it; implies --chat.", "TEXT"),
     ALLOW_SPECIAL,
 )
+BEAMS = (
+    Option("num_beams", int, DECODING, "Beam search over N texts at once.", "N", "1, off"),
+    Option("length_penalty", float, DECODING,
+           "Score beams by log probability / length^L; above 0 favours longer texts.", "L", "1.0"),
+    Option("early_stopping", str, DECODING,
+           "End at N ended beams, when no beam is likely to do better, or when none can.",
+           default="false", choices=("false", "true", "never")),
+    Option("num_return_sequences", int, DECODING, "How many of the beams to return.", "N", "1"),
+    Option("beam_sample", bool, DECODING, "Draw the beams in place of taking the best."),
+)  # fmt: skip
 # What says which cells a sweep has: those that take several values are axes.
 AXES = (TEMPERATURE, *FILTERS, *PENALTIES, *RUN_STAGES, MAX_NEW_TOKENS)
 OF_CELLS = (

@@ -109,7 +109,7 @@ class Decoding:
         room = self.params.max_new_tokens
         if self.lm.context is not None:
             room = min(room, self.lm.context - len(prompt.ids))
-        self._max_new_tokens = room  # that there is also a context for
+        self.max_new_tokens = room  # that there is also a context for
         self._texts: list[str] = []
         self._tokens: list[int] = []
         self._logprob_sum = 0.0
@@ -180,7 +180,7 @@ class Decoding:
             forward, cache = prompt.runner.written_out()
             graph = CudaGraphDecoder(
                 forward, cache, prompt.logits, self.chain, self.candidates, self.seed,
-                self._max_new_tokens,
+                self.max_new_tokens,
             )  # fmt: skip
         except UnsupportedModel as unsupported:
             self.backend = f"a step at a time: {unsupported}"
@@ -215,8 +215,8 @@ class Decoding:
     def _finish_reason(self, token_id: int) -> str:
         if self._stream.stopped or token_id in self.lm.eos_ids:
             return "stop"
-        if len(self._tokens) >= self._max_new_tokens:
-            if self._max_new_tokens < self.params.max_new_tokens:
+        if len(self._tokens) >= self.max_new_tokens:
+            if self.max_new_tokens < self.params.max_new_tokens:
                 full = f"the context of {self.lm.context:,} tokens is full; stopped there"
                 self.notices = (*self.notices, full)
             return "length"

@@ -114,6 +114,12 @@ class DynamicKVCache:
             enable_gqa=query.shape[1] != keys.shape[1],
         )
 
+    def select(self, rows: Tensor) -> DynamicKVCache:
+        """A copy whose sequences are these rows, (n,), of this one's, in their order."""
+        keys = [tensor.index_select(0, rows) for tensor in self._keys]
+        values = [tensor.index_select(0, rows) for tensor in self._values]
+        return DynamicKVCache(self.length, keys, values)
+
     def fork(self) -> DynamicKVCache:
         """A copy that goes its own way."""
         capacity = self.length + SPARE_POSITIONS

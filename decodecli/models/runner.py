@@ -93,6 +93,21 @@ class ModelRunner:
         return self._run_model(self._ids)
 
     @torch.inference_mode()
+    def step_rows(self, rows: Tensor, sequences: Tensor) -> Tensor:
+        """Logits after each of `sequences` (n, length), (n, vocab) float32: each goes on by one token
+        from the sequence of that row, (n,), of those so far."""
+        rows, sequences = rows.to(self.device), sequences.to(self.device)
+        if self.forward is not None and self._kv_cache is not None:
+            self._kv_cache = self._kv_cache.select(rows)
+            return self.forward.extend(sequences[:, -1:], self._kv_cache).to(torch.float32)
+        cache: Any = self._model_cache.get("past_key_values")
+        if cache is not None and hasattr(cache, "reorder_cache"):
+            cache.reorder_cache(rows)
+            return self._run_model(sequences[:, -1:])
+        self._model_cache = {}  # what cannot be put in another order is made again
+        return self._run_model(sequences)
+
+    @torch.inference_mode()
     def resume(self, ids: list[int], length: int) -> Tensor:
         """Logits after `ids`, (1, vocab) float32, of which the first `length` begin the sequence so
         far: its cache is cut there, or, where that cannot be done, all run again."""

@@ -128,6 +128,8 @@ def _header(values: dict[str, Any]) -> RunHeader:
         SamplingParams(**{name: params[name] for name in _SAMPLING & params.keys()})
     except UsageError as error:
         raise ValueError(f"params: {error.message.removeprefix('--')}") from None
+    if params.get("num_beams", 1) != 1:
+        raise ValueError("a beam search, of which only generate shows the steps")
     samples = params.get("num_samples", 1)
     for name, fits in (
         ("num_samples", type(samples) is int and samples > 0),

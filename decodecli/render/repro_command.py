@@ -12,7 +12,7 @@ from decodecli.ranges import LISTS, flag_name
 from decodecli.records.run import RunHeader
 from decodecli.records.sweep import CellRecord
 from decodecli.render.number_format import count, plain
-from decodecli.settings import BUILTIN, SamplingParams
+from decodecli.settings import BUILTIN, BeamParams, SamplingParams
 
 LONGEST_PROMPT = 200
 
@@ -99,9 +99,23 @@ def _decoding_options(settings: Mapping[str, Any], requested: Container[str]) ->
         texts = settings.get(name, getattr(SamplingParams, name))
         if tuple(texts) != getattr(SamplingParams, name):
             words += [f"{flag_name(name)} {quoted(text)}" for text in texts or ("none",)]
+    words += _beam_options(settings)
     words += ["--explain"] if settings.get("explain") else []
     for name in ("watch", "what_if"):
         words += [f"{flag_name(name)} {quoted(str(text))}" for text in settings.get(name, ())]
+    return words
+
+
+def _beam_options(settings: Mapping[str, Any]) -> list[str]:
+    """What asks for a beam search, where it was one."""
+    words = []
+    for field in fields(BeamParams) if settings.get("num_beams", 1) != 1 else ():
+        value = settings.get(field.name, field.default)
+        if value is True:
+            words.append(flag_name(field.name))
+        elif value != field.default:
+            number = plain(value) if isinstance(value, float) else quoted(str(value))
+            words.append(f"{flag_name(field.name)} {number}")
     return words
 
 

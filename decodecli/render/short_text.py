@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import singledispatch
 
+from decodecli.records.beams import BeamRun
 from decodecli.records.display import Displayed
 from decodecli.records.distribution import ComparisonReport, DistributionReport, TextReport
 from decodecli.records.embedding import EmbedReport
@@ -15,6 +16,7 @@ from decodecli.records.sweep import SweepResult, SweepSummary
 from decodecli.records.tokens import TokenReport, TokenReports, VocabularyReport
 from decodecli.render.escaping import guess_byte_level, safe_text
 from decodecli.render.number_format import count
+from decodecli.render.terminal.beam_tables import beam_settings, hypothesis_lines
 from decodecli.render.terminal.distribution_tables import (
     comparison_lines,
     distribution_lines,
@@ -112,6 +114,13 @@ def _(record: SweepSummary, style: Style) -> list[str]:
 @lines.register
 def _(record: SweepResult, style: Style) -> list[str]:
     return lines(record.summary, style)
+
+
+@lines.register
+def _(record: BeamRun, style: Style) -> list[str]:
+    style = style.of_run(record.header)
+    head = [*header_lines(record.header, style), *beam_settings(record.header, style), ""]
+    return [*head, *hypothesis_lines(record.hypotheses, style)]
 
 
 lines.register(ComparisonReport, comparison_lines)

@@ -35,7 +35,10 @@ from torch import Tensor
 
 from decodecli.sampling import processors
 from decodecli.settings import SamplingParams
-from decodecli.stages import PENALTIES, RESCORING, STATEFUL, stage_order
+from decodecli.stages import OF_SCORES_ALONE, PENALTIES, RESCORING, STATEFUL, stage_order
+
+# Filters that leave the highest scores where they must leave several; typical_p has its own order.
+_BY_SCORE = frozenset(OF_SCORES_ALONE) - {"typical_p"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class Chain:
     """The active stages of `params`, ready to run, at its own `temperature` or the one given.
 
     `order` names them, `filters` those that remove tokens; `temperature` is the one that the tempered
-    distribution is taken at (1 under greedy). Calls are pure but for mirostat, whose `max_surprise` in
+    distribution is taken at (1 under greedy). `min_tokens_to_keep` is what a filter leaves of a row at
+    least, as transformers has it for beams. Calls are pure but for mirostat, whose `max_surprise` in
     bits `advance` moves on after a draw and `reset` takes back to the start of a run.
     """
 
@@ -84,9 +88,11 @@ class Chain:
         params: SamplingParams,
         temperature: float | None = None,
         context: RunContext | None = None,
+        min_tokens_to_keep: int = 1,
     ) -> None:
         temperature = params.temperature if temperature is None else temperature
         self.params, self.context = params, context or RunContext()
+        self.min_tokens_to_keep = min_tokens_to_keep
         self.order = stage_order(params, temperature)
         self.greedy = temperature == 0
         self.temperature = 1.0 if self.greedy else temperature
@@ -137,6 +143,9 @@ class Chain:
                     scores, penalised = result, self._run(name, tempered, ids) * divisor
             else:
                 assert removed_by is not None
+                if self.min_tokens_to_keep > 1 and name in _BY_SCORE:
+                    count = min(self.min_tokens_to_keep, scores.shape[-1])
+                    result.scatter_(-1, scores.topk(count).indices, False)
                 removed_by.masked_fill_(result & (removed_by == 0), number)
                 scores = scores.masked_fill(result, -torch.inf)
         return Processed(penalised, scores, removed_by)
@@ -157,6 +166,8 @@ class Chain:
         params, context = self.params, self.context
         value = getattr(params, name)
         inputs: tuple[Any, ...] = (value,)
+        if name == "typical_p":
+            inputs = value, self.min_tokens_to_keep
         if name == "temperature":
             inputs = (self.temperature,)
         elif name == "dynatemp_range":

@@ -233,7 +233,7 @@ def min_p(scores: Tensor, share: float) -> Tensor:
     return removed.scatter(-1, probabilities.topk(1, -1).indices, False)
 
 
-def typical_p(scores: Tensor, mass: float) -> Tensor:
+def typical_p(scores: Tensor, mass: float, min_tokens_to_keep: int = 1) -> Tensor:
     """All but the tokens whose surprisal is nearest the entropy, up to `mass` (locally typical).
 
     Meister et al. 2022, arXiv 2202.00666. The most probable token itself may go.
@@ -244,7 +244,7 @@ def typical_p(scores: Tensor, mass: float) -> Tensor:
     cumulative = scores.gather(-1, order).softmax(-1).cumsum(-1)
     last = (cumulative < mass).sum(1).clamp(max=scores.shape[-1] - 1)
     removed = distance > distance.gather(1, last.view(-1, 1))
-    removed[..., :1] = False
+    removed[..., :min_tokens_to_keep] = False
     return removed.scatter(1, order, removed)
 
 

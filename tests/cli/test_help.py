@@ -94,10 +94,10 @@ def test_the_version_is_told(cli, flag):
 
 def defaults() -> dict[str, str]:
     """What each option of `generate` falls back to, as the settings have it."""
-    from decodecli.settings import LoadParams, OutputParams, SamplingParams
+    from decodecli.settings import BeamParams, LoadParams, OutputParams, SamplingParams
 
     found = {}
-    for owner in (LoadParams, SamplingParams, OutputParams):
+    for owner in (LoadParams, SamplingParams, OutputParams, BeamParams):
         for item in dataclasses.fields(owner):
             if item.default is None or item.default == ():
                 continue  # in words, or nothing: below

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,8 @@ from decodecli.cli.pace import KEYS, Pace
 from decodecli.config import what_if
 from decodecli.errors import UsageError
 from decodecli.library_logging import quiet_libraries
-from decodecli.ranges import SEED_LIMIT, check_choice
-from decodecli.settings import check_chat_and_bos
+from decodecli.ranges import SEED_LIMIT, check_choice, flag_name
+from decodecli.settings import BeamParams, check_chat_and_bos
 from decodecli.signals import postponed
 
 if TYPE_CHECKING:
@@ -63,7 +63,11 @@ class GenerateRequest(Request):
             hint = "leave --tables and --format out"
             raise UsageError("--stages all is shown in full tables", hint)
         _ = self.seed, self.load, self.alternatives
-        if self.plot is not None:
+        if self.beams.num_beams > 1:
+            from decodecli.cli.beams import check
+
+            check(self)
+        elif self.plot is not None:
             from decodecli.render.plots.text import check_text_plot
 
             check_text_plot(self.plot)
@@ -84,6 +88,19 @@ class GenerateRequest(Request):
             problem = f"--seed {seed} with --num-samples {samples} runs past 4294967295"
             raise UsageError(problem, "choose a smaller seed")
         return seed
+
+    @cached_property
+    def beams(self) -> BeamParams:
+        """Whether and how beams are searched.
+
+        Raises:
+            UsageError: what belongs to beams was given without them.
+        """
+        beams = self.effective.beams()
+        if beams.num_beams == 1 and beams != BeamParams():
+            names = [f.name for f in fields(BeamParams) if getattr(beams, f.name) != f.default]
+            raise UsageError(f"{flag_name(names[0])} goes with --num-beams", "add --num-beams 4")
+        return beams
 
     @cached_property
     def alternatives(self) -> dict[str, SamplingParams]:
@@ -125,7 +142,7 @@ def _resolved(path: str) -> Path:
 @command(
     o.PROMPT,
     *(o.TEMPERATURE, o.GREEDY, *o.FILTERS, *o.PENALTIES, *o.RUN_STAGES, *o.TEXTS, o.ORDER),
-    *(o.MAX_NEW_TOKENS, o.STOP, o.SEED),
+    *(o.MAX_NEW_TOKENS, o.STOP, o.SEED, *o.BEAMS),
     *(o.NUM_SAMPLES, o.BOS, *o.CHAT, o.FILE, *o.LOADING),
     *(o.TABLES, o.STAGES, o.CANDIDATES, o.format_of(*FORMATS), o.DELAY, o.PAUSE, o.TRACE),
     *(
@@ -160,6 +177,8 @@ def generate(request: GenerateRequest) -> None:
       decodecli generate "Once upon a time" --num-samples 5 --seed 0 --quiet
 
       decodecli generate "Once upon a time" -t 1.3 --seed 3 --plot text.png
+
+      decodecli generate "The capital of Japan is" --num-beams 4 --num-return-sequences 3
 
       decodecli generate "Once upon a time" -t 1.4 --top-p 0.9 --explain --tables line
 
@@ -197,6 +216,12 @@ def generate(request: GenerateRequest) -> None:
         _note_watched(prefix, request.watch, notices)
         if pace.pauses:
             notices.tell(KEYS)
+        if request.beams.num_beams > 1:
+            from decodecli.cli.beams import search
+
+            with pace:
+                search(prefix, request, trace, notices, pace)
+            return
         stages = StageColumns(prefix, output.candidates) if request.stages == "all" else None
         if stages is not None:
             output = replace(output, tables="full")
