@@ -225,7 +225,7 @@ def _from_environment(
     return values, tuple(notices)
 
 
-_NOT_WHAT_IF = ("max_new_tokens", "stop")  # end a text, and change no draw
+_NOT_WHAT_IF = ("max_new_tokens", "stop", "constraint")  # are of a whole text
 
 
 def what_if(params: SamplingParams, wanted: str | Mapping[str, Any]) -> tuple[str, SamplingParams]:

@@ -55,9 +55,12 @@ LISTS = {
 }
 
 
+CONSTRAINTS = ("choice", "regex", "json", "json-schema", "grammar")
+
+
 def flag_name(name: str) -> str:
     """The option's spelling on the command line."""
-    return "--" + name.replace("_", "-")
+    return "--constrain" if name == "constraint" else "--" + name.replace("_", "-")
 
 
 def check_value(name: str, value: Any) -> Any:
@@ -72,10 +75,10 @@ def check_value(name: str, value: Any) -> Any:
         return integer
     if name in LISTS:
         return _texts(name, value)
-    if name == "order":
+    if name in ("order", "constraint"):
         if not isinstance(value, str):
-            raise bad_value(name, f"a string, got {value!r}", "name an engine or the stages")
-        parse_order(value)
+            raise bad_value(name, f"a string, got {value!r}", "see --help")
+        _ = parse_order(value) if name == "order" else split_constraint(value)
         return value
     low, low_in, high, high_in, hint = _NUMBERS[name]
     try:
@@ -122,6 +125,19 @@ def split_bias(text: str) -> tuple[str, float]:
     if not token or not math.isfinite(bias):
         raise bad_value("logit_bias", f"TOKEN=NUMBER, got {text!r}", f"give {LISTS['logit_bias']}")
     return token, bias
+
+
+def split_constraint(text: str) -> tuple[str, str]:
+    """The kind of a constraint, "" where there is none, and what it says: `choice:yes,no`."""
+    kind, colon, rest = text.partition(":")
+    if text and (
+        kind not in CONSTRAINTS or bool(colon) == (kind == "json") or (colon and not rest)
+    ):
+        raise bad_value(
+            "constraint", f"choice:A,B, regex:…, json, json-schema:FILE or grammar:FILE; got {text!r}",
+            "a regex is that of the whole text",
+        )  # fmt: skip
+    return kind, rest
 
 
 def check_seed(seed: Any) -> int:

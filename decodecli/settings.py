@@ -88,6 +88,8 @@ class SamplingParams:
       would extend a repetition of n tokens; what is repeated lies within the last `dry_penalty_last_n`,
       and no repetition reaches across a token that holds one of `dry_sequence_breakers`
       (text-generation-webui PR 5677). 0 is off.
+    - constraint: bans the tokens after which the text could no longer become what was asked for:
+      `choice:yes,no`, `regex:…`, `json`, `json-schema:FILE`, `grammar:FILE` (Lark or GBNF).
     - no_repeat_ngram_size: bans the token that would complete an n-gram already there
       (Paulus et al. 2017, arXiv 1705.04304). 0 is off.
     - bad_words: texts that must not be generated: bans the token that would complete one.
@@ -149,6 +151,7 @@ class SamplingParams:
     dry_allowed_length: int = 2
     dry_penalty_last_n: int = -1
     dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    constraint: str = ""
     no_repeat_ngram_size: int = 0
     min_new_tokens: int = 0
     logit_bias: tuple[str, ...] = ()

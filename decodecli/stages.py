@@ -18,28 +18,31 @@ if TYPE_CHECKING:
 # a processor of one's own runs.
 ORDER = (
     "logit_bias", "repetition_penalty", "presence_penalty", "frequency_penalty", "dry_multiplier",
-    "no_repeat_ngram_size", "bad_words", "min_new_tokens", "top_nsigma", "dynatemp_range",
-    "temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
-    "top_a", "tfs_z", "xtc_probability", "mirostat",
+    "constraint", "no_repeat_ngram_size", "bad_words", "min_new_tokens", "top_nsigma",
+    "dynatemp_range", "temperature", "top_h", "top_k", "top_p", "min_p", "typical_p",
+    "epsilon_cutoff", "eta_cutoff", "top_a", "tfs_z", "xtc_probability", "mirostat",
 )  # fmt: skip
 # The default orders of engines; what one lacks stands where its like stands there.
 ORDERS: dict[str, tuple[str, ...]] = {
     "transformers": ORDER,
     "llama.cpp": (
         "logit_bias", "repetition_penalty", "presence_penalty", "frequency_penalty",
-        "no_repeat_ngram_size", "bad_words", "min_new_tokens", "dry_multiplier", "top_nsigma", "top_k",
+        "constraint", "no_repeat_ngram_size", "bad_words", "min_new_tokens", "dry_multiplier",
+        "top_nsigma", "top_k",
         "tfs_z", "typical_p", "top_p", "min_p", "top_h", "epsilon_cutoff", "eta_cutoff", "top_a",
         "xtc_probability", "dynatemp_range", "temperature", "mirostat",
     ),
     "vllm": (
-        "bad_words", "min_new_tokens", "logit_bias", "repetition_penalty", "frequency_penalty",
+        "constraint", "bad_words", "min_new_tokens", "logit_bias", "repetition_penalty",
+        "frequency_penalty",
         "presence_penalty", "dry_multiplier", "no_repeat_ngram_size", "top_nsigma", "dynatemp_range",
         "temperature", "min_p", "top_k", "top_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff",
         "top_a", "tfs_z", "xtc_probability", "mirostat",
     ),
     "mlx": (
         "logit_bias", "repetition_penalty", "presence_penalty", "frequency_penalty", "dry_multiplier",
-        "no_repeat_ngram_size", "bad_words", "min_new_tokens", "top_nsigma", "top_p", "min_p",
+        "constraint", "no_repeat_ngram_size", "bad_words", "min_new_tokens", "top_nsigma", "top_p",
+        "min_p",
         "xtc_probability", "top_k", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_a",
         "tfs_z", "dynatemp_range", "temperature", "mirostat",
     ),
@@ -48,7 +51,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
 WITH_HISTORY = frozenset(
     (
         "logit_bias", "repetition_penalty", "presence_penalty", "frequency_penalty", "dry_multiplier",
-        "no_repeat_ngram_size", "bad_words", "min_new_tokens",
+        "constraint", "no_repeat_ngram_size", "bad_words", "min_new_tokens",
     )
 )  # fmt: skip
 PENALTIES = frozenset(
@@ -65,7 +68,8 @@ OF_SCORES_ALONE = tuple(name for name in ORDER if name not in RESCORING | STATEF
 # What a step depends on besides its logits and the tokens so far: the model's tokens, the run, its seed.
 OF_A_RUN = frozenset(
     (
-        "logit_bias", "dry_multiplier", "bad_words", "min_new_tokens", "xtc_probability", "mirostat",
+        "logit_bias", "dry_multiplier", "constraint", "bad_words", "min_new_tokens", "xtc_probability",
+        "mirostat",
     )
 )  # fmt: skip
 # What else a stage is told by options that do nothing without it.

@@ -57,7 +57,7 @@ TEXTS = ("stop", "logit_bias", "bad_words", "dry_sequence_breakers")
 DEFAULTS = {
     "max_new_tokens": 40, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0,
     "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "top_nsigma": 0.0,
-    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "stop": (), "seed": None,
+    "repetition_penalty": 1.0, "constraint": "", "no_repeat_ngram_size": 0, "stop": (), "seed": None,
     "top_h": 0.0, "top_a": 0.0, "tfs_z": 1.0, "xtc_probability": 0.0, "xtc_threshold": 0.1,
     "mirostat": 0, "mirostat_tau": 5.0, "mirostat_eta": 0.1, "dynatemp_range": 0.0,
     "dynatemp_exponent": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "penalty_last_n": -1,

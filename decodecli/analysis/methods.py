@@ -23,7 +23,8 @@ def explain(stage: str, described: Mapping[str, Mapping[str, Any]]) -> dict[str,
     stages that the engine has, and an example computed by the processors themselves."""
     told = described[stage]
     params = SamplingParams(**told["example"])
-    context = RunContext(len(_TEXT), (_END,), ((2, 1.5),), ((0,),))
+    forbidden = torch.tensor([[token not in (1, 3) for token in range(len(_PROBABILITIES))]])
+    context = RunContext(len(_TEXT), (_END,), ((2, 1.5),), ((0,),), lambda ids: forbidden)
     chain = Chain(params, context=context)
     logits = torch.tensor([_PROBABILITIES]).log() + 3  # as logits are, of both signs
     with torch.inference_mode():

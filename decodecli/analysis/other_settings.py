@@ -27,7 +27,7 @@ from decodecli.settings import SamplingParams
 
 # Whose outcome a few candidates may tell, in this order.
 _BOUNDED = ("temperature", "top_k", "top_p", "min_p")
-_OF_THE_MODEL = ("logit_bias", "dry_multiplier", "bad_words", "min_new_tokens")
+_OF_THE_MODEL = ("constraint", "logit_bias", "dry_multiplier", "bad_words", "min_new_tokens")
 _SLACK = 2e-5  # what recorded logprobs may be off, and masses with them
 _CLEAR = 1e-4  # by how much, in logits, a draw must be won
 _KNOWN = 1e-3  # nats within which bounds of a logprob are a number

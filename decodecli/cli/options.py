@@ -133,8 +133,13 @@ ORDER = Option(
     "order", str, DECODING, "Order of the stages: transformers, llama.cpp, vllm, mlx, or a list.",
     "ORDER", "transformers",
 )  # fmt: skip
-# Of these each run takes a list, so that in a sweep they are no axes.
-TEXTS = (BREAKERS, LOGIT_BIAS, BAD_WORDS)
+CONSTRAIN = Option(
+    "constraint", str, DECODING,
+    "Only texts like this: choice:A,B, regex:…, json, json-schema:FILE, grammar:FILE.",
+    "KIND:…", flags="--constrain",
+)  # fmt: skip
+# Of these each run takes one as it is written, so that in a sweep they are no axes.
+TEXTS = (BREAKERS, LOGIT_BIAS, BAD_WORDS, CONSTRAIN)
 MAX_NEW_TOKENS = Option(
     "max_new_tokens", int, DECODING, "Tokens to generate at most.", "N", "40", "-n"
 )

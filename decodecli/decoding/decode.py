@@ -23,7 +23,13 @@ from torch import Tensor
 
 import decodecli
 from decodecli.decoding.cuda_graph import CudaGraphDecoder
-from decodecli.decoding.observers import Explanations, Observer, Watches, WhatIfs
+from decodecli.decoding.observers import (
+    ConstrainedMass,
+    Explanations,
+    Observer,
+    Watches,
+    WhatIfs,
+)
 from decodecli.decoding.prompt import PrefilledPrompt, out_of_memory_guard, prefill, run_context
 from decodecli.models.detokenize import TextStream
 from decodecli.models.loading import LanguageModel
@@ -96,6 +102,8 @@ class Decoding:
         if watch:
             self.observers.append(Watches(self.lm, watch))
             recorded["watch"] = list(map(str, watch))
+        if "constraint" in self.chain.order:
+            self.observers.append(ConstrainedMass())
         if explain:
             self.observers.append(Explanations(self.lm, prompt.ids, self.params, self.seed))
             recorded["explain"] = True
@@ -215,7 +223,13 @@ class Decoding:
     def _finish_reason(self, token_id: int) -> str:
         if self._stream.stopped or token_id in self.lm.eos_ids:
             return "stop"
+        constraint = self.chain.context.forbidden
+        if constraint is not None and not self.lm.eos_ids and constraint.is_complete(self._tokens):
+            return "stop"
         if len(self._tokens) >= self.max_new_tokens:
+            if constraint is not None and not constraint.is_met(self._tokens):
+                words = "the text ends before its constraint is met; -n allows more tokens"
+                self.notices = (*self.notices, words)
             if self.max_new_tokens < self.params.max_new_tokens:
                 full = f"the context of {self.lm.context:,} tokens is full; stopped there"
                 self.notices = (*self.notices, full)

@@ -110,6 +110,18 @@ class Explanations:
         return step
 
 
+class ConstrainedMass:
+    """What the model had put on the tokens that the run's constraint rules out."""
+
+    @torch.inference_mode()
+    def __call__(self, index: int, chain: Chain, logits: Tensor, ids: Tensor) -> Mapping[str, Any]:
+        forbidden = chain.context.forbidden(ids)[0].to(logits.device)
+        return {"constrained_mass": min(float(logits[0].softmax(-1)[forbidden].sum()), 1.0)}
+
+    def drawn(self, step: Step) -> Step:
+        return step
+
+
 class Watches:
     """The numbers of named tokens, wherever they rank.
 

@@ -174,6 +174,11 @@ def run_context(
         text = lm.codec.decode([token_id], skip_special_tokens=False)
         return any(breaker in text for breaker in breakers)
 
+    forbidden = None
+    if params.constraint:
+        from decodecli.decoding.constraint import Constraint
+
+        forbidden = Constraint(lm, params.constraint, len(prompt_ids))
     return RunContext(
         prompt_length=len(prompt_ids),
         eos_ids=tuple(sorted(lm.eos_ids)),
@@ -183,6 +188,7 @@ def run_context(
         bad_words=tuple(
             dict.fromkeys(ids for word in words if (ids := tuple(_ids_within_text(lm, word))))
         ),
+        forbidden=forbidden,
         breaks=breaks,
         seed=seed,
     )

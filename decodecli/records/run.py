@@ -189,7 +189,8 @@ class Step(Displayed):
     step adds to the visible text. Entropies are in nats over the full vocabulary: `entropy` at
     temperature 1, `final_entropy` of the distribution drawn from. `kept` tokens no stage removed.
     `candidates` are the highest logits in rank order, and the chosen token if it is not among them.
-    `what_if`, `watch` and `explain` are there where they were asked for.
+    `what_if`, `watch` and `explain` are there where they were asked for, `constrained_mass` under a
+    constraint: what the model had put, at temperature 1, on the tokens that it rules out.
     """
 
     index: int
@@ -209,6 +210,7 @@ class Step(Displayed):
     what_if: tuple[WhatIf, ...] = field(default=(), metadata=_IF_ASKED)
     watch: tuple[Watched, ...] = field(default=(), metadata=_IF_ASKED)
     explain: Explanation | None = field(default=None, metadata=_IF_ASKED)
+    constrained_mass: float | None = field(default=None, metadata=_IF_ASKED)
 
     def __repr__(self) -> str:
         share = 100 * math.exp(self.logprob)
@@ -232,6 +234,8 @@ class Step(Displayed):
                 values[name] = [row.as_dict() for row in rows]
         if self.explain is not None:
             values["explain"] = self.explain.as_dict()
+        if self.constrained_mass is not None:
+            values["constrained_mass"] = self.constrained_mass
         return values
 
     @property
@@ -243,7 +247,7 @@ class Step(Displayed):
 _STEP_ROWS = ("candidates", "what_if", "watch")
 # Of a table with a row a step.
 STEP_COLUMNS = tuple(
-    item.name for item in fields(Step) if item.name not in (*_STEP_ROWS, "explain")
+    item.name for item in fields(Step) if not item.metadata and item.name != "candidates"
 )
 
 
@@ -339,7 +343,7 @@ def step_json_line(step: Step) -> str:
     What a caller put into a step that is no int, float or string goes the long way, as do numbers that
     are not finite, which are refused there.
     """
-    if step.what_if or step.watch or step.explain:
+    if step.what_if or step.watch or step.explain or step.constrained_mass is not None:
         return to_json_line(step.as_dict())
     try:
         return _step_json(step)

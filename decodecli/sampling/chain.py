@@ -6,7 +6,7 @@ filters; `stages.ORDERS` has those of other engines, `SamplingParams.order` choo
 1. logit_bias           adds to the logits of single tokens
 2. repetition_penalty, presence_penalty, frequency_penalty, dry_multiplier
                         lower the logits of tokens already in the text
-3. no_repeat_ngram_size, bad_words, min_new_tokens
+3. constraint, no_repeat_ngram_size, bad_words, min_new_tokens
                         ban tokens that would repeat an n-gram, complete a bad word, or end too early
 4. top_nsigma           removes logits far below the highest; the temperature does not change which
 5. dynatemp_range       scales the logits to a temperature that follows the entropy
@@ -62,6 +62,7 @@ class RunContext:
 
     prompt_length: tokens before the first new one. eos_ids: those that end a text.
     logit_bias: token id → what is added. bad_words: the token ids of each.
+    forbidden: called with tokens (rows, length), which the constraint rules out next, (rows, vocab).
     breaks: whether a token is one that no repetition reaches across.
     seed: of the run; without one, XTC excludes at every step.
     """
@@ -70,6 +71,7 @@ class RunContext:
     eos_ids: tuple[int, ...] = ()
     logit_bias: tuple[tuple[int, float], ...] = ()
     bad_words: tuple[tuple[int, ...], ...] = ()
+    forbidden: Any = None
     breaks: Callable[[int], bool] = lambda token_id: False
     seed: int | None = None
 
@@ -185,6 +187,8 @@ class Chain:
                 recent = _last(ids, params.dry_penalty_last_n)
                 more = params.dry_base, params.dry_allowed_length, context.breaks
                 inputs = recent, value, *more
+            elif name == "constraint":
+                inputs = ids, context.forbidden
             elif name == "bad_words":
                 inputs = ids, context.bad_words
             elif name == "min_new_tokens":

@@ -112,6 +112,13 @@ def repetitions(tokens: Sequence[int], breaks: Callable[[int], bool]) -> dict[in
     return longest
 
 
+def constraint(scores: Tensor, ids: Tensor, forbidden: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Mask of the tokens that `forbidden` rules out after `ids` (rows, length)."""
+    if forbidden is None:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    return forbidden(ids).to(scores.device)
+
+
 def bad_words(scores: Tensor, ids: Tensor, words: Sequence[Sequence[int]]) -> Tensor:
     """Mask of the tokens that would complete one of `words`, each the ids of its tokens."""
     removed = torch.zeros_like(scores, dtype=torch.bool)

@@ -49,9 +49,10 @@ def _constants(scores: Tensor, temperature: float) -> Tensor:
     """Highest score, log of the sum, entropy in nats of softmax(scores (vocab,) / temperature), (3,)."""
     highest = scores.amax()
     shifted = divide_by_temperature(scores - highest, temperature)
-    log_sum = shifted.logsumexp(-1)
-    entropy = torch.special.entr((shifted - log_sum).exp()).sum()
-    return torch.stack((highest, log_sum, entropy))
+    weights = shifted.exp()
+    mass = weights.sum()
+    entropy = torch.special.entr(weights / mass).sum()
+    return torch.stack((highest, mass.log(), entropy))
 
 
 def distribution(scores: Tensor) -> Distribution:
@@ -91,8 +92,13 @@ def compute(
         if not chain.greedy:
             left = penalised.masked_fill(removed != 0, -torch.inf)
             final = _constants(left, chain.temperature)
-    rank, mass = rank_and_mass(row, penalised, token, tempered[0], tempered[1], chain.temperature)
-    ids = torch.cat((highest_ids(row, count), token))
+    listed = highest_ids(row, count)
+    if row.device.type == "cpu" and bool((listed == token).any()):  # `unpack` needs neither
+        rank, mass = torch.ones_like(token), torch.zeros(1)
+    else:
+        constants = tempered[0], tempered[1], chain.temperature
+        rank, mass = rank_and_mass(row, penalised, token, *constants)
+    ids = torch.cat((listed, token))
     codes = torch.zeros_like(ids) if removed is None else removed[ids].long()
     integers = torch.cat((token, kept, rank, ids, codes)).int()
     floats = torch.cat((raw, tempered, final, row.amin()[None], mass, row[ids], penalised[ids]))

@@ -71,7 +71,7 @@ def parse_axis(name: str, value: Any, *, repeats: bool = False) -> tuple[Any, ..
     if name in LISTS:
         several = any(isinstance(item, list | tuple) for item in items)
         values = [check_value(name, item) for item in (items if several else [value])]
-    elif name == "order":
+    elif name in ("order", "constraint"):
         values = [check_value(name, item) for item in items]
     elif name == "bos":
         values = []

@@ -99,7 +99,7 @@ def defaults() -> dict[str, str]:
     found = {}
     for owner in (LoadParams, SamplingParams, OutputParams, BeamParams):
         for item in dataclasses.fields(owner):
-            if item.default is None or item.default == ():
+            if item.default in (None, (), ""):
                 continue  # in words, or nothing: below
             text = (
                 {True: "on", False: "off"}.get(item.default)
@@ -121,6 +121,7 @@ IN_WORDS = {
     "--stages": "last",
 }
 WITHOUT = {
+    "--constrain",
     "--watch",
     "--what-if",
     "--system",

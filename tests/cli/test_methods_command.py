@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
+from decodecli.ranges import flag_name
 from decodecli.settings import SamplingParams
 from decodecli.stages import ORDER, ORDERS, read_methods, stage_order
 
@@ -22,7 +23,7 @@ def test_every_stage_is_described_and_its_example_turns_it_on():
 def test_all_are_listed(cli):
     out = cli("methods").succeeded().out
     for name in ORDER:
-        assert f"--{name.replace('_', '-')} " in out
+        assert f"{flag_name(name)} " in out
 
 
 @pytest.mark.parametrize("name", ORDER)

@@ -275,11 +275,16 @@ def test_temperature_first_keeps_many_more_tokens_than_temperature_last():
 
 EVERY = {
     "logit_bias": ("3=1",), "repetition_penalty": 1.2, "presence_penalty": 0.3,
-    "frequency_penalty": 0.1, "dry_multiplier": 0.8, "no_repeat_ngram_size": 3, "bad_words": ("x",),
+    "frequency_penalty": 0.1, "dry_multiplier": 0.8, "constraint": "json", "no_repeat_ngram_size": 3, "bad_words": ("x",),
     "min_new_tokens": 2, "top_nsigma": 3, "dynatemp_range": 0.3, "temperature": 0.8, "top_h": 0.9,
     "top_k": 40, "top_p": 0.95, "min_p": 0.01, "typical_p": 0.95, "epsilon_cutoff": 1e-4,
     "eta_cutoff": 1e-4, "top_a": 0.01, "tfs_z": 0.99, "xtc_probability": 1.0, "mirostat": 2,
 }  # fmt: skip
+
+
+def odd_tokens(ids):
+    """What a constraint rules out."""
+    return (torch.arange(80) % 2 == 1)[None]
 
 
 @settings(max_examples=60, deadline=None)
@@ -287,7 +292,7 @@ EVERY = {
 def test_any_order_of_any_stages_leaves_something_and_says_who_removed_the_rest(on, order, seed):
     logits = torch.randn(1, 80, generator=torch.Generator().manual_seed(seed)) * 3
     ids = torch.tensor([[3, 4, 3, 4, 3]])
-    context = RunContext(5, (0,), ((3, 1.0),), ((7,), (3, 9)), seed=seed)
+    context = RunContext(5, (0,), ((3, 1.0),), ((7,), (3, 9)), odd_tokens, seed=seed)
     params = SamplingParams(**{name: EVERY[name] for name in on}, order=",".join(order))
     chain = Chain(params, context=context)
     assert list(chain.order) == [name for name in order if name in on]
@@ -306,7 +311,7 @@ def test_any_order_of_any_stages_leaves_something_and_says_who_removed_the_rest(
 def test_an_order_that_lists_the_default_order_changes_nothing(on, seed):
     logits = torch.randn(1, 80, generator=torch.Generator().manual_seed(seed)) * 3
     values = {name: EVERY[name] for name in on} | {"seed": seed}
-    context, steps = RunContext(5, (0,), ((3, 1.0),), ((7,), (3, 9)), seed=seed), []
+    context, steps = RunContext(5, (0,), ((3, 1.0),), ((7,), (3, 9)), odd_tokens, seed=seed), []
     for order in (
         "transformers",
         ",".join(ORDER),

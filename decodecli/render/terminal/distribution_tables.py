@@ -205,7 +205,11 @@ def model_lines(model: ModelInfo | None, style: Style, *more: str, **params: Any
         return []
     parts = [f"{one_line(model.name)} {numbers.size(model.parameters)}", model.dtype, model.device]
     parts += [model.quantize] if model.quantize != "none" else []
-    parts += [*more, *(f"{name} {plain(float(value))}" for name, value in params.items() if value)]
+    for name, value in params.items():
+        if value:
+            words = one_line(value) if isinstance(value, str) else plain(float(value))
+            more = (*more, f"{name} {words}")
+    parts += more
     return wrap_parts(parts, style.width)
 
 

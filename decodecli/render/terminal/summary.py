@@ -87,6 +87,14 @@ def summary_lines(header: RunHeader, summary: RunSummary, steps: Facts, style: S
         first = f"least sure (T=1) at {unsure[0]}"
         fits = cell_len(first) < style.width
         lines += _wrapped([first, *unsure[1:]] if fits else ["least sure (T=1)", *unsure], style)
+    if steps.constrained is not None:
+        index, most = steps.most_constrained
+        mean = percent(steps.constrained / steps.count)
+        words = (
+            f"constraint: ruled out {mean} of the model's probability in the mean of the steps, "
+        )
+        words += f"most at #{index + 1} ({percent(most)})"
+        lines += wrap_parts(words.split(" "), style.width - 1, " ", "  ")
     if steps.effects.steps:
         for line in steps.effects.lines():
             lines += wrap_parts(line.split(" "), style.width - 1, " ", "  ")
@@ -126,6 +134,8 @@ class Facts:
         self.least_sure: list[tuple[float, int, str, float]] = []
         self.what_if: dict[str, Divergences] = {}
         self.effects = Effects()
+        self.constrained: float | None = None  # a sum of probabilities
+        self.most_constrained = (0, 0.0)  # index, probability
         for step in steps:
             self.add(step)
 
@@ -137,6 +147,10 @@ class Facts:
             entry = (step.entropy, -step.index, step.token, math.exp(step.logprob))
             self.least_sure = nlargest(3, [*self.least_sure, entry])
         self.effects.add(step)
+        if step.constrained_mass is not None:
+            self.constrained = (self.constrained or 0.0) + step.constrained_mass
+            if step.constrained_mass > self.most_constrained[1]:
+                self.most_constrained = step.index, step.constrained_mass
         for other in step.what_if:
             counted = self.what_if.setdefault(other.settings, Divergences())
             if other.token is None:
