@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.memory_size import memory_limits, memory_size
+from decodecli.ranges import CONSTRAINTS, flag_name
 from decodecli.settings import LoadParams, SamplingParams
 from decodecli.stages import ORDER
 
@@ -108,13 +109,15 @@ def test_whatever_is_given_the_settings_are_valid_or_a_usage_error(name, value):
     params, error = attempt(name, value)
     if error is not None:
         assert error.exit_code == 2
-        assert "--" + name.replace("_", "-") in error.message
+        assert flag_name(name) in error.message
         assert error.hint
         assert "\n" not in error.message + error.hint
         return
     kept = getattr(params, name)
     if name == "order":
         assert kept == "transformers" or set(kept.split(",")) <= set(ORDER)
+    elif name == "constraint":
+        assert kept in ("", "json") or kept.partition(":")[0] in CONSTRAINTS
     elif name in TEXTS:
         assert isinstance(kept, tuple)
         assert all(type(text) is str and text for text in kept)
