@@ -9,8 +9,9 @@ transformers model; what is not known exactly is left to its own code, and `Unsu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -30,6 +31,8 @@ from decodecli.models.layers import (
 )
 from decodecli.models.rope import CosSin, rope_table, rotate
 from decodecli.models.supported import ARCHITECTURES, DecoderConfig, UnsupportedModel
+
+_PACKING_CALLS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +176,14 @@ class Weights(Protocol):
 class TensorWeights:
     """Weights by name, as a checkpoint has them.
 
-    copies: whether weights may be copied into what is quicker to read: layers of one input into one,
-        bfloat16 into the blocks that oneDNN multiplies.
+    copies: whether weights may be copied as the model is loaded, into what is quicker to read: layers of
+        one input into one, bfloat16 packed. If not, bfloat16 is packed as decoding goes on, a part of
+        the layers at each of `_PACKING_CALLS` calls, so that no token waits for all of them.
     """
 
     tensors: Mapping[str, Tensor]
     copies: bool = False
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def tensor(self, name: str) -> Tensor:
         return self.tensors[f"{name}.weight"]
@@ -186,16 +191,18 @@ class TensorWeights:
     def linear(self, name: str) -> Function:
         weight = self.tensor(name)
         is_conv1d = name.startswith("transformer.")  # GPT-2's layers are (in, out)
-        return linear(
-            weight.T if is_conv1d else weight, self.tensors.get(f"{name}.bias"), self.copies
-        )
+        bias = self.tensors.get(f"{name}.bias")
+        return linear(weight.T if is_conv1d else weight, bias, self._pack_after())
 
     def fused(self, names: Sequence[str]) -> Function:
         biases = [bias for name in names if (bias := self.tensors.get(f"{name}.bias")) is not None]
         if not self.copies or len(biases) not in (0, len(names)):
             return partial(side_by_side, [self.linear(name) for name in names])
         weight = torch.cat([self.tensor(name) for name in names])
-        return linear(weight, torch.cat(biases) if biases else None, self.copies)
+        return linear(weight, torch.cat(biases) if biases else None, self._pack_after())
+
+    def _pack_after(self) -> int:
+        return 0 if self.copies else 1 + next(self._numbers) % _PACKING_CALLS
 
     def norm(self, name: str, eps: float, dtype: torch.dtype) -> Function:
         return norm(self.tensor(name), self.tensors.get(f"{name}.bias"), eps, dtype)

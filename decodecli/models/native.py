@@ -3,7 +3,6 @@ safetensors as they lie there, and only converted where another number type is a
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from decodecli.settings import LoadParams
 
 _HEAD = "lm_head.weight"
 _SMALL = 300_000_000  # parameters; a copy of more would be felt
-Stored = dict[
-    str, tuple[Path, str]
-]  # a tensor's name in transformers → its file, and its name there
+# A tensor's name in transformers → its file, its name there, and its type as safetensors spells it.
+Stored = dict[str, tuple[Path, str, str]]
 
 
 def plan(
@@ -65,7 +63,7 @@ def _locate(folder: Path, config: DecoderConfig) -> Stored:
         file, tensor = headers[known]
         if tuple(tensor["shape"]) != shape or tensor["dtype"] not in DTYPES:
             raise UnsupportedModel(f"{name} is {tensor['dtype']} {tensor['shape']}")
-        stored[name] = file, known
+        stored[name] = file, known, tensor["dtype"]
     return stored
 
 
@@ -75,18 +73,21 @@ def read(
     """The forward pass on these weights, and how many they are."""
     from safetensors import safe_open
 
-    tensors: dict[str, Tensor] = {}
-    with contextlib.ExitStack() as stack:
-        files = {
-            file: stack.enter_context(safe_open(file, framework="pt"))
-            for file in {file for file, _ in stored.values()}
-        }
-        for name, (file, known) in stored.items():
-            tensors[name] = files[file].get_tensor(known).to(device, dtype)
-    gpt2 = config.model_type == "gpt2"
-    embeddings = tensors["transformer.wte.weight" if gpt2 else "model.embed_tokens.weight"]
-    if config.tied and (_HEAD not in tensors or torch.equal(tensors[_HEAD], embeddings)):
-        tensors[_HEAD] = embeddings
-    parameters = sum(tensor.numel() for tensor in {id(t): t for t in tensors.values()}.values())
+    def tensor(name: str) -> Tensor:
+        """Each in a mapping of its own, whose pages go back to the system when the tensor is dropped."""
+        file, known, _ = stored[name]
+        with safe_open(file, framework="pt") as tensors:
+            mapped: Tensor = tensors.get_tensor(known)
+            return mapped.to(device, dtype)
+
+    tensors = {name: tensor(name) for name in stored}
+    table = "transformer.wte.weight" if config.model_type == "gpt2" else "model.embed_tokens.weight"
+    embeddings = tensors[table]
+    tied = config.tied and (_HEAD not in tensors or torch.equal(tensors[_HEAD], embeddings))
+    parameters = sum(t.numel() for name, t in tensors.items() if not (tied and name == _HEAD))
     copies = device == "cpu" and parameters < _SMALL
+    if tied:
+        # A head that will be packed is mapped apart from the table, which stays.
+        mapped = device == "cpu" and dtype == torch.bfloat16 and stored[table][2] == "BF16"
+        tensors[_HEAD] = tensor(table) if mapped and not copies else embeddings
     return assemble(config, TensorWeights(tensors, copies)), parameters

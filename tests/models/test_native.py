@@ -349,6 +349,70 @@ def test_the_model_types_whose_tokenizers_are_rebuilt_are_those_of_transformers(
     assert {kind for kind, name in named.items() if name not in general} == set(_REBUILT)
 
 
+@pytest.mark.parametrize("name", ["llama", "llama, biases", "qwen3, wide heads", "gpt2"])
+def test_a_large_model_is_packed_as_it_goes_and_computes_the_same(
+    name, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(native, "_SMALL", 0)
+    network(CONFIGS[name]).save_pretrained(tmp_path)
+    model = t.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    forward, parameters = planned(tmp_path, torch.bfloat16)
+    assert parameters == model.num_parameters()
+    ours, theirs = ModelRunner(forward), ModelRunner(model, fallback_reason="the oracle")
+    runs = []
+    for runner in (theirs, ours, ours):  # packed on the way, then packed from the start
+        logits = [runner.prefill([5, 6, 7])]
+        logits += [runner.step(torch.tensor([[token]])) for token in range(10, 40)]
+        runs.append(torch.cat(logits))
+    torch.testing.assert_close(runs[1], runs[0], rtol=0, atol=0.02)
+    assert torch.equal(runs[1], runs[2])
+
+
+RESIDENT = r"""
+import re, sys, torch
+from pathlib import Path
+from decodecli.models import native
+native._SMALL = 0
+import decodecli
+
+def resident():
+    status = Path("/proc/self/status").read_text()
+    kinds = re.findall(r"Rss(?:Anon|File):\s+(\d+)", status)
+    return [int(kind) * 1024 for kind in kinds]
+
+before = resident()
+runner = decodecli.load(sys.argv[1], device="cpu", dtype="bfloat16").runner()
+runner.prefill([5, 6, 7])
+for anonymous, file in [resident()]:
+    print(anonymous - before[0], file - before[1])
+for token in range(40):
+    runner.step(torch.tensor([[token]]))
+for anonymous, file in [resident()]:
+    print(anonymous - before[0], file - before[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux")
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="needs a CPU with AVX512"
+)
+def test_weights_of_bfloat16_are_mapped_and_once_packed_not_held_twice(tmp_path) -> None:
+    sizes = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 4,
+             "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": 32768}  # fmt: skip
+    config = t.LlamaConfig(**sizes, tie_word_embeddings=True)
+    model = t.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    make("byte_level").save_pretrained(tmp_path)
+    weights = 2 * model.num_parameters()
+    run = subprocess.run(
+        [sys.executable, "-c", RESIDENT, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    (anonymous, mapped), after = (map(int, line.split()) for line in run.stdout.splitlines())
+    assert anonymous < 0.1 * weights
+    assert mapped > 0.8 * weights
+    assert sum(after) < 1.3 * weights  # with what the libraries take, 35 MB
+
+
 def test_bfloat16_is_at_least_as_close_to_float32_as_transformers_is():
     """Mean KL divergence from the float32 model, on the same weights, over 200 prompts."""
     exact, theirs = (
