@@ -146,13 +146,13 @@ def drawn(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, stre
     from decodecli.cli.commands.generate import GenerateRequest, run_samples
     from decodecli.cli.output import is_byte_level
     from decodecli.cli.sinks import Sinks
-    from decodecli.config import Effective
+    from decodecli.config import resolve
     from decodecli.decoding.prompt import prefill
-    from decodecli.settings import LoadParams, OutputParams
+    from decodecli.settings import OutputParams
 
     output = OutputParams(tables="full")
-    settings = {**vars(LoadParams()), **vars(params), **vars(output), "seed": params.seed or 0}
-    request = GenerateRequest(Effective(settings, dict.fromkeys(settings, "default")))
+    settings = {**vars(params), "tables": "full", "seed": params.seed or 0}
+    request = GenerateRequest(resolve(settings, {}))
     with redirect_stdout(stream):
         sinks = Sinks(output, None, is_byte_level(lm))
         try:

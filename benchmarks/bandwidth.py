@@ -22,7 +22,7 @@ def bandwidth_rows(subject: Subject, repeat: int, quick: bool) -> Iterator[Row]:
     device = str(subject.lm.info.device)
     watch, speed = subject.speed.watch, subject.speed
     read, how = memory_reader(device, watch, GIB // 64 if quick else 2 * GIB)
-    needed = bytes_per_token(subject.lm.model, len(subject.prompt) + speed.long / 2)
+    needed = bytes_per_token(subject.peer, len(subject.prompt) + speed.long / 2)
     run = traced(subject, FILTERS)
     what = "decoding with the full trace"
     sides = {what: lambda: needed * speed.tokens_per_second(run) / 1e9, _PEER: read}
@@ -45,7 +45,7 @@ def _kernel_rows(subject: Subject, repeat: int, read: Callable[[], float]) -> It
     what = "the quantized layers alone"
     layers = [
         module
-        for module in subject.lm.model.modules()
+        for module in subject.peer.modules()
         if getattr(getattr(module, "weight", None), "quant_state", None) is not None
     ]
     if not layers:
@@ -65,7 +65,7 @@ def _all_layers(layers: list[Any], subject: Subject) -> tuple[Callable[[], None]
     """What runs every layer once on one row, in a CUDA graph where that works."""
     import torch
 
-    device, dtype = str(subject.lm.info.device), subject.lm.model.dtype
+    device, dtype = str(subject.lm.info.device), subject.peer.dtype
     rows = {m: torch.randn(1, 1, m.in_features, device=device).to(dtype) for m in layers}
 
     @torch.inference_mode()

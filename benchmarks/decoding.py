@@ -1,6 +1,7 @@
 """Decoding with the full trace against transformers' `generate`, and drawn against untraced.
 
-Both sides run the same model object in this process, with the same sampling and number of tokens.
+Both sides run the same weights in this process, each as it loads them, with the same sampling and number
+of tokens.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def _try(subject: Subject, peer: Callable[[int], None]) -> str:
 
 def _generate(subject: Subject, params: SamplingParams, **more: Any) -> Callable[[int], None]:
     """transformers' `generate` of n tokens, every value passed."""
-    return partial(transformers_generate, subject.lm, subject.prompt, params, **more)
+    return partial(transformers_generate, subject.peer, subject.prompt, params, **more)
 
 
 def overhead(speed: Speed, run: Callable[[int], object]) -> float:

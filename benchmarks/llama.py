@@ -37,7 +37,7 @@ def why_not(precision: str, on_gpu: bool, architecture: str) -> str:
 
 def llama_rows(subject: Subject, repeat: int, folder: Path) -> Iterator[Row]:
     """Our 4-bit tokens/s against llama.cpp's Q4_0, same threads, same filters."""
-    config = subject.lm.model.config
+    config = subject.peer.config
     if reason := why_not(subject.precision, subject.on_gpu, config.model_type):
         yield Row("llama", subject.label, _OURS, _PEER, skipped=reason)
         return

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import shapes
 from benchmarks.machine import free_memory
@@ -32,6 +32,7 @@ class Subject:
     """A loaded model with how it is measured.
 
     lm: the model; no token ends its text, so that every run has as many tokens as asked for.
+    peer: the same as transformers loads it.
     prompt: the ids that every decoding starts from.
     speed: the lengths of the runs that a speed is taken from.
     """
@@ -39,6 +40,7 @@ class Subject:
     name: str
     precision: str
     lm: LanguageModel
+    peer: Any
     prompt: tuple[int, ...]
     speed: Speed
 
@@ -143,8 +145,9 @@ def loaded(
         lm = decodecli.load(params, auto_threads=True)  # as the commands do
         prompt = _prompt(lm.info.vocab_size)
         lengths = speed.run_lengths(lm, tokens or (8 if quick else None), len(prompt))
-        yield Subject(name, precision, speed.endless(lm), prompt, lengths)
-        del lm
+        lm, peer = speed.endless(lm)
+        yield Subject(name, precision, lm, peer, prompt, lengths)
+        del lm, peer
     finally:
         torch.set_num_threads(threads_before)
         gc.collect()

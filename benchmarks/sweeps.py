@@ -47,7 +47,7 @@ def cell_rows(subject: Subject, repeat: int, quick: bool) -> Iterator[Row]:
     def theirs() -> None:
         for seed in range(CELLS):
             torch.manual_seed(seed)
-            lm.model.generate(
+            subject.peer.generate(
                 given,
                 attention_mask=torch.ones_like(given),
                 do_sample=True,

@@ -64,19 +64,17 @@ def measure_speed(lm: LanguageModel, tokens: int | None = None, repeat: int = 5)
     """Decode `tokens` tokens `repeat` times on each side, the sides taking turns.
 
     Both sides sample at temperature 0.8, top-k 50, top-p 0.9 from a prompt of one token, and no token
-    ends a text. Tokens/s are those of a run less one of an eighth of its length.
+    ends a text. Tokens/s are those of a run less one of an eighth of its length. `generate` is called on
+    the model as transformers loads it.
     """
-    lm = endless(lm)
+    lm, peer = endless(lm)
     speed = run_lengths(lm, tokens)
-    sides: dict[str, Callable[..., None]] = {
-        TRACED: traced,
-        UNTRACED: untraced,
-        GENERATE: transformers_generate,
+    sides: dict[str, Callable[[int], None]] = {
+        TRACED: partial(traced, lm, _PROMPT, SAMPLING),
+        UNTRACED: partial(untraced, lm, _PROMPT, SAMPLING),
+        GENERATE: partial(transformers_generate, peer, _PROMPT, SAMPLING),
     }
-    rates = {
-        name: partial(speed.tokens_per_second, partial(run, lm, _PROMPT, SAMPLING))
-        for name, run in sides.items()
-    }
+    rates = {name: partial(speed.tokens_per_second, run) for name, run in sides.items()}
     samples = alternate(rates, repeat)
     read, _ = memory_reader(str(lm.info.device), speed.watch, _READ)
     return SpeedReport(
@@ -84,17 +82,18 @@ def measure_speed(lm: LanguageModel, tokens: int | None = None, repeat: int = 5)
         threads=torch.get_num_threads(),
         tokens=speed.long,
         samples=samples,
-        megabytes_per_token=bytes_per_token(lm.model, 1 + speed.long / 2) / 1e6,
+        megabytes_per_token=bytes_per_token(peer, 1 + speed.long / 2) / 1e6,
         memory=alternate({"read": read}, repeat)["read"],
     )
 
 
-def endless(lm: LanguageModel) -> LanguageModel:
-    """The same model, whose text no token ends, here or in transformers' `generate`."""
+def endless(lm: LanguageModel) -> tuple[LanguageModel, Any]:
+    """The same model, and transformers' model beside it, whose texts no token ends."""
     from transformers import GenerationConfig
 
-    lm.model.generation_config = GenerationConfig(pad_token_id=0, eos_token_id=None)
-    return replace(lm, eos_ids=frozenset())
+    peer = lm.parts.peer()
+    peer.generation_config = GenerationConfig(pad_token_id=0, eos_token_id=None)
+    return replace(lm, eos_ids=frozenset()), peer
 
 
 def run_lengths(lm: LanguageModel, tokens: int | None, prompt_tokens: int = 1) -> Speed:
@@ -133,12 +132,12 @@ def untraced(lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, c
 
 
 def transformers_generate(
-    lm: LanguageModel, prompt: Sequence[int], params: SamplingParams, count: int, **more: Any
+    model: Any, prompt: Sequence[int], params: SamplingParams, count: int, **more: Any
 ) -> None:
     """transformers' `generate` of `count` tokens, every value passed."""
-    ids = torch.tensor([prompt], device=str(lm.info.device))
+    ids = torch.tensor([prompt], device=model.device)
     torch.manual_seed(0)
-    output = lm.model.generate(
+    output = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
         do_sample=True,

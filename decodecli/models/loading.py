@@ -59,6 +59,10 @@ class Parts:
             self.network, self._make_model = self._make_model(), None
         return self.network
 
+    def peer(self) -> Any:
+        """The transformers model beside what runs here, with weights of its own where that is ours."""
+        return self.network if self._make_model is None else self._make_model()
+
     def hf_tokenizer(self) -> Any:
         """The transformers tokenizer."""
         if self._make_tokenizer is not None:
