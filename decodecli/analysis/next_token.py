@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from decodecli.analysis.distribution import describe
 from decodecli.csv_text import csv_text
@@ -191,37 +192,51 @@ def all_positions(
     ids = encode(lm, text, bos) if isinstance(text, str) else [int(token) for token in text]
     if not ids:
         raise PromptError("the text has no tokens", "give some text")
-    window, stride = _window(lm, window, stride)
+    window, stride = text_window(lm, window, stride)
     detokenizer = Detokenizer(lm.codec)
     texts = [detokenizer.push(token_id) for token_id in ids]
     texts[-1] += detokenizer.flush()
     positions = [Position(0, ids[0], lm.piece(ids[0]), texts[0])]
-    start, windows, runner = 0, 0, lm.runner()
-    while len(positions) < len(ids):
-        part = ids[start : start + window]
-        logits = runner.all_logits(part)
-        for position in range(len(positions), start + len(part)):
-            row, token_id = logits[position - start - 1].float(), ids[position]
-            raw, score, best = distribution(row), float(row[token_id]), int(highest_ids(row, 1))
-            positions.append(
-                Position(
-                    position=position,
-                    token_id=token_id,
-                    token=lm.piece(token_id),
-                    text=texts[position],
-                    rank=1 + int((row > score).sum()),
-                    logprob=float(raw.logprob(score)),
-                    entropy=raw.entropy,
-                    favourite=lm.piece(best),
-                    favourite_probability=float(np.exp(raw.logprob(float(row[best])))),
-                )
+    for position, row in text_rows(lm, ids, window, stride) if len(ids) > 1 else ():
+        if position == len(ids):
+            break
+        token_id = ids[position]
+        raw, score, best = distribution(row), float(row[token_id]), int(highest_ids(row, 1))
+        positions.append(
+            Position(
+                position=position,
+                token_id=token_id,
+                token=lm.piece(token_id),
+                text=texts[position],
+                rank=1 + int((row > score).sum()),
+                logprob=float(raw.logprob(score)),
+                entropy=raw.entropy,
+                favourite=lm.piece(best),
+                favourite_probability=float(np.exp(raw.logprob(float(row[best])))),
             )
-        windows, start = windows + 1, start + stride
+        )
     characters = len(text) if isinstance(text, str) else len("".join(texts))
-    return TextReport(lm.info, tuple(positions), characters, window, stride, max(windows, 1))
+    windows = 1 + max(-(-(len(ids) - window) // stride), 0)
+    return TextReport(lm.info, tuple(positions), characters, window, stride, windows)
 
 
-def _window(lm: LanguageModel, window: int | None, stride: int | None) -> tuple[int, int]:
+def text_rows(
+    lm: LanguageModel, ids: Sequence[int], window: int, stride: int
+) -> Iterator[tuple[int, Tensor]]:
+    """For each position from 1 to the length, the logits (vocab,) float32 of what follows that many of
+    `ids`, read in windows that begin `stride` apart; each token in the first that holds it."""
+    position, start, runner = 1, 0, lm.runner()
+    while position <= len(ids):
+        part = list(ids[start : start + window])
+        logits = runner.all_logits(part)
+        end = start + len(part)
+        while position < end or position == end == len(ids):
+            yield position, logits[position - start - 1].float()
+            position += 1
+        start += stride
+
+
+def text_window(lm: LanguageModel, window: int | None, stride: int | None) -> tuple[int, int]:
     longest = lm.context or DEFAULT_WINDOW
     window = min(longest, DEFAULT_WINDOW) if window is None else window
     if lm.context is not None and window > lm.context:

@@ -38,7 +38,7 @@ def check(request: GenerateRequest) -> None:
     others = {
         "--watch": request.watch, "--what-if": request.what_if, "--explain": request.explain,
         "--stages all": request.stages == "all", "--save-logits": output.save_logits,
-        "--num-samples": output.num_samples > 1,
+        "--html": request.html, "--num-samples": output.num_samples > 1,
     }  # fmt: skip
     for flag, given in others.items():
         if given:

@@ -216,6 +216,10 @@ PLOT = Option(
     "plot", str, OUTPUT, "Draw to a .png, .svg or .pdf; - draws in the terminal.", "FILE"
 )  # fmt: skip
 TEXT_PLOT = PLOT.but(help="The text in its colours as a picture: .png, .svg, .pdf or .html.")
+HTML = Option(
+    "html", str, OUTPUT, "A page with every step's table, and sliders for temperature and filters.",
+    "FILE.html",
+)  # fmt: skip
 PLOT_KIND = Option(
     "plot_kind", str, OUTPUT, "What to draw.",
     default="auto: bars, or a panel for several temperatures",

@@ -240,6 +240,50 @@ class TextReport(Displayed):
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a text, of the tokens from `position` on.
+
+    surprisal: −log of the product of its tokens' probabilities, nats. corrected_surprisal: of the word
+    as a whole, by how probable it is that a word begins before it and after it (`begins_logprob`,
+    `ends_logprob`; arXiv 2406.14561). None where nothing stands before the word.
+    """
+
+    index: int
+    word: str
+    position: int
+    tokens: tuple[str, ...]
+    surprisal: float | None
+    corrected_surprisal: float | None
+    begins_logprob: float | None
+    ends_logprob: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return field_values(self)
+
+
+@dataclass(frozen=True, repr=False)
+class WordReport(Displayed):
+    """A text word by word; `window` and `stride` as in `TextReport`."""
+
+    model: ModelInfo
+    words: tuple[Word, ...]
+    window: int
+    stride: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "command": "inspect-logits",
+            "model": asdict(self.model),
+            **field_values(self, ("window", "stride")),
+            "words": [word.as_dict() for word in self.words],
+        }
+
+    def flat(self) -> list[dict[str, Any]]:
+        """One record a word, its tokens as one text."""
+        return [{**word.as_dict(), "tokens": " ".join(word.tokens)} for word in self.words]
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """How far one distribution is from the first: KL divergence of the first from it, in nats, total
     variation in [0, 1], and how many of the first's listed tokens changed rank."""

@@ -122,6 +122,7 @@ IN_WORDS = {
 }
 WITHOUT = {
     "--constrain",
+    "--html",
     "--watch",
     "--what-if",
     "--system",

@@ -320,3 +320,19 @@ def test_a_picture_is_told_of(cli, tmp_path):
     assert f"drawn in {path}" in cli("inspect-logits", "Hi", "--plot", str(path)).succeeded().err
     quiet = cli("inspect-logits", "Hi", "--plot", str(path), "--quiet").succeeded()
     assert quiet.err == ""
+
+
+def test_by_word_prints_a_table_and_rows_that_pandas_reads(cli):
+    asked = ("inspect-logits", "The hedgehog was happy.", "--all-positions", "--by-word")
+    table = cli(*asked).succeeded().out
+    assert "corrected" in table
+    assert "hedgehog" in table
+    rows = list(csv.DictReader(io.StringIO(cli(*asked, "--format", "csv").succeeded().out)))
+    assert [row["word"] for row in rows] == ["The", "hedgehog", "was", "happy."]
+    assert float(rows[1]["corrected_surprisal"]) > 0
+    report = json.loads(cli(*asked, "--format", "json").succeeded().out)
+    assert report["words"][1]["tokens"]
+    lines = cli(*asked, "--format", "jsonl").succeeded().out.splitlines()
+    assert len(lines) == 4
+    cli("inspect-logits", "Hi", "--by-word").refused(2, "--by-word goes with --all-positions")
+    cli(*asked, "--plot", "x.png").refused(2, "--by-word is a table")

@@ -48,3 +48,16 @@ def test_kinds_of_plots_are_of_one_distribution(cli) -> None:
 def test_a_picture_and_a_trace_are_two_files(cli) -> None:
     done = cli("generate", "Hi", "--plot", "a.html", "--trace", "./a.html")
     done.refused(2, "--plot a.html and --trace ./a.html would be one file")
+
+
+def test_a_page_of_its_steps_is_written_for_each_sample(cli, tmp_path):
+    page = tmp_path / "page.html"
+    result = cli("generate", "Once", "-n", "3", "--html", str(page)).succeeded()
+    assert f"the page is in {page}" in " ".join(result.err.split())
+    assert "decodecli-data" in page.read_text()
+    cli("generate", "Once", "-n", "2", "--num-samples", "2", "--html", str(page)).succeeded()
+    assert (tmp_path / "page-1.html").is_file()
+    assert (tmp_path / "page-2.html").is_file()
+    cli("generate", "Once", "--html", "page.txt").refused(2, "must end in .html")
+    cli("generate", "Once", "--html", str(tmp_path / "no" / "a.html")).refused(1, "no folder")
+    cli("generate", "Once", "--num-beams", "2", "--html", str(page)).refused(2, "--html is of one")

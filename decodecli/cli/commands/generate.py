@@ -20,13 +20,16 @@ from decodecli.config import what_if
 from decodecli.errors import UsageError
 from decodecli.library_logging import quiet_libraries
 from decodecli.ranges import SEED_LIMIT, check_choice, flag_name
+from decodecli.render.html import check_page
 from decodecli.settings import BeamParams, check_chat_and_bos
 from decodecli.signals import postponed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from decodecli.analysis.run_curves import RunCurves
     from decodecli.cli.sinks import Sinks
+    from decodecli.decoding.decode import Decoding
     from decodecli.decoding.prompt import PrefilledPrompt
     from decodecli.records.distribution import Columns
     from decodecli.records.run import Step
@@ -49,6 +52,7 @@ class GenerateRequest(Request):
     prompt: str | None = None
     file: str | None = None
     plot: str | None = None
+    html: str | None = None
     stages: str = "last"
     what_if: tuple[str, ...] = ()
     watch: tuple[str, ...] = ()
@@ -63,6 +67,8 @@ class GenerateRequest(Request):
             hint = "leave --tables and --format out"
             raise UsageError("--stages all is shown in full tables", hint)
         _ = self.seed, self.load, self.alternatives
+        if self.html is not None:
+            check_page(self.html)
         if self.beams.num_beams > 1:
             from decodecli.cli.beams import check
 
@@ -145,18 +151,8 @@ def _resolved(path: str) -> Path:
     *(o.MAX_NEW_TOKENS, o.STOP, o.SEED, *o.BEAMS),
     *(o.NUM_SAMPLES, o.BOS, *o.CHAT, o.FILE, *o.LOADING),
     *(o.TABLES, o.STAGES, o.CANDIDATES, o.format_of(*FORMATS), o.DELAY, o.PAUSE, o.TRACE),
-    *(
-        o.EXPLAIN,
-        o.WATCH,
-        o.WHAT_IF,
-        o.SAVE_LOGITS,
-        o.TEXT_PLOT,
-        o.QUIET_TEXT,
-        o.VERBOSE,
-        o.COLOR,
-        o.DEBUG,
-    ),
-    *(o.PRESET, o.CONFIG_FILE),
+    *(o.EXPLAIN, o.WATCH, o.WHAT_IF, o.SAVE_LOGITS, o.TEXT_PLOT, o.HTML),
+    *(o.QUIET_TEXT, o.VERBOSE, o.COLOR, o.DEBUG, o.PRESET, o.CONFIG_FILE),
     request=GenerateRequest,
 )
 def generate(request: GenerateRequest) -> None:
@@ -177,6 +173,8 @@ def generate(request: GenerateRequest) -> None:
       decodecli generate "Once upon a time" --num-samples 5 --seed 0 --quiet
 
       decodecli generate "Once upon a time" -t 1.3 --seed 3 --plot text.png
+
+      decodecli generate "Once upon a time" -t 1.3 --seed 3 --html page.html
 
       decodecli generate "The capital of Japan is" --num-beams 4 --num-return-sequences 3
 
@@ -320,6 +318,7 @@ def run_samples(
     for sample in range(output.num_samples):
         if logits is not None:
             logits.start(sample + 1)
+        curves = _curves(prefix) if request.html else None
         decoding = Decoding(
             prefix,
             params,
@@ -332,8 +331,9 @@ def run_samples(
             what_if=request.alternatives,
             watch=request.watch,
             explain=request.explain,
-            observers=(stages,) if stages else (),
+            observers=[observer for observer in (stages, curves) if observer],
         )
+        steps: list[Step] = []
         if sample == 0:
             notices.tell_all(decoding.notices)
         known = len(decoding.notices)
@@ -344,6 +344,8 @@ def run_samples(
             try:
                 for step in decoding:
                     sinks.step(step)
+                    if curves:
+                        steps.append(step)
                     if pace is None or decoding.ended or sinks.folded:
                         continue
                     if not pace.wait(lambda: decoding.interrupted):  # noqa: B023
@@ -353,8 +355,31 @@ def run_samples(
                 # Whatever ended it, the records so far are closed with what is known.
                 sinks.finish(decoding.summary())
         notices.tell_all(decoding.notices[known:])
+        if curves and request.html:
+            file = _of_sample(request.html, sample, output.num_samples)
+            _write_page(decoding, steps, curves, file)
+            notices.tell(f"the page is in {file}")
         if output.verbose and decoding.backend:
             notices.tell(f"the steps were run {decoding.backend}")
         # Of greedy samples, the others would be the same.
-        if quit_by_key or (params.greedy and sinks.show_only and logits is None):
+        if quit_by_key or (params.greedy and sinks.show_only and logits is None and not curves):
             return
+
+
+def _curves(prefix: PrefilledPrompt) -> RunCurves:
+    from decodecli.analysis.run_curves import RunCurves
+
+    return RunCurves(prefix.lm.piece)
+
+
+def _write_page(decoding: Decoding, steps: list[Step], curves: RunCurves, file: str) -> None:
+    from decodecli.records.run import Run
+    from decodecli.render.html.run_page import write_page
+
+    write_page(Run(decoding.header, tuple(steps), decoding.summary()), curves.steps, file)
+
+
+def _of_sample(path: str, sample: int, samples: int) -> str:
+    """The file of one of several samples, `page-1.html` and so on."""
+    whole = Path(path)
+    return path if samples == 1 else str(whole.with_stem(f"{whole.stem}-{sample + 1}"))

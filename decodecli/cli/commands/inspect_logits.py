@@ -39,6 +39,10 @@ PROMPTS = Argument(
     several=True,
 )
 ALL_POSITIONS = Option("all_positions", bool, INPUT, "Score the prompt itself, token by token.")
+BY_WORD = Option(
+    "by_word", bool, INPUT,
+    "With --all-positions: surprisal by word, plain and corrected for where words end.",
+)  # fmt: skip
 WINDOW = Option("window", int, INPUT, "Tokens read at once.", "N", "the context, at most 1024")
 STRIDE = Option(
     "stride", int, INPUT, "Tokens between the starts of two windows.", "N", "half the window"
@@ -87,6 +91,7 @@ class InspectRequest(Request):
     compare_bos: bool = False
     compare_model: str | None = None
     compare_order: str | None = None
+    by_word: bool = False
     stages: str = "last"
     token: tuple[str, ...] = ()
     target: str | None = None
@@ -150,6 +155,10 @@ class InspectRequest(Request):
             raise UsageError(
                 f"--plot - draws in the terminal, not in {self.format}", "leave one out"
             )
+        if self.by_word and not self.all_positions:
+            raise UsageError("--by-word goes with --all-positions", "add --all-positions")
+        if self.by_word and self.plot:
+            raise UsageError("--by-word is a table", "leave --plot out, or --by-word")
         if self.all_positions:
             if self.temperature:
                 raise UsageError("--all-positions is at temperature 1", "leave --temperature out")
@@ -183,7 +192,7 @@ class InspectRequest(Request):
 
 @command(
     *(PROMPTS, o.TEMPERATURES, *o.FILTERS, *o.PENALTIES, *o.RUN_STAGES, *o.TEXTS, o.ORDER, o.BOS),
-    *(*o.CHAT, o.FILE, ALL_POSITIONS, WINDOW, STRIDE, *o.LOADING, *COMPARISONS),
+    *(*o.CHAT, o.FILE, ALL_POSITIONS, BY_WORD, WINDOW, STRIDE, *o.LOADING, *COMPARISONS),
     *(o.CANDIDATES, o.STAGES, TOKEN, TARGET, SORT, o.format_of(*TABLE_FORMATS), SAVE, o.PLOT),
     *(o.PLOT_KIND, o.QUIET, o.VERBOSE, o.COLOR, o.DEBUG, o.PRESET, o.CONFIG_FILE),
     request=InspectRequest,
@@ -312,11 +321,24 @@ def _next(request: InspectRequest, lm: LanguageModel, text: str) -> None:
     )
 
 
+def _words(
+    request: InspectRequest, lm: LanguageModel, text: str | list[int], bos: bool | None
+) -> None:
+    from decodecli.analysis.word_surprisal import by_word
+    from decodecli.render.terminal.distribution_tables import word_lines
+
+    words = by_word(lm, text, window=request.window, stride=request.stride, bos=bos)
+    write_report(words, request.format, lambda style: word_lines(words, style), is_byte_level(lm))
+
+
 def _positions(request: InspectRequest, lm: LanguageModel, text: str) -> None:
     from decodecli.analysis.next_token import all_positions
     from decodecli.render.terminal.distribution_tables import position_lines
 
     prompt, bos = _prompt(request, lm, text)
+    if request.by_word:
+        _words(request, lm, prompt, bos)
+        return
     report = all_positions(lm, prompt, window=request.window, stride=request.stride, bos=bos)
     if request.plot is not None:
         from decodecli.render.plots.text import draw_report

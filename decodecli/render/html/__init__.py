@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from decodecli.errors import UsageError, WriteError
 from decodecli.render.escaping import safe_text
 
 if TYPE_CHECKING:
@@ -16,6 +19,20 @@ if TYPE_CHECKING:
 def render(template: str, **values: Any) -> str:
     """Fill in a file of `templates/`; strings lose control characters and are escaped."""
     return _environment().get_template(template).render(values)
+
+
+def check_page(path: str) -> None:
+    """Refuse a page's file that could not be written, before anything is loaded.
+
+    Raises:
+        UsageError: the name is that of no page.
+        WriteError: there is no such folder.
+    """
+    folder = Path(os.path.expanduser(path)).parent
+    if not path.lower().endswith((".html", ".htm")):
+        raise UsageError(f"--html {path}: the file name must end in .html", "for example page.html")
+    if not folder.is_dir():
+        raise WriteError(f"cannot write {path}: there is no folder {folder}", "make it first")
 
 
 def asset(name: str, more: str = "") -> Markup:

@@ -76,17 +76,18 @@ class Page:
 
 def fragment(record: Displayed) -> str:
     """The HTML of a record, to stand inside a page."""
-    return _rendered(page(record))
+    return rendered(page(record))
 
 
 def standalone(content: Page, title: str, language: str = "") -> str:
     """A whole HTML file, in large type; it needs no network and runs no script."""
     from markupsafe import Markup
 
-    return render("page.html", title=title, lang=language, body=Markup(_rendered(content)))
+    return render("page.html", title=title, lang=language, body=Markup(rendered(content)))
 
 
-def _rendered(content: Page) -> str:
+def rendered(content: Page) -> str:
+    """The HTML of a page, to stand inside another."""
     colours = f".decodecli .bar i {{ background: {hex_colour(BAR)}; }}\n"
     colours += f".decodecli .unscored {{ color: {hex_colour(UNSCORED)}; }}\n{css('.decodecli .p')}"
     style = asset("notebook.css", colours)

@@ -16,6 +16,7 @@ from decodecli.records.distribution import (
     DistributionReport,
     Spread,
     TextReport,
+    WordReport,
 )
 from decodecli.records.run import ModelInfo
 from decodecli.render import number_format as numbers
@@ -32,6 +33,7 @@ from decodecli.render.number_format import (
     rest_cell,
 )
 from decodecli.render.terminal.step_table import Style, legend_lines, stage_name
+from decodecli.render.terminal.table import Column, table_lines
 from decodecli.render.terminal.wrap import RunningText, wrap_parts
 from decodecli.render.theme import level
 
@@ -264,6 +266,27 @@ def position_lines(report: TextReport, style: Style) -> list[str]:
                 line += f"  {favourite} {percent(position.favourite_probability)}"
         lines.append(line)
     return [*lines, "", *whole_text_facts(report, style.width)]
+
+
+def word_lines(report: WordReport, style: Style) -> list[str]:
+    """A row a word: its tokens, and its surprisal plain and corrected."""
+    rows = report.words
+    numbers = [
+        [decimal(value) if value is not None else "·" for value in values]
+        for values in ([w.surprisal for w in rows], [w.corrected_surprisal for w in rows])
+    ]
+    columns = [
+        Column("#", [str(word.index + 1) for word in rows], right=True),
+        Column("word", [style.encodable(safe_text(word.word)) for word in rows], least=8),
+        Column("surprisal", numbers[0], right=True),
+        Column("corrected", numbers[1], right=True),
+        Column(
+            "tokens", [" ".join(map(style.token, word.tokens)) for word in rows], least=8, most=48
+        ),
+    ]
+    note = "nats; corrected for where words begin and end (arXiv 2406.14561)"
+    lines = [*model_lines(report.model, style), "", *table_lines(columns, style, ("tokens",)), ""]
+    return [*lines, *map(style.dim, wrap_parts(note.split(), style.width, " "))]
 
 
 def whole_text_facts(report: TextReport, width: int = 10_000) -> list[str]:
