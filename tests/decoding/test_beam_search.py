@@ -100,7 +100,7 @@ def same_eos():
         return lm
 
     yield of
-    for lm, eos in changed:
+    for lm, eos in reversed(changed):  # the first is what it had
         object.__setattr__(lm, "eos_ids", eos)
 
 
