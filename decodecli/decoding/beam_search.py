@@ -18,7 +18,7 @@ from torch import Tensor
 from decodecli.decoding.decode import Decoding
 from decodecli.decoding.prompt import PrefilledPrompt, out_of_memory_guard
 from decodecli.errors import DecodeError, UsageError
-from decodecli.models.detokenize import TextStream
+from decodecli.models.detokenize import token_texts
 from decodecli.records.beams import (
     FINISHED,
     LIVE,
@@ -101,7 +101,7 @@ class BeamSearch:
         scores = torch.full((count,), _NEVER, device=device)
         scores[0] = 0.0
         sequences = torch.tensor([prompt.ids], device=device).expand(count, -1)
-        logits, parents = prompt.logits.expand(count, -1), torch.zeros_like(scores).long()
+        logits = prompt.logits.expand(count, -1)
         ended_scores = torch.full((count,), _NEVER, device=device)
         ended: list[tuple[int, ...] | None] = [None] * count
         logprobs: dict[tuple[int, ...], float] = {(): 0.0}  # sums over the model's own, by tokens
@@ -214,8 +214,7 @@ class BeamSearch:
         rows: list[Hypothesis] = []
         for score, ids in zip(scores, ended, strict=True):
             if ids is not None and len(rows) < self.beams.num_return_sequences:
-                stream = TextStream(self.lm.codec, self.prompt.ids)
-                text = "".join([*(stream.push(token) for token in ids), stream.finish()])
+                text = "".join(token_texts(self.lm.codec, ids, self.prompt.ids))
                 pieces = tuple(map(self.lm.piece, ids))
                 reason = "stop" if ids[-1] in self.lm.eos_ids else "length"
                 reason = "interrupted" if self.interrupted and reason != "stop" else reason

@@ -56,6 +56,14 @@ def test_tables_show_parents_scores_what_was_pruned_and_the_tree(cli):
     assert max(map(len, narrow.split("repeat:")[0].splitlines())) <= 40
 
 
+@pytest.mark.parametrize("tables", ["full", "line"])
+def test_in_ascii_every_sign_has_a_plain_one(cli, tables):
+    shown = cli("generate", *ASKED, "--tables", tables, encoding="ascii").succeeded().err
+    assert "#" in shown
+    assert "\\u" not in shown
+    assert "<U+" not in shown
+
+
 def test_the_repeated_command_searches_the_same(cli):
     asked = (
         *ASKED,

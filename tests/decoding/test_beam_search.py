@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import decodecli
 from decodecli.decoding.beam_search import BeamSearch
 from decodecli.decoding.prompt import prefill
-from decodecli.errors import DecodeError, UsageError
+from decodecli.errors import UsageError
 from decodecli.settings import BeamParams, SamplingParams
 
 EXAMPLES = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
@@ -73,7 +73,7 @@ def oracle(model, ids, params, beams, eos, returned):
     return texts, output.sequences_scores.tolist()
 
 
-def check(lm, model, ids, params, beams, eos, monkeypatch_eos=True):
+def check(lm, model, ids, params, beams, eos):
     object.__setattr__(lm, "eos_ids", frozenset(eos))
     returned = beams["num_beams"]
     search = BeamSearch(
@@ -84,10 +84,12 @@ def check(lm, model, ids, params, beams, eos, monkeypatch_eos=True):
     texts, scores = oracle(model, ids, params, beams, eos, returned)
     ours = [hypothesis.token_ids for hypothesis in run.hypotheses]
     mine = [hypothesis.score for hypothesis in run.hypotheses]
-    assert mine == pytest.approx(scores[: len(mine)], abs=2e-5, rel=2e-6)
+    # A negative length penalty multiplies the sum, and with it the rounding of every step.
+    near = 1e-5 * max(1.0, params["max_new_tokens"] ** -beams["length_penalty"])
+    assert mine == pytest.approx(scores[: len(mine)], abs=near, rel=2e-6)
     for left, right, score in zip(ours, texts, mine, strict=False):
         if left != right:  # equal to the last bits, and in another order
-            assert sum(abs(score - s) < 2e-5 + 2e-6 * abs(s) for s in scores) > 1
+            assert sum(abs(score - s) < near + 2e-6 * abs(s) for s in scores) > 1
     return run
 
 
@@ -187,13 +189,11 @@ def test_what_belongs_to_one_sequence_is_refused(lm, values, words):
         BeamSearch(prefill(lm, "Once"), SamplingParams(**values), BeamParams(num_beams=2))
 
 
-def test_more_beams_than_tokens_are_refused(llama_lm):
+def test_as_many_beams_as_tokens_fit_and_returned_ones_are_at_most_as_many(llama_lm):
     count = llama_lm.info.vocab_size
     search = BeamSearch(prefill(llama_lm, [1]), SamplingParams(), BeamParams(num_beams=count))
-    run = search  # as many as there are tokens still fit into their continuations
-    assert next(iter(run)).continuations
+    assert next(iter(search)).continuations
     with pytest.raises(UsageError, match="are more than"):
         BeamParams(num_beams=2, num_return_sequences=3)
     with pytest.raises(UsageError, match="length-penalty"):
         BeamParams(length_penalty=math.inf)
-    assert DecodeError

@@ -21,7 +21,7 @@ from decodecli.records.beams import (
     beam_tree,
 )
 from decodecli.records.run import RunHeader
-from decodecli.render.escaping import DRAWING_SIGNS, clip, one_line, safe_text
+from decodecli.render.escaping import clip, one_line, safe_text
 from decodecli.render.number_format import count, decimal
 from decodecli.render.repro_command import repeat_command
 from decodecli.render.terminal.step_table import Style
@@ -62,8 +62,6 @@ class BeamView:
 
     def finish(self, run: BeamRun) -> None:
         self._write(["", "all that was carried on:"])
-        if self._style.ascii_only:
-            self._console.options.encoding = self._style.encoding
         self._console.print(_rich_tree(beam_tree(run.steps), run.header, self._style))
         self._write(
             ["", *hypothesis_lines(run.hypotheses, self._style), *closing_lines(run, self._style)]
@@ -71,12 +69,7 @@ class BeamView:
 
     def _write(self, lines: list[str]) -> None:
         text = "".join(f"{line}\n" for line in lines)
-        if self._style.ascii_only:
-            encoding = self._style.encoding
-            text = (
-                text.translate(DRAWING_SIGNS).encode(encoding, "backslashreplace").decode(encoding)
-            )
-        self._console.file.write(text)
+        self._console.file.write(self._style.printable(text))
         self._console.file.flush()
 
 
@@ -143,7 +136,8 @@ def _rich_tree(root: Node, header: RunHeader, style: Style) -> Tree:
             label = Text(clip("".join(map(style.token, child.tokens)), max(style.width - 24, 12)))
             signs = {FINISHED: ("■", "bold"), PRUNED: ("·", "dim")}
             sign, look = signs.get(child.fate, ("", ""))
-            label.append(f" {sign} {decimal(child.score)}" if sign or not child.children else "")
+            if sign or not child.children:
+                label.append(style.printable(f" {sign} {decimal(child.score)}"))
             label.stylize(look)
             stack.append((child, branch.add(label)))
     return tree
