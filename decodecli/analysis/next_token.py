@@ -17,7 +17,7 @@ from decodecli.analysis.distribution import describe
 from decodecli.csv_text import csv_text
 from decodecli.decoding.prompt import encode, prefill, run_context
 from decodecli.errors import DecodeError, PromptError, UsageError, WriteError
-from decodecli.models.detokenize import Detokenizer
+from decodecli.models.detokenize import token_texts
 from decodecli.models.loading import LanguageModel
 from decodecli.models.time_limit import token_ids
 from decodecli.records.distribution import (
@@ -193,9 +193,7 @@ def all_positions(
     if not ids:
         raise PromptError("the text has no tokens", "give some text")
     window, stride = text_window(lm, window, stride)
-    detokenizer = Detokenizer(lm.codec)
-    texts = [detokenizer.push(token_id) for token_id in ids]
-    texts[-1] += detokenizer.flush()
+    texts = token_texts(lm.codec, ids)
     positions = [Position(0, ids[0], lm.piece(ids[0]), texts[0])]
     for position, row in text_rows(lm, ids, window, stride) if len(ids) > 1 else ():
         if position == len(ids):

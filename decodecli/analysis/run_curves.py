@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from decodecli.decoding.observers import Observer
 from decodecli.records.run import Step
 from decodecli.records.run_curves import BETAS, LISTED, ListedToken, StepCurve
-from decodecli.sampling.chain import Chain
+from decodecli.sampling.one_position import Distribution
 from decodecli.sampling.reference import row_order
 
 
@@ -29,36 +28,30 @@ def curve(logits: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(values), tuple(slopes)
 
 
-class RunCurves:
-    """Observes a run (`decoding.observers.Observer`); `steps` has the curve of each step by its index."""
+class RunCurves(Observer):
+    """`steps` has the curve of each step of the run by its index."""
 
     def __init__(self, piece: Callable[[int], str]) -> None:
         self._piece = piece
         self.steps: dict[int, StepCurve] = {}
-        self._row: tuple[Any, Any, Any, tuple[str, ...]]
+        self._position: Distribution
 
-    @torch.inference_mode()
-    def __call__(self, index: int, chain: Chain, logits: Tensor, ids: Tensor) -> Mapping[str, Any]:
-        processed = chain(logits.cpu(), ids.cpu())
-        raw, penalised = (t[0].double().cpu().numpy() for t in (logits, processed.penalised))
-        self._row = raw, penalised, chain.removal_codes(processed), chain.order
+    def observe(self, index: int, position: Distribution) -> Mapping[str, Any]:
+        _ = position.removed  # as it is before the draw, from which a chain may learn
+        self._position = position
         return {}
 
     def drawn(self, step: Step) -> Step:
-        raw, penalised, codes, order = self._row
-        listed = row_order(penalised)[:LISTED].tolist()
+        position = self._position
+        listed = row_order(position.penalised)[:LISTED].tolist()
         if step.token_id not in listed:
             listed.append(step.token_id)
-        tokens = tuple(
-            ListedToken(
-                rank=1 + int((raw > raw[token]).sum()),
-                token_id=token,
-                token=self._piece(token),
-                logit=float(raw[token]),
-                penalised=float(penalised[token]),
-                removed_by=order[codes[token] - 1] if codes[token] else None,
+        tokens = []
+        for token in listed:
+            row = position.candidate(token, self._piece(token))
+            penalised = float(position.penalised[token])
+            tokens.append(
+                ListedToken(row.rank, token, row.token, row.logit, penalised, row.removed_by)
             )
-            for token in listed
-        )
-        self.steps[step.index] = StepCurve(tokens, *curve(penalised))
+        self.steps[step.index] = StepCurve(tuple(tokens), *curve(position.penalised))
         return step

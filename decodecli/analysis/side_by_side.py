@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from decodecli.decoding.observers import Observer
 from decodecli.decoding.prompt import prefill, run_context
 from decodecli.errors import DecodeError
 from decodecli.models.loading import LanguageModel
 from decodecli.records.distribution import Columns, SideBySide, StagesDone, TokenAcross
 from decodecli.sampling.chain import Chain
+from decodecli.sampling.one_position import Distribution
 from decodecli.sampling.reference import entropy, log_softmax, rank_of, row_order
 from decodecli.settings import SamplingParams
 
@@ -51,6 +54,20 @@ def stage_by_stage(chain: Chain) -> dict[str, Chain]:
     """The chain cut before its first stage, and after each, by the stage's name."""
     parts = {name: chain.first(number) for number, name in enumerate(chain.order, start=1)}
     return {"logits": chain.first(0), **parts}
+
+
+class StageColumns(Observer):
+    """What the stages leave at each step of a run: `columns`, by the step's index."""
+
+    def __init__(self, piece: Callable[[int], str], rows: int) -> None:
+        self._piece, self._rows = piece, rows
+        self.columns: dict[int, Columns] = {}
+
+    def observe(self, index: int, position: Distribution) -> dict[str, Any]:
+        parts, logits = stage_by_stage(position.chain), position.logits.cpu()
+        ids = position.sequence.cpu()
+        self.columns[index] = columns_of(parts, logits, ids, self._piece, self._rows)
+        return {}
 
 
 def columns_of(

@@ -16,7 +16,7 @@ import torch
 from decodecli.analysis.next_token import text_rows, text_window
 from decodecli.decoding.prompt import encode
 from decodecli.errors import PromptError
-from decodecli.models.detokenize import Detokenizer
+from decodecli.models.detokenize import token_texts
 from decodecli.models.loading import LanguageModel
 from decodecli.records.distribution import Word, WordReport
 
@@ -66,9 +66,7 @@ def by_word(
         boundaries.append(float(scores[starts.to(scores.device)].logsumexp(-1)))
         if position < len(ids):
             logprobs.append(float(scores[ids[position]]))
-    detokenizer = Detokenizer(lm.codec)
-    texts = [detokenizer.push(token) for token in ids]
-    texts[-1] += detokenizer.flush()
+    texts = token_texts(lm.codec, ids)
     begins = [first, *(k for k in range(first + 1, len(ids)) if bool(starts[ids[k]])), len(ids)]
     words: list[Word] = []
     for begin, end in pairwise(begins):

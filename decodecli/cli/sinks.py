@@ -4,8 +4,7 @@ streams."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from decodecli.cli import streams
@@ -14,6 +13,7 @@ from decodecli.cli.output import style_of, write_csv
 from decodecli.errors import DecodecliError
 from decodecli.records.run import (
     STEP_COLUMNS,
+    Run,
     RunHeader,
     RunSummary,
     Step,
@@ -21,10 +21,11 @@ from decodecli.records.run import (
     to_json_line,
 )
 from decodecli.render.escaping import safe_text
-from decodecli.render.run_files import TraceFile
+from decodecli.render.run_files import TraceFile, sample_path
 from decodecli.settings import OutputParams
 
 if TYPE_CHECKING:
+    from decodecli.records.run_curves import StepCurve
     from decodecli.render.terminal.background_renderer import BackgroundRenderer
     from decodecli.render.terminal.step_table import Style
     from decodecli.render.terminal.view import TerminalView
@@ -150,9 +151,7 @@ class _TextPicture(Sink):
 
     def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
         self._header, self._tokens = header, list[tuple[str, float | None, int | None]]()
-        path = Path(self._path)
-        several = sample[1] > 1
-        self._file = str(path.with_stem(f"{path.stem}-{sample[0]}")) if several else self._path
+        self._file = sample_path(self._path, *sample)
 
     def step(self, step: Step) -> None:
         self._tokens.append((step.text, step.logprob, step.rank))
@@ -162,6 +161,28 @@ class _TextPicture(Sink):
 
         draw_page(run_text_page(self._header, self._tokens), self._file)
         streams.Notices(self._quiet).tell(f"the text is drawn in {self._file}")
+
+
+class Page(Sink):
+    """A page that answers, a file a sample. curves: of each step by its index, as an observer of the run
+    fills it."""
+
+    def __init__(self, path: str, quiet: bool, curves: Mapping[int, StepCurve]) -> None:
+        self._path, self._quiet, self._curves = path, quiet, curves
+
+    def start(self, header: RunHeader, sample: tuple[int, int]) -> None:
+        self._header, self._steps = header, list[Step]()
+        self._file = sample_path(self._path, *sample)
+
+    def step(self, step: Step) -> None:
+        self._steps.append(step)
+
+    def finish(self, summary: RunSummary | None) -> None:
+        from decodecli.render.html.run_page import write_page
+
+        assert summary is not None, "generate shows whole runs"
+        write_page(Run(self._header, tuple(self._steps), summary), self._curves, self._file)
+        streams.Notices(self._quiet).tell(f"the page is in {self._file}")
 
 
 class _Csv(Sink):
@@ -192,6 +213,7 @@ class Sinks:
         byte_level: how tokens are spelt, as for `TerminalView`.
         plot: the file for a picture of the text.
         below: as for `TerminalView`.
+        page: a further sink.
     """
 
     def __init__(
@@ -201,6 +223,7 @@ class Sinks:
         byte_level: bool | None,
         plot: str | None = None,
         below: Callable[[Step, Style], list[str]] | None = None,
+        page: Sink | None = None,
     ) -> None:
         self._first: RunSummary | None = None  # of the samples
         self.folded = False  # whether this run is greedy like those before, and not shown again
@@ -209,6 +232,8 @@ class Sinks:
             self._all.append(_Records(record.write))
         if plot is not None:
             self._all.append(_TextPicture(plot, output.quiet))
+        if page is not None:
+            self._all.append(page)
         at_terminal = streams.is_terminal(sys.stdout)
         wants_tables = output.tables in ("full", "line")
         if output.format == "jsonl":

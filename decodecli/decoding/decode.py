@@ -37,6 +37,7 @@ from decodecli.models.supported import UnsupportedModel
 from decodecli.ranges import SEED_LIMIT, check_positive
 from decodecli.records.run import Run, RunHeader, RunSummary, Step, perplexity
 from decodecli.sampling.chain import Chain
+from decodecli.sampling.one_position import Distribution
 from decodecli.sampling.sampler import Sampler
 from decodecli.sampling.statistics import unpack
 from decodecli.settings import ChatParams, SamplingParams
@@ -94,10 +95,10 @@ class Decoding:
         self.chain = Chain(
             self.params, context=run_context(self.lm, self.params, prompt.ids, self.seed)
         )
-        self.observers = [*observers]
+        self.observers, forbidden = [*observers], self.chain.context.forbidden
         recorded = dict(recorded or {})
         if what_if:
-            self.observers.append(WhatIfs(self.lm, prompt.ids, what_if, self.seed))
+            self.observers.append(WhatIfs(self.lm, prompt.ids, what_if, self.seed, forbidden))
             recorded["what_if"] = list(what_if)
         if watch:
             self.observers.append(Watches(self.lm, watch))
@@ -105,7 +106,9 @@ class Decoding:
         if "constraint" in self.chain.order:
             self.observers.append(ConstrainedMass())
         if explain:
-            self.observers.append(Explanations(self.lm, prompt.ids, self.params, self.seed))
+            self.observers.append(
+                Explanations(self.lm, prompt.ids, self.params, self.seed, forbidden)
+            )
             recorded["explain"] = True
         self.notices = self._notices()
         self.header = self._header(sources, recorded)
@@ -144,9 +147,7 @@ class Decoding:
         logits, ids = prompt.logits, torch.tensor([prompt.ids], device=prompt.logits.device)
         start = time.perf_counter()
         while True:
-            observed: dict[str, Any] = {}
-            for observer in self.observers:
-                observed |= observer(len(self._tokens), self.chain, logits, ids)
+            observed = self._observed(logits, ids) if self.observers else {}
             token, sampled = sampler(logits, ids, len(self._tokens))
             if self.observers:
                 sampled = replace(sampled, **observed)
@@ -164,6 +165,14 @@ class Decoding:
                 ids = torch.cat((ids, token), dim=1)
             logits = runner.step(token)
             self.backend = self.backend or runner.backend
+
+    def _observed(self, logits: Tensor, ids: Tensor) -> dict[str, Any]:
+        """What the observers add to the record of the step whose logits these are."""
+        position = Distribution(logits, tuple(ids[0].tolist()), self.params, self.chain)
+        fields: dict[str, Any] = {}
+        for observer in self.observers:
+            fields |= observer.observe(len(self._tokens), position)
+        return fields
 
     def _read(self, graph: CudaGraphDecoder) -> Iterator[Step]:
         """The same where a GPU samples and runs the model, steps ahead of what is read here."""

@@ -1,45 +1,46 @@
 """What may be looked at in the logits of every step beside the draw: named tokens, other settings' draws,
 why a token was taken.
 
-An observer is called before the draw and returns fields for the step's record. Nothing here runs the
-model.
+Nothing here runs the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from decodecli.decoding.prompt import run_context, token_chain
 from decodecli.models.loading import LanguageModel
-from decodecli.records.run import Candidate, Cut, Explanation, Step, Watched, WhatIf, Without
+from decodecli.records.run import Cut, Explanation, Step, Watched, WhatIf, Without
 from decodecli.sampling.chain import Chain
-from decodecli.sampling.processors import divide_by_temperature
+from decodecli.sampling.one_position import Distribution
 from decodecli.sampling.sampler import Sampler
-from decodecli.sampling.statistics import compute, unpack
 from decodecli.settings import SamplingParams
 from decodecli.stages import stage_order
 
 
-class Observer(Protocol):
-    """Is asked about each step of one run, in order."""
+class Observer:
+    """Looks at the steps of one run, in order, and may add to their records."""
 
-    def __call__(self, index: int, chain: Chain, logits: Tensor, ids: Tensor) -> Mapping[str, Any]:
-        """Fields of the step's record, from the logits (1, vocab) float32 after the tokens `ids`
-        (1, length); `chain` is the run's."""
+    def observe(self, index: int, position: Distribution) -> Mapping[str, Any]:
+        """Fields of step `index`, of which the logits are known and the token is not. What
+        `position` computes is computed once for all observers."""
+        return {}
 
     def drawn(self, step: Step) -> Step:
         """The step, once its token is known."""
+        return step
 
 
-class WhatIfs:
+class WhatIfs(Observer):
     """What other settings would have drawn from the logits of a run.
 
     others: the settings by the words that asked for them. seed: the run's, for those without one.
+    forbidden: what the run's constraint rules out; theirs is the same, or none.
     """
 
     def __init__(
@@ -48,19 +49,21 @@ class WhatIfs:
         prompt_ids: Sequence[int],
         others: Mapping[str, SamplingParams],
         seed: int,
+        forbidden: Any = None,
     ) -> None:
         self._samplers: dict[str, Sampler] = {}
         for words, params in others.items():
             own_seed = seed if params.seed is None else params.seed
-            chain = Chain(params, context=run_context(lm, params, prompt_ids, own_seed))
+            context = run_context(lm, replace(params, constraint=""), prompt_ids, own_seed)
+            chain = Chain(params, context=replace(context, forbidden=forbidden))
             exact_ties = lm.info.dtype == "float32"
             self._samplers[words] = Sampler(chain, 0, lm.piece, own_seed, exact_ties)
         self._diverged: set[str] = set()
 
-    def __call__(self, index: int, chain: Chain, logits: Tensor, ids: Tensor) -> Mapping[str, Any]:
+    def observe(self, index: int, position: Distribution) -> Mapping[str, Any]:
         rows = []
         for words, sampler in self._samplers.items():
-            _, step = sampler(logits, ids, index)
+            _, step = sampler(position.logits, position.sequence, index)
             rows.append(
                 WhatIf(
                     words, step.token_id, step.token, step.rank,
@@ -78,51 +81,45 @@ class WhatIfs:
         return replace(step, what_if=tuple(rows))
 
 
-class Explanations:
+class Explanations(Observer):
     """Why each step took its token: what would have been drawn were one stage off, and what each cut."""
 
     def __init__(
-        self, lm: LanguageModel, prompt_ids: Sequence[int], params: SamplingParams, seed: int
+        self,
+        lm: LanguageModel,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        seed: int,
+        forbidden: Any = None,
     ) -> None:
         active = [name for name in stage_order(params) if name != "greedy"]
         others = {name: replace(params, **{name: getattr(SamplingParams, name)}) for name in active}
-        self._without = WhatIfs(lm, prompt_ids, others, seed)
+        self._without = WhatIfs(lm, prompt_ids, others, seed, forbidden)
         self._piece = lm.piece
 
-    @torch.inference_mode()
-    def __call__(self, index: int, chain: Chain, logits: Tensor, ids: Tensor) -> Mapping[str, Any]:
-        processed = chain(logits.cpu(), ids.cpu())
-        codes = chain.removal_codes(processed)
-        tempered = divide_by_temperature(processed.penalised[0].double(), chain.temperature)
-        masses = tempered.softmax(-1).numpy()
+    def observe(self, index: int, position: Distribution) -> Mapping[str, Any]:
+        chain, masses = position.chain, np.exp(position.tempered)
         cuts = []
         for name in chain.filters:
-            removed = codes == chain.order.index(name) + 1
+            removed = position.removed == chain.order.index(name) + 1
             cuts.append(Cut(name, int(removed.sum()), float(masses[removed].sum())))
-        rows = self._without(index, chain, logits, ids)["what_if"]
+        rows = self._without.observe(index, position)["what_if"]
         without = tuple(Without(row.settings, row.token_id, row.token) for row in rows)
-        top = int(processed.scores[0].argmax())
-        return {
-            "explain": Explanation(chain.temperature, tuple(cuts), without, top, self._piece(top))
-        }
-
-    def drawn(self, step: Step) -> Step:
-        return step
+        top, temperature = position.top, chain.temperature
+        return {"explain": Explanation(temperature, tuple(cuts), without, top, self._piece(top))}
 
 
-class ConstrainedMass:
+class ConstrainedMass(Observer):
     """What the model had put on the tokens that the run's constraint rules out."""
 
     @torch.inference_mode()
-    def __call__(self, index: int, chain: Chain, logits: Tensor, ids: Tensor) -> Mapping[str, Any]:
-        forbidden = chain.context.forbidden(ids)[0].to(logits.device)
-        return {"constrained_mass": min(float(logits[0].softmax(-1)[forbidden].sum()), 1.0)}
-
-    def drawn(self, step: Step) -> Step:
-        return step
+    def observe(self, index: int, position: Distribution) -> Mapping[str, Any]:
+        forbidden = position.chain.context.forbidden(position.sequence)[0]
+        masses = position.logits[0].softmax(-1)[forbidden.to(position.logits.device)]
+        return {"constrained_mass": min(float(masses.sum()), 1.0)}
 
 
-class Watches:
+class Watches(Observer):
     """The numbers of named tokens, wherever they rank.
 
     tokens: texts or ids. Of a text of several tokens, the one is looked at that follows on as many of
@@ -136,25 +133,13 @@ class Watches:
         self._chains = {str(token): token_chain(lm, str(token), "--watch") for token in tokens}
         self._piece = lm.piece
 
-    def __call__(self, index: int, chain: Chain, logits: Tensor, ids: Tensor) -> Mapping[str, Any]:
-        with torch.inference_mode():
-            processed, rows = chain(logits, ids), []
-            for words, tokens in self._chains.items():
-                token = tokens[_matched(tokens, ids[0, -len(tokens) :].tolist())]
-                chosen = torch.tensor([[token]], device=logits.device)
-                packed = compute(logits, processed, chain, chosen, 0).cpu().numpy()
-                row = unpack(packed, chain, 0, logits.shape[-1], self._piece, index).candidates[0]
-                if chain.greedy and token != int(processed.scores[0].argmax()):
-                    row = replace(row, final_logprob=None, removed_by=row.removed_by or "greedy")
-                rows.append(
-                    Watched(
-                        **{f.name: getattr(row, f.name) for f in fields(Candidate)}, watch=words
-                    )
-                )
+    def observe(self, index: int, position: Distribution) -> Mapping[str, Any]:
+        rows = []
+        for words, tokens in self._chains.items():
+            token = tokens[_matched(tokens, position.ids[-len(tokens) :])]
+            row = position.candidate(token, self._piece(token))
+            rows.append(Watched(**row.as_dict(), watch=words))
         return {"watch": tuple(rows)}
-
-    def drawn(self, step: Step) -> Step:
-        return step
 
 
 def _matched(tokens: Sequence[int], recent: Sequence[int]) -> int:

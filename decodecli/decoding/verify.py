@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 
 from decodecli.decoding.decode import Decoding, library_versions
 from decodecli.decoding.prompt import prefill
 from decodecli.models.loading import LanguageModel
 from decodecli.records.run import RunHeader, Step
-from decodecli.settings import SamplingParams
+from decodecli.records.trace import sampling_params
 
 # In nats and logits: how far numbers may be off, in float32 and in 16 bits or fewer.
 TOLERANCES = {"float32": 1e-3}
@@ -54,8 +53,7 @@ class Verification:
 
     def _run(self, first: Step) -> Iterator[Step]:
         header = self.header
-        known = {item.name for item in fields(SamplingParams)}
-        params = SamplingParams(**{k: v for k, v in header.params.items() if k in known})
+        params = sampling_params(header)
         listed = sum(row.rank <= len(first.candidates) for row in first.candidates)
         prefix = prefill(self._lm, header.prompt_ids)
         decoding = Decoding(

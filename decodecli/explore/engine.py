@@ -16,7 +16,7 @@ from torch import Tensor
 
 from decodecli.decoding.prompt import PrefilledPrompt, out_of_memory_guard
 from decodecli.errors import DecodeError
-from decodecli.models.detokenize import Detokenizer
+from decodecli.models.detokenize import token_texts
 from decodecli.sampling.noise import ExponentialNoise
 
 _KEPT_BYTES = 128 << 20  # of logits that undo and branches find again
@@ -58,11 +58,7 @@ class ModelSource:
         self._keep(prefix.ids, prefix.logits)
 
     def texts(self, prompt_ids: Sequence[int], ids: Sequence[int]) -> list[str]:
-        stream = Detokenizer(self.lm.codec, prompt_ids)
-        texts = [stream.push(token) for token in ids]
-        if texts:
-            texts[-1] += stream.flush()
-        return texts
+        return token_texts(self.lm.codec, ids, prompt_ids)
 
     def ready(self, ids: tuple[int, ...]) -> Tensor | None:
         return self._kept.get(ids)

@@ -130,7 +130,7 @@ class Walk:
     def take_most_probable(self) -> None:
         assert self.distribution is not None
         greedy = self.distribution.under(replace(self.session.params, temperature=0.0))
-        self.add(greedy.greedy, GREEDY)
+        self.add(greedy.top, GREEDY)
 
     def undo(self) -> None:
         """Take the branch's last token away."""

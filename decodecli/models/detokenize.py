@@ -126,6 +126,15 @@ class Detokenizer:
         return 0
 
 
+def token_texts(tokenizer: Any, ids: Sequence[int], prompt_ids: Sequence[int] = ()) -> list[str]:
+    """What each of `ids` adds to the text of `prompt_ids`."""
+    stream = Detokenizer(tokenizer, prompt_ids)
+    texts = [stream.push(token) for token in ids]
+    if texts:
+        texts[-1] += stream.flush()
+    return texts
+
+
 class TextStream:
     """The visible text of a run: detokenized, and ended before the first stop string."""
 

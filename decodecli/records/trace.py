@@ -115,6 +115,17 @@ def _parse(line: bytes) -> Record:
     return record
 
 
+def sampling_params(header: RunHeader) -> SamplingParams:
+    """The decoding settings that a run recorded, its own seed as they have it.
+
+    Raises:
+        UsageError: one is out of range.
+    """
+    return SamplingParams(
+        **{name: header.params[name] for name in _SAMPLING & header.params.keys()}
+    )
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
@@ -125,7 +136,7 @@ def _header(values: dict[str, Any]) -> RunHeader:
     header: RunHeader = build_record(RunHeader, values)
     params = header.params
     try:
-        SamplingParams(**{name: params[name] for name in _SAMPLING & params.keys()})
+        sampling_params(header)
     except UsageError as error:
         raise ValueError(f"params: {error.message.removeprefix('--')}") from None
     if params.get("num_beams", 1) != 1:

@@ -162,7 +162,7 @@ def encodable(text: str, encoding: str) -> str:
 
 
 # The signs of our own drawings in ASCII, cell for cell.
-DRAWING_SIGNS = str.maketrans("▸·→–…−─│▌×≥≠○", ">->-~--|_x>!o")
+DRAWING_SIGNS = str.maketrans("▸·→←–…−─│▌×≥≠○■", ">-><-~--|_x>!o#")
 _ASCII_SIGNS = str.maketrans(
     {picture: f"<U+{ord(character):04X}>" for character, picture in _PICTURES.items()}
     | {SPACE: "_", NEWLINE: "\\n", TAB: "\\t", "␍": "\\r", "…": "~", "−": "-"}

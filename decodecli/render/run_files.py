@@ -20,6 +20,12 @@ _HEADER = 128  # bytes of the logits' header; room for any number of rows
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would change line ends
 
 
+def sample_path(path: str, sample: int, samples: int) -> str:
+    """The file of one of several samples, counted from 1: `text-1.png` and so on; of one, `path`."""
+    whole = Path(path)
+    return path if samples == 1 else str(whole.with_stem(f"{whole.stem}-{sample}"))
+
+
 class TraceFile:
     """A trace on disk, each line in the file as soon as it is written.
 
@@ -89,9 +95,7 @@ class LogitsFile:
 
     def start(self, sample: int) -> None:
         """Go on with a sample's file; they are counted from 1."""
-        path = self._base
-        if self._samples > 1:
-            path = path.with_name(f"{path.stem}-{sample}.npy")
+        path = Path(sample_path(str(self._base), sample, self._samples))
         if self.problem is not None or (self._file is not None and path == self.path):
             return
         self.close()

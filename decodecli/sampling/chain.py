@@ -157,7 +157,7 @@ class Chain:
         the stage that removed it first. Greedy removes all but the highest score."""
         codes = np.zeros(processed.scores.shape[-1], np.uint8)
         if processed.removed_by is not None:
-            codes = processed.removed_by[0].numpy().copy()
+            codes = processed.removed_by[0].cpu().numpy().copy()
         if "greedy" in self.order:
             others = np.arange(codes.size) != int(processed.scores[0].argmax())
             codes[others & (codes == 0)] = self.order.index("greedy") + 1

@@ -15,6 +15,7 @@ from torch import Tensor
 from decodecli.records.run import Candidate, Step
 from decodecli.sampling.chain import Chain, draw
 from decodecli.sampling.reference import entropy, log_softmax, row_order
+from decodecli.sampling.statistics import step_record
 from decodecli.settings import SamplingParams
 
 # Over which the entropy is drawn, evenly in the logarithm.
@@ -25,8 +26,8 @@ CURVE = tuple(float(t) for t in np.geomspace(0.1, 10.0, 41))
 class Distribution:
     """A position's logits under some settings; numbers in float64, masks as `generate` makes them.
 
-    logits: (1, vocab) float32, as the model gave them. ids: the tokens before. shared_chain: that of a
-    run, which may have learnt from its draws; a new one where it is None.
+    logits: (1, vocab) float32, as the model gave them, on any device. ids: the tokens before.
+    shared_chain: that of a run, which may have learnt from its draws; a new one where it is None.
     """
 
     logits: Tensor
@@ -39,23 +40,29 @@ class Distribution:
         return self.shared_chain or Chain(self.params)
 
     @cached_property
-    def _processed(self) -> Any:
-        with torch.inference_mode():
-            return self.chain(self.logits, torch.tensor([self.ids], dtype=torch.long))
+    def sequence(self) -> Tensor:
+        """(1, length): `ids` beside the logits."""
+        return torch.tensor([self.ids], dtype=torch.long, device=self.logits.device)
 
     @cached_property
-    def _raw(self) -> Any:
-        return self.logits[0].double().numpy()
+    def _processed(self) -> Any:
+        with torch.inference_mode():
+            return self.chain(self.logits, self.sequence)
+
+    @cached_property
+    def raw(self) -> Any:
+        """(vocab,): the logits."""
+        return self.logits[0].cpu().double().numpy()
 
     @cached_property
     def logprobs(self) -> Any:
         """(vocab,): at temperature 1, before everything."""
-        return log_softmax(self._raw)
+        return log_softmax(self.raw)
 
     @cached_property
     def penalised(self) -> Any:
         """(vocab,): the logits after the penalties."""
-        return self._processed.penalised[0].double().numpy()
+        return self._processed.penalised[0].cpu().double().numpy()
 
     @cached_property
     def tempered(self) -> Any:
@@ -73,14 +80,14 @@ class Distribution:
         return log_softmax(np.where(self.removed > 0, -np.inf, self.tempered))
 
     @property
-    def greedy(self) -> int:
-        """The token of the highest score."""
+    def top(self) -> int:
+        """The token of the highest score, the most probable of what is left."""
         return int(self._processed.scores.argmax())
 
     @cached_property
     def order(self) -> Any:
         """Token ids by logit, highest first."""
-        return row_order(self._raw)
+        return row_order(self.raw)
 
     @cached_property
     def kept(self) -> int:
@@ -109,10 +116,10 @@ class Distribution:
         """A token with its numbers."""
         code = int(self.removed[token_id])
         return Candidate(
-            rank=1 + int((self._raw > self._raw[token_id]).sum()),
+            rank=1 + int((self.raw > self.raw[token_id]).sum()),
             token_id=token_id,
             token=piece,
-            logit=float(self._raw[token_id]),
+            logit=float(self.raw[token_id]),
             logprob=float(self.logprobs[token_id]),
             tempered_logprob=max(float(self.tempered[token_id]), -1e308),
             cumulative=float(self._cumulative[self._positions[token_id]]),
@@ -127,24 +134,7 @@ class Distribution:
         if token_id not in listed:
             listed.append(token_id)
         rows = tuple(self.candidate(token, piece(token)) for token in listed)
-        chosen = next(row for row in rows if row.token_id == token_id)
-        entropy, final_entropy = self.entropies
-        return Step(
-            index=index,
-            position=0,
-            token_id=token_id,
-            token=chosen.token,
-            text="",
-            rank=chosen.rank,
-            logit=chosen.logit,
-            logprob=chosen.logprob,
-            tempered_logprob=chosen.tempered_logprob,
-            final_logprob=-1e308 if chosen.final_logprob is None else chosen.final_logprob,
-            entropy=entropy,
-            final_entropy=final_entropy,
-            kept=self.kept,
-            candidates=rows,
-        )
+        return step_record(index, token_id, rows, self.entropies, self.kept)
 
     @torch.inference_mode()
     def draw(self, noise: Tensor | None) -> int:

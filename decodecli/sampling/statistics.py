@@ -220,6 +220,19 @@ def build_step(
                 tempered_logprob, mass, final_logprob, removed_by,
             )
         )  # fmt: skip
+    entropies = raw.entropy, final.entropy
+    return step_record(index, token_id, tuple(candidates), entropies, 1 if chain.greedy else kept)
+
+
+def step_record(
+    index: int,
+    token_id: int,
+    candidates: tuple[Candidate, ...],
+    entropies: tuple[float, float],
+    kept: int,
+) -> Step:
+    """The record of a step that chose `token_id`, one of its `candidates`, but for `position` and `text`;
+    a final_logprob of −1e308 where the settings remove the token. entropies: raw and final."""
     chosen = next(row for row in candidates if row.token_id == token_id)
     return Step(
         index=index,
@@ -231,9 +244,9 @@ def build_step(
         logit=chosen.logit,
         logprob=chosen.logprob,
         tempered_logprob=chosen.tempered_logprob,
-        final_logprob=chosen.final_logprob or 0.0,  # a drawn token was not removed
-        entropy=raw.entropy,
-        final_entropy=final.entropy,
-        kept=1 if chain.greedy else kept,
-        candidates=tuple(candidates),
+        final_logprob=-1e308 if chosen.final_logprob is None else chosen.final_logprob,
+        entropy=entropies[0],
+        final_entropy=entropies[1],
+        kept=kept,
+        candidates=candidates,
     )

@@ -6,7 +6,7 @@ import os
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +25,15 @@ from decodecli.settings import BeamParams, check_chat_and_bos
 from decodecli.signals import postponed
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Sequence
 
-    from decodecli.analysis.run_curves import RunCurves
+    from decodecli.analysis.side_by_side import StageColumns
     from decodecli.cli.sinks import Sinks
-    from decodecli.decoding.decode import Decoding
+    from decodecli.decoding.observers import Observer
     from decodecli.decoding.prompt import PrefilledPrompt
-    from decodecli.records.distribution import Columns
     from decodecli.records.run import Step
     from decodecli.render.run_files import LogitsFile
     from decodecli.render.terminal.step_table import Style
-    from decodecli.sampling.chain import Chain
     from decodecli.settings import SamplingParams
 
 FORMATS = ("text", "jsonl")
@@ -197,7 +195,7 @@ def generate(request: GenerateRequest) -> None:
                 f"--stop {stop} is a backslash and a letter; for a line end, type --stop $'\\n'"
             )
 
-    from decodecli.cli.sinks import Sinks
+    from decodecli.cli.sinks import Page, Sinks
     from decodecli.render.run_files import LogitsFile, TraceFile
 
     output, pace = request.output, Pace(request.output)
@@ -220,12 +218,20 @@ def generate(request: GenerateRequest) -> None:
             with pace:
                 search(prefix, request, trace, notices, pace)
             return
-        stages = StageColumns(prefix, output.candidates) if request.stages == "all" else None
-        if stages is not None:
+        observers: list[Observer] = []
+        below = page = None
+        if request.stages == "all":
+            from decodecli.analysis.side_by_side import StageColumns
+
+            stages = StageColumns(prefix.lm.piece, output.candidates)
+            observers, below = [stages], partial(_stage_lines, stages)
             output = replace(output, tables="full")
-        sinks = Sinks(
-            output, trace, is_byte_level(prefix.lm), request.plot, stages.lines if stages else None
-        )
+        if request.html is not None:
+            from decodecli.analysis.run_curves import RunCurves
+
+            curves = RunCurves(prefix.lm.piece)
+            observers, page = [*observers, curves], Page(request.html, output.quiet, curves.steps)
+        sinks = Sinks(output, trace, is_byte_level(prefix.lm), request.plot, below, page)
         stack.callback(sinks.close)
         asked = {
             "--explain": request.explain,
@@ -238,7 +244,7 @@ def generate(request: GenerateRequest) -> None:
                 f"{unseen} is shown in tables and traces: add --tables line, or --trace FILE"
             )
         with pace:
-            run_samples(prefix, request, sinks, notices, logits, pace, stages)
+            run_samples(prefix, request, sinks, notices, logits, pace, observers)
     for written in (trace, logits):
         if written is not None and written.problem is not None:
             raise written.problem
@@ -276,29 +282,12 @@ def _note_watched(
             )
 
 
-class StageColumns:
-    """What each step's stages leave, kept until the step is drawn."""
+def _stage_lines(stages: StageColumns, step: Step, style: Style) -> list[str]:
+    """What a step's stages leave, below its table."""
+    from decodecli.render.terminal.stage_tables import column_lines
 
-    def __init__(self, prefix: PrefilledPrompt, rows: int) -> None:
-        self._piece, self._rows = prefix.lm.piece, rows
-        self._kept: dict[int, Columns] = {}
-
-    def __call__(self, index: int, chain: Chain, logits: Tensor, ids: Tensor) -> dict[str, Any]:
-        from decodecli.analysis.side_by_side import columns_of, stage_by_stage
-
-        parts = stage_by_stage(chain)
-        row, history = logits.cpu(), ids.cpu()
-        self._kept[index] = columns_of(parts, row, history, self._piece, self._rows)
-        return {}
-
-    def drawn(self, step: Step) -> Step:
-        return step
-
-    def lines(self, step: Step, style: Style) -> list[str]:
-        from decodecli.render.terminal.stage_tables import column_lines
-
-        narrower = replace(style, width=style.width - 2)
-        return [f"  {line}" for line in column_lines(self._kept.pop(step.index), narrower)]
+    narrower = replace(style, width=style.width - 2)
+    return [f"  {line}" for line in column_lines(stages.columns.pop(step.index), narrower)]
 
 
 def run_samples(
@@ -308,7 +297,7 @@ def run_samples(
     notices: streams.Notices,
     logits: LogitsFile | None = None,
     pace: Pace | None = None,
-    stages: StageColumns | None = None,
+    observers: Sequence[Observer] = (),
 ) -> None:
     """Decode all samples, one after the other, from the one prefilled prompt."""
     from decodecli.decoding.decode import Decoding
@@ -318,7 +307,6 @@ def run_samples(
     for sample in range(output.num_samples):
         if logits is not None:
             logits.start(sample + 1)
-        curves = _curves(prefix) if request.html else None
         decoding = Decoding(
             prefix,
             params,
@@ -331,9 +319,8 @@ def run_samples(
             what_if=request.alternatives,
             watch=request.watch,
             explain=request.explain,
-            observers=[observer for observer in (stages, curves) if observer],
+            observers=observers,
         )
-        steps: list[Step] = []
         if sample == 0:
             notices.tell_all(decoding.notices)
         known = len(decoding.notices)
@@ -344,8 +331,6 @@ def run_samples(
             try:
                 for step in decoding:
                     sinks.step(step)
-                    if curves:
-                        steps.append(step)
                     if pace is None or decoding.ended or sinks.folded:
                         continue
                     if not pace.wait(lambda: decoding.interrupted):  # noqa: B023
@@ -355,31 +340,8 @@ def run_samples(
                 # Whatever ended it, the records so far are closed with what is known.
                 sinks.finish(decoding.summary())
         notices.tell_all(decoding.notices[known:])
-        if curves and request.html:
-            file = _of_sample(request.html, sample, output.num_samples)
-            _write_page(decoding, steps, curves, file)
-            notices.tell(f"the page is in {file}")
         if output.verbose and decoding.backend:
             notices.tell(f"the steps were run {decoding.backend}")
         # Of greedy samples, the others would be the same.
-        if quit_by_key or (params.greedy and sinks.show_only and logits is None and not curves):
+        if quit_by_key or (params.greedy and sinks.show_only and logits is None):
             return
-
-
-def _curves(prefix: PrefilledPrompt) -> RunCurves:
-    from decodecli.analysis.run_curves import RunCurves
-
-    return RunCurves(prefix.lm.piece)
-
-
-def _write_page(decoding: Decoding, steps: list[Step], curves: RunCurves, file: str) -> None:
-    from decodecli.records.run import Run
-    from decodecli.render.html.run_page import write_page
-
-    write_page(Run(decoding.header, tuple(steps), decoding.summary()), curves.steps, file)
-
-
-def _of_sample(path: str, sample: int, samples: int) -> str:
-    """The file of one of several samples, `page-1.html` and so on."""
-    whole = Path(path)
-    return path if samples == 1 else str(whole.with_stem(f"{whole.stem}-{sample + 1}"))

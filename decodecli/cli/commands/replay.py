@@ -268,18 +268,18 @@ def _play(
 def _other_settings(request: ReplayRequest) -> Callable[[RunHeader], OtherSettings]:
     """What makes `OtherSettings` of each run of a trace, in their order."""
     from decodecli.analysis.other_settings import OtherSettings
+    from decodecli.records.trace import sampling_params
 
     words = ",".join(
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in request.changes.items()
     )
-    numbers, known = count(1), [item.name for item in fields(SamplingParams)]
+    numbers = count(1)
 
     def made(header: RunHeader) -> OtherSettings:
         number = next(numbers)
         logits = _saved_logits(request.logits, number) if request.logits else None
-        recorded = {name: header.params[name] for name in known if name in header.params}
-        params = SamplingParams(**{**recorded, "seed": None, **request.changes})
+        params = replace(sampling_params(header), **{"seed": None, **request.changes})
         rows = request.output.candidates
         return OtherSettings(header, words, params, logits, _pieces(header.model), rows)
 
@@ -294,9 +294,11 @@ def _saved_logits(path: str, number: int) -> Any:
     """
     import numpy as np
 
+    from decodecli.render.run_files import sample_path
+
     file = Path(os.path.expanduser(path))
-    if number > 1 or not file.exists():  # of several samples
-        file = file.with_name(f"{file.stem}-{number}.npy")
+    if number > 1 or not file.exists():
+        file = Path(sample_path(str(file), number, samples=2))
     try:
         return np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

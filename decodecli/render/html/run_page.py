@@ -46,6 +46,7 @@ def interactive_page(run: Run, curves: Mapping[int, StepCurve]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return render(
         "run.html",
+        lang="",
         title=f"{model_title(run.header.model.name)}: {run.header.prompt[:60]}",
         data=Markup(_inert(json.dumps(data, ensure_ascii=False, separators=(",", ":")))),
         script=Markup(script),

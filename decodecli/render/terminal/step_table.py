@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from decodecli.records.run import RunHeader, Step, Watched, WhatIf, exp_or_zero
 from decodecli.render import number_format as numbers
-from decodecli.render.escaping import clip, encodable, pad, visible
+from decodecli.render.escaping import DRAWING_SIGNS, clip, encodable, pad, visible
 from decodecli.render.explanation import sentence
 from decodecli.render.number_format import (
     bar,
@@ -67,6 +67,13 @@ class Style:
     def encodable(self, text: str) -> str:
         """Text in characters that the stream can carry."""
         return encodable(text, self.encoding) if self.ascii_only else text
+
+    def printable(self, text: str) -> str:
+        """Lines in characters that the stream can carry, the signs that they are drawn with too."""
+        if not self.ascii_only:
+            return text
+        drawn = text.translate(DRAWING_SIGNS)
+        return drawn.encode(self.encoding, "backslashreplace").decode(self.encoding)
 
     def token(self, piece: str) -> str:
         """A piece made visible, in characters that the stream can carry."""

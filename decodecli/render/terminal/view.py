@@ -16,7 +16,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from decodecli.records.run import RunHeader, RunSummary, Step
-from decodecli.render.escaping import DRAWING_SIGNS, guess_byte_level, safe_text
+from decodecli.render.escaping import guess_byte_level, safe_text
 from decodecli.render.terminal.step_table import (
     Style,
     legend_lines,
@@ -232,12 +232,7 @@ class TerminalView:
     def _write(self, text: str) -> None:
         if not text:
             return
-        if self._style.ascii_only:
-            encoding = self._style.encoding
-            text = (
-                text.translate(DRAWING_SIGNS).encode(encoding, "backslashreplace").decode(encoding)
-            )
-        self._console.file.write(text)
+        self._console.file.write(self._style.printable(text))
         self._console.file.flush()
 
 
