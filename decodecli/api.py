@@ -83,6 +83,7 @@ def generate(
     what_if: Sequence[str | Mapping[str, Any]] = (),
     watch: Sequence[str | int] = (),
     explain: bool = False,
+    page: bool = False,
     **settings: Any,
 ) -> Run:
     """Generate after `prompt` to the end: header, steps and summary.
@@ -103,6 +104,8 @@ def generate(
             mapping: from the same logits, with the same noise.
         watch: tokens, texts or ids, whose numbers each step records, wherever they rank.
         explain: whether each step records why it took its token: `step.sentence`, `step.explain`.
+        page: whether each step records what the interactive page needs: for `run.save_html(FILE)`, and
+            what a notebook then shows.
         settings: `SamplingParams`' fields: temperature, top_p, seed, max_new_tokens …
 
     Raises:
@@ -110,15 +113,19 @@ def generate(
         LoadError, PromptError, DecodeError: as `load` and decoding raise them.
     """
     from decodecli import config
+    from decodecli.analysis.run_curves import RunCurves
     from decodecli.decoding import decode as decoding
 
     params = _sampling_params(params, settings)
     template = _chat(prompt, bos, chat, system, allow_special)
     others = dict(config.what_if(params, wanted) for wanted in what_if)
-    return decoding.generate(
-        _loaded(model), prompt, params, candidates=candidates, bos=bos, chat=template,
-        what_if=others, watch=watch, explain=explain,
+    lm = _loaded(model)
+    curves = RunCurves(lm.piece)
+    run = decoding.generate(
+        lm, prompt, params, candidates=candidates, bos=bos, chat=template, what_if=others, watch=watch,
+        explain=explain, observers=[curves] if page else (),
     )  # fmt: skip
+    return replace(run, curves=curves.steps) if page else run
 
 
 def beam_search(

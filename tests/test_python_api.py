@@ -60,7 +60,8 @@ def test_importing_the_package_imports_nothing_heavy():
     assert done.stdout.strip() == "set()"
 
 
-def test_every_example_of_the_guide_runs(capsys):
+def test_every_example_of_the_guide_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
     assert len(blocks) >= 8
     session: dict[str, object] = {}

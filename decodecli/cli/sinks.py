@@ -181,7 +181,7 @@ class Page(Sink):
         from decodecli.render.html.run_page import write_page
 
         assert summary is not None, "generate shows whole runs"
-        write_page(Run(self._header, tuple(self._steps), summary), self._curves, self._file)
+        write_page(Run(self._header, tuple(self._steps), summary, curves=self._curves), self._file)
         streams.Notices(self._quiet).tell(f"the page is in {self._file}")
 
 

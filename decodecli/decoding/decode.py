@@ -329,12 +329,13 @@ def generate(
     what_if: Mapping[str, SamplingParams] | None = None,
     watch: Sequence[str | int] = (),
     explain: bool = False,
+    observers: Sequence[Observer] = (),
 ) -> Run:
     """Generate after `prompt` (text or token ids) to the end: header, steps and summary."""
     prefix, recorded = prefill(lm, prompt, bos, chat), chat.as_dict() if chat else {}
     decoding = Decoding(
         prefix, params, recorded=recorded, candidates=candidates, shared=False,
-        what_if=what_if, watch=watch, explain=explain,
+        what_if=what_if, watch=watch, explain=explain, observers=observers,
     )  # fmt: skip
     steps = tuple(decoding)
     return Run(decoding.header, steps, decoding.summary(), decoding.notices)

@@ -10,12 +10,14 @@ import importlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any, overload
 
+from decodecli.errors import UsageError
 from decodecli.records.display import Displayed, continuation_repr, field_values
+from decodecli.records.run_curves import StepCurve
 
 SCHEMA = 1
 # Controls beyond those that JSON escapes anyway, line separators, and bidirectional overrides.
@@ -274,12 +276,16 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class Run(Displayed):
-    """A whole trace in memory: a sequence of its steps, counted from 0."""
+    """A whole trace in memory: a sequence of its steps, counted from 0.
+
+    curves: of each step by its index, what the interactive page needs; after `page=True`.
+    """
 
     header: RunHeader
     steps: tuple[Step, ...]
     summary: RunSummary
     notices: tuple[str, ...] = field(default=())
+    curves: Mapping[int, StepCurve] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         texts = continuation_repr(self.header.prompt, self.text)
@@ -310,6 +316,35 @@ class Run(Displayed):
     def text(self) -> str:
         """The generated text."""
         return self.summary.text
+
+    def _repr_html_(self) -> str:
+        """The interactive page in a frame where the run has its curves, else text and tables."""
+        if not self.curves:
+            return super()._repr_html_()
+        return str(importlib.import_module("decodecli.render.html.run_page").inline(self))
+
+    def save_html(self, path: str) -> None:
+        """Write the interactive page, as `generate --html` does.
+
+        Raises:
+            UsageError: the run was not generated with `page=True`.
+            WriteError: it cannot be written.
+        """
+        if not self.curves:
+            raise UsageError(
+                "this run does not have what its page needs", "generate it with page=True"
+            )
+        importlib.import_module("decodecli.render.html.run_page").write_page(self, path)
+
+    def plot(self, path: str | None = None) -> Any:
+        """The text in its colours, each token's by its probability: as a matplotlib figure, which a
+        notebook shows, or written to `path` (.png, .svg, .pdf or .html).
+
+        Raises:
+            UsageError: an unknown suffix, or matplotlib is missing.
+            WriteError: it cannot be written.
+        """
+        return importlib.import_module("decodecli.render.plots.text").plot_run(self, path)
 
     def flat(self) -> list[dict[str, Any]]:
         """One record a step, without the candidates; with what was asked for beside them."""

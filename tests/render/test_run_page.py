@@ -17,10 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import decodecli
 from decodecli.analysis.next_token import next_token
 from decodecli.analysis.run_curves import RunCurves, curve
 from decodecli.decoding.decode import Decoding
 from decodecli.decoding.prompt import prefill
+from decodecli.errors import UsageError
 from decodecli.records.run import Run
 from decodecli.records.run_curves import BETAS
 from decodecli.render.html.run_page import interactive_page
@@ -36,7 +38,7 @@ def run_of(lm, count=6, **values):
     params = SamplingParams(max_new_tokens=count, seed=3, **values)
     decoding = Decoding(prefill(lm, PROMPT), params, observers=[curves])
     steps = tuple(decoding)
-    return Run(decoding.header, steps, decoding.summary()), curves.steps
+    return Run(decoding.header, steps, decoding.summary(), curves=curves.steps)
 
 
 def between(values, slopes, beta):
@@ -68,8 +70,8 @@ def test_between_the_points_the_partition_function_and_the_entropy_are_near_enou
 
 
 def test_a_page_is_one_file_that_asks_for_nothing_and_is_small(lm):
-    run, curves = run_of(lm, 200, temperature=1.2, top_p=0.95)
-    page = interactive_page(run, curves)
+    run = run_of(lm, 200, temperature=1.2, top_p=0.95)
+    page = interactive_page(run)
     assert len(page.encode()) < 2_000_000
     assert not re.search(r"(src|href|url\()\s*=?\s*[\"']?(https?:|//)", page)
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
@@ -80,6 +82,34 @@ def test_a_page_is_one_file_that_asks_for_nothing_and_is_small(lm):
     for step, entry in zip(run, data["steps"], strict=True):
         assert [row["token"] for row in entry["rows"] if row.get("chosen")] == [entry["token"]]
         assert entry["rank"] == step.rank
+
+
+def test_a_notebook_shows_the_page_in_a_frame_of_its_own(lm, tmp_path):
+    run = decodecli.generate(lm, PROMPT, max_new_tokens=3, temperature=1.4, seed=2, page=True)
+    (frame,) = re.findall(
+        r'<iframe .* srcdoc="([^"]*)" sandbox="allow-scripts"', run._repr_html_(), re.S
+    )
+    assert html.unescape(frame) == interactive_page(run)
+    run.save_html(str(tmp_path / "run.html"))
+    assert (tmp_path / "run.html").read_text() == interactive_page(run)
+
+
+def test_a_run_without_curves_shows_its_text_and_says_how_to_have_the_page(lm, tmp_path):
+    run = decodecli.generate(lm, PROMPT, max_new_tokens=3, seed=2)
+    assert "<iframe" not in run._repr_html_()
+    with pytest.raises(UsageError, match="page=True"):
+        run.save_html(str(tmp_path / "run.html"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_draws_its_text(lm, tmp_path):
+    pytest.importorskip("matplotlib", reason="drawing needs matplotlib")
+    run = decodecli.generate(lm, PROMPT, max_new_tokens=3, seed=2)
+    assert run.plot().get_axes()
+    run.plot(str(tmp_path / "run.png"))
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="must end in"):
+        run.plot(str(tmp_path / "run.docx"))
 
 
 HOSTILE = [
@@ -94,16 +124,16 @@ HOSTILE = [
 
 
 def hostile(lm):
-    run, curves = run_of(lm, len(HOSTILE))
+    run = run_of(lm, len(HOSTILE))
     steps, tokens = [], {}
     for step, word in zip(run.steps, HOSTILE, strict=True):
         steps.append(replace(step, token=word, text=word))
-        rows = tuple(replace(row, token=word) for row in curves[step.index].tokens)
-        tokens[step.index] = replace(curves[step.index], tokens=rows)
+        rows = tuple(replace(row, token=word) for row in run.curves[step.index].tokens)
+        tokens[step.index] = replace(run.curves[step.index], tokens=rows)
     header = replace(
         run.header, prompt="</script><b>", model=replace(run.header.model, name="<i>m")
     )
-    return interactive_page(replace(run, header=header, steps=tuple(steps)), tokens)
+    return interactive_page(replace(run, header=header, steps=tuple(steps), curves=tokens))
 
 
 def test_what_a_token_spells_stays_a_text(lm):
@@ -145,7 +175,7 @@ SAY = "const say = value => { const pre = element('pre', {id: 'answer'}, JSON.st
 
 @pytest.mark.browser
 def test_its_numbers_are_those_of_inspect_logits_at_twenty_temperatures(lm, tmp_path):
-    run, curves = run_of(lm, 4, temperature=1.3)
+    run = run_of(lm, 4, temperature=1.3)
     script = (
         SAY
         + f"""
@@ -154,7 +184,7 @@ def test_its_numbers_are_those_of_inspect_logits_at_twenty_temperatures(lm, tmp_
         return {{entropy: now.entropy, tempered: now.tempered.slice(0, 10)}};
       }})));"""
     )
-    found = answer(browse(interactive_page(run, curves), script, tmp_path))
+    found = answer(browse(interactive_page(run), script, tmp_path))
     ids = list(run.header.prompt_ids)
     for step, entries in zip(run, found, strict=True):
         report = next_token(lm, ids, TEMPERATURES, rows=10)[0]
@@ -171,7 +201,7 @@ def test_its_numbers_are_those_of_inspect_logits_at_twenty_temperatures(lm, tmp_
     [{"top_k": 5}, {"top_p": 0.8}, {"min_p": 0.05}, {"top_k": 20, "top_p": 0.7, "min_p": 0.02}],
 )
 def test_filters_keep_what_generate_keeps_or_say_that_they_do_not_know(lm, tmp_path, values):
-    run, curves = run_of(lm, 8, temperature=1.2, **values)
+    run = run_of(lm, 8, temperature=1.2, **values)
     script = (
         SAY
         + """
@@ -180,7 +210,7 @@ def test_filters_keep_what_generate_keeps_or_say_that_they_do_not_know(lm, tmp_p
       say(data.steps.map(step => { const now = distribution(step, settings);
         return {count: now.count, known: now.known, final: now.final.slice(0, 10)}; }));"""
     )
-    found = answer(browse(interactive_page(run, curves), script, tmp_path))
+    found = answer(browse(interactive_page(run), script, tmp_path))
     assert any(entry["known"] for entry in found)
     for step, entry in zip(run, found, strict=True):
         if not entry["known"]:
@@ -195,7 +225,7 @@ def test_filters_keep_what_generate_keeps_or_say_that_they_do_not_know(lm, tmp_p
 
 @pytest.mark.browser
 def test_tokens_are_chosen_by_keys_and_clicks_and_sliders_redraw(lm, tmp_path):
-    run, curves = run_of(lm, 6, temperature=1.2)
+    run = run_of(lm, 6, temperature=1.2)
     script = (
         SAY
         + """
@@ -215,7 +245,7 @@ def test_tokens_are_chosen_by_keys_and_clicks_and_sliders_redraw(lm, tmp_path):
            hidden: document.querySelector('.static').hidden,
            stops: tokens.filter(node => node.tabIndex === 0).length});"""
     )
-    found = answer(browse(interactive_page(run, curves), script, tmp_path))
+    found = answer(browse(interactive_page(run), script, tmp_path))
     assert [words.split()[0] for words in found["seen"]] == ["#1", "#2", "#5"]
     assert found["before"] != found["after"]
     assert found["focus"]
@@ -232,10 +262,10 @@ def test_hostile_tokens_are_inert_in_a_browser(lm, tmp_path):
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [380, 1400])
 def test_nothing_is_wider_than_the_window(lm, tmp_path, width):
-    run, curves = run_of(lm, 12, temperature=1.5)
+    run = run_of(lm, 12, temperature=1.5)
     script = (
         SAY + "say(document.documentElement.scrollWidth - document.documentElement.clientWidth);"
     )
-    page = interactive_page(run, curves)
+    page = interactive_page(run)
     dom = browse(page, script, tmp_path, f"--window-size={width},900")
     assert answer(dom) <= 0

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,8 +27,8 @@ from decodecli.render.theme import LEGEND, LEVELS, level
 _DIGITS = 6
 
 
-def interactive_page(run: Run, curves: Mapping[int, StepCurve]) -> str:
-    """The page, whole. curves: of each step, by its index."""
+def interactive_page(run: Run) -> str:
+    """The page, whole, of a run that has its curves."""
     from markupsafe import Markup
 
     byte_level = run_style(run.steps, Style(width=10_000)).byte_level
@@ -40,7 +39,7 @@ def interactive_page(run: Run, curves: Mapping[int, StepCurve]) -> str:
         **{name: params[name] for name in ("top_p", "top_k", "min_p")},
         "temperature": params["temperature"] or 1.0,
         "betas": BETAS,
-        "steps": [_step(step, curves[step.index], byte_level) for step in run.steps],
+        "steps": [_step(step, run.curves[step.index], byte_level) for step in run.steps],
     }
     script = str(asset("run.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -58,13 +57,24 @@ def interactive_page(run: Run, curves: Mapping[int, StepCurve]) -> str:
     )
 
 
-def write_page(run: Run, curves: Mapping[int, StepCurve], path: str) -> None:
+def inline(run: Run) -> str:
+    """The page in a frame of its own: what a notebook shows, several in one notebook."""
+    from markupsafe import escape
+
+    title = escape(f"How the tokens of {run!r} were drawn")
+    return (
+        f'<iframe title="{title}" srcdoc="{escape(interactive_page(run))}" sandbox="allow-scripts" '
+        'style="width:100%;height:44rem;border:0" loading="lazy"></iframe>'
+    )
+
+
+def write_page(run: Run, path: str) -> None:
     """Write the page of a run.
 
     Raises:
         WriteError: it cannot be written.
     """
-    write_file(path, interactive_page(run, curves).encode())
+    write_file(path, interactive_page(run).encode())
 
 
 def _step(step: Step, curve: StepCurve, byte_level: bool) -> dict[str, Any]:

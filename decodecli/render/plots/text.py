@@ -17,11 +17,17 @@ from rich.cells import cell_len
 
 from decodecli.errors import UsageError, WriteError
 from decodecli.records.distribution import TextReport
-from decodecli.records.run import RunHeader
+from decodecli.records.run import Run, RunHeader
 from decodecli.render.escaping import model_title
 from decodecli.render.html.notebook import Page, Span, page, standalone, text_spans
 from decodecli.render.number_format import count
-from decodecli.render.plots.figure_file import SUFFIXES, check_matplotlib, save_figure, write_file
+from decodecli.render.plots.figure_file import (
+    SUFFIXES,
+    check_matplotlib,
+    save_figure,
+    style,
+    write_file,
+)
 from decodecli.render.plots.figure_layout import fonts_for
 from decodecli.render.terminal.step_table import Style
 from decodecli.render.terminal.summary import header_lines, text_tail
@@ -69,6 +75,19 @@ def run_text_page(
     lines = header_lines(replace(header, model=model), Style(width=10_000).of_run(header))
     spans = tuple(text_spans(tokens, text_tail(header.prompt)))
     return Page(header=tuple(lines), spans=spans, unscored="the prompt" if header.prompt else "")
+
+
+def plot_run(run: Run, path: str | None) -> Figure | None:
+    """What `Run.plot` is."""
+    content = run_text_page(
+        run.header, [(step.text, step.logprob, step.rank) for step in run.steps]
+    )
+    if path is None:
+        with style():
+            return text_figure(content)
+    check_text_plot(path)
+    draw_page(content, path)
+    return None
 
 
 def draw_report(report: TextReport, path: str) -> None:
