@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from decodecli.decoding.observers import Observer
 from decodecli.errors import UsageError
 from decodecli.records.run import RunHeader, Step, WhatIf
 from decodecli.sampling.chain import Chain, RunContext
@@ -36,8 +37,9 @@ _KNOWN = 1e-3  # nats within which bounds of a logprob are a number
 class OtherSettings:
     """The steps of one recorded run under other settings, taken in order from the first.
 
-    words: what the settings are called. logits: (steps, vocab) float32; None where they were not saved.
-    piece: spells a token id. count: candidates that a step lists.
+    words: what the settings are called, "" for the recorded ones. logits: (steps, vocab) float32; None
+    where they were not saved. piece: spells a token id. count: candidates that a step lists.
+    observer: told of each step's distribution, where its logits are known.
 
     Raises:
         UsageError: the settings need the model; the logits are not of this run.
@@ -51,7 +53,9 @@ class OtherSettings:
         logits: Any,
         piece: Callable[[int], str],
         count: int,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer
         self._header, self._words, self._params, self._logits = header, words, params, logits
         self._piece, self._count, self._vocab = piece, count, header.model.vocab_size
         seed = header.seed if params.seed is None else params.seed
@@ -81,7 +85,7 @@ class OtherSettings:
     @property
     def header(self) -> RunHeader:
         """The run's, with the settings that its steps are shown under."""
-        if not self.exact:
+        if not self.exact or not self._words:
             return self._header
         params = {**self._header.params, **self._params.as_dict(), "seed": self._header.seed}
         return replace(self._header, params=params, order=self._chain.order)
@@ -99,7 +103,7 @@ class OtherSettings:
         other = replace(other, first_divergence=diverges and self._may_mark)
         self._may_mark = self._may_mark and other.token_id == step.token_id
         self._ids.append(step.token_id)
-        return replace(shown, what_if=(other,))
+        return replace(shown, what_if=(other,)) if self._words else step
 
     def _row(self, step: Step) -> np.ndarray | None:
         if self._logits is None:
@@ -126,6 +130,9 @@ class OtherSettings:
         distribution = Distribution(logits, tuple(self._ids), self._params, self._chain)
         shown = distribution.step(step.index, step.token_id, self._piece, self._count)
         shown = replace(shown, position=step.position, text=step.text)
+        if self._observer is not None:
+            self._observer.observe(step.index, distribution)
+            self._observer.drawn(shown)
         if not self._has_noise:
             return shown, replace(self._unknown, kept=shown.kept)
         _, drawn = self._sampler(logits, ids, step.index)

@@ -29,10 +29,10 @@ def curve(logits: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 class RunCurves(Observer):
-    """`steps` has the curve of each step of the run by its index."""
+    """`steps` has the curve of each step of the run by its index. piece: spells a token id."""
 
-    def __init__(self, piece: Callable[[int], str]) -> None:
-        self._piece = piece
+    def __init__(self, piece: Callable[[int], str] = str) -> None:
+        self.piece = piece
         self.steps: dict[int, StepCurve] = {}
         self._position: Distribution
 
@@ -48,7 +48,7 @@ class RunCurves(Observer):
             listed.append(step.token_id)
         tokens = []
         for token in listed:
-            row = position.candidate(token, self._piece(token))
+            row = position.candidate(token, self.piece(token))
             penalised = float(position.penalised[token])
             tokens.append(
                 ListedToken(row.rank, token, row.token, row.logit, penalised, row.removed_by)

@@ -180,7 +180,7 @@ class Page(Sink):
     def finish(self, summary: RunSummary | None) -> None:
         from decodecli.render.html.run_page import write_page
 
-        assert summary is not None, "generate shows whole runs"
+        assert summary is not None, "a page is of a whole run"
         write_page(Run(self._header, tuple(self._steps), summary, curves=self._curves), self._file)
         streams.Notices(self._quiet).tell(f"the page is in {self._file}")
 
@@ -230,12 +230,8 @@ class Sinks:
         self._all: list[Sink] = []
         if record is not None:
             self._all.append(_Records(record.write))
-        if plot is not None:
-            self._all.append(_TextPicture(plot, output.quiet))
-        if page is not None:
-            self._all.append(page)
         at_terminal = streams.is_terminal(sys.stdout)
-        wants_tables = output.tables in ("full", "line")
+        wants_tables, quiet = output.tables in ("full", "line"), output.quiet
         if output.format == "jsonl":
             self._all.append(_Records(lambda line: streams.write_stdout(f"{line}\n")))
         elif output.format == "csv":
@@ -245,13 +241,18 @@ class Sinks:
         ):
             tables = output.tables or "full"
             self._all.append(_Screen(sys.stdout, tables, byte_level, below, text=True))
-            return
+            wants_tables, quiet = False, True
         else:
             self._all.append(_Text(escaped=at_terminal))
         if wants_tables:
             self._all.append(_Screen(sys.stderr, str(output.tables), byte_level, below, text=False))
-        elif not output.quiet:
+        elif not quiet:
             self._all.append(_HeaderLine())
+        # Last, so that what they say stands below the text.
+        if plot is not None:
+            self._all.append(_TextPicture(plot, output.quiet))
+        if page is not None:
+            self._all.append(page)
 
     @property
     def show_only(self) -> bool:

@@ -166,3 +166,24 @@ def _write_all(file: FileIO, data: bytes | memoryview) -> None:
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
+
+
+def read_logits(path: str, number: int) -> Any:
+    """The logits of a trace's run of that number, from 1, (steps, vocab), mapped.
+
+    Raises:
+        UsageError: there is no such file, or it is none of numpy's.
+    """
+    import numpy as np
+
+    file = Path(os.path.expanduser(path))
+    if number > 1 or not file.exists():
+        file = Path(sample_path(str(file), number, samples=2))
+    try:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise UsageError(
+            f"{file}: {'there is no such file' if missing else 'this is no file of numpy'}",
+            "give what generate --save-logits wrote beside this trace",
+        ) from None

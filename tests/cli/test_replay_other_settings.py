@@ -122,3 +122,33 @@ def test_a_model_that_is_gone_is_told(cli, trace):
         "--format", "jsonl",
     )  # fmt: skip
     assert any(step["what_if"][0]["token"].startswith("<") for step in steps_of(unspelt))
+
+
+def data_of(page):
+    return json.loads(page.read_text().split('id="decodecli-data">')[1].split("</script>")[0])
+
+
+def test_the_page_of_a_recorded_run_is_that_of_the_run(cli, tmp_path):
+    trace, logits, page, again = (
+        tmp_path / name for name in ("run.jsonl", "run.npy", "run.html", "again.html")
+    )
+    cli(
+        "generate", PROMPT, "-t", "1.4", "-n", "6", "--seed", "3", "--trace", str(trace),
+        "--save-logits", str(logits), "--html", str(page), "--what-if", "temperature=0.2",
+    ).succeeded()  # fmt: skip
+    cli("replay", str(trace), "--logits", str(logits), "--html", str(again)).succeeded()
+    assert data_of(again) == data_of(page)
+    firsts = [other["first"] for step in data_of(page)["steps"] for other in step["whatIf"]]
+    assert firsts.count(True) == 1
+    others = ("-t", "0.5", "--top-k", "40", "--logits", str(logits), "--html", str(again))
+    cli("replay", str(trace), *others).succeeded()
+    assert (data_of(again)["temperature"], data_of(again)["top_k"]) == (0.5, 40)
+    assert data_of(again)["steps"][0]["whatIf"][0]["settings"] == "temperature=0.5,top_k=40"
+
+
+def test_a_page_needs_the_logits_and_the_whole_run(cli, trace, tmp_path):
+    page = tmp_path / "run.html"
+    cli("replay", str(trace), "--html", str(page)).refused(2, "--save-logits")
+    assert not page.exists()
+    cli("replay", str(trace), "--html", str(page), "--steps", "2").refused(2, "whole run")
+    cli("replay", str(trace), "--html", str(page.with_suffix(".txt"))).refused(2, ".html")

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import count, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from decodecli.cli import options as o
@@ -19,10 +18,12 @@ from decodecli.cli.pace import KEYS, Pace
 from decodecli.cli.streams import Notices
 from decodecli.errors import DecodecliError, UsageError
 from decodecli.ranges import check_choice
+from decodecli.render.html import check_page
 from decodecli.settings import SamplingParams
 
 if TYPE_CHECKING:
     from decodecli.analysis.other_settings import OtherSettings
+    from decodecli.analysis.run_curves import RunCurves
     from decodecli.cli.sinks import Sinks
     from decodecli.records.run import ModelInfo, RunHeader
     from decodecli.records.trace import TraceReader
@@ -44,6 +45,9 @@ CANDIDATES = o.CANDIDATES.but(default="all that were recorded")
 LOGITS = Option("logits", str, INPUT, "What generate --save-logits wrote beside it.", "FILE.npy")
 VERIFY = Option(
     "verify", bool, OUTPUT, "Run the model again, and say whether tokens and numbers still hold."
+)
+HTML = o.HTML.but(
+    help="A page with every step's table, and sliders for temperature and filters; with --logits."
 )
 # Of the stages of a run, those that need no tokenizer.
 WITHOUT_A_MODEL = (
@@ -69,17 +73,28 @@ class ReplayRequest(Request):
     steps: str | None = None
     logits: str | None = None
     verify: bool = False
+    html: str | None = None
 
     def __post_init__(self) -> None:
         check_choice("format", self.output.format, FORMATS)
-        if self.verify and (self.changes or self.logits or self.steps):
+        if self.verify and (self.changes or self.logits or self.steps or self.html):
             raise UsageError(
                 "--verify makes the run as it was recorded",
-                "leave --logits, --steps and the settings out",
+                "leave --logits, --steps, --html and the settings out",
             )
-        if self.logits and not self.changes:
+        if self.html is not None:
+            check_page(self.html)
+            if self.steps:
+                raise UsageError("--html is a page of the whole run", "leave --steps out")
+            if self.logits is None:
+                raise UsageError(
+                    "--html needs all logits, and a trace has those of some candidates",
+                    "generate with --save-logits FILE.npy, and give that file with --logits",
+                )
+        if self.logits and not (self.changes or self.html):
             raise UsageError(
-                "--logits is for other settings", "add some, for example --temperature 0.7"
+                "--logits is for other settings and for --html",
+                "add some, for example --temperature 0.7",
             )
 
     @cached_property
@@ -94,6 +109,7 @@ class ReplayRequest(Request):
 @command(
     *(TRACE, STEPS, LOGITS),
     *SETTINGS,
+    HTML,
     VERIFY,
     *MODEL_OPTIONS,
     *(o.TABLES, CANDIDATES, o.DELAY, o.PAUSE),
@@ -117,15 +133,13 @@ def replay(request: ReplayRequest) -> None:
 
       decodecli replay run.jsonl --tables line --delay 0.3
 
-      decodecli replay run.jsonl --pause
-
       decodecli replay - --format csv < run.jsonl > run.csv
 
-      decodecli replay run.jsonl -t 0.7 --top-p 0.9 --logits run.npy
+      decodecli replay run.jsonl -t 0.7 --top-p 0.9 --logits run.npy --html run.html
 
       decodecli replay run.jsonl --verify
     """
-    from decodecli.cli.sinks import Sinks
+    from decodecli.cli.sinks import Page, Sinks
     from decodecli.records.trace import TraceReader
 
     effective, output, steps = request.effective, request.output, request.steps
@@ -142,15 +156,21 @@ def replay(request: ReplayRequest) -> None:
             return
         if pace.pauses:
             notices.tell(KEYS)
-        sinks = Sinks(output, None, _byte_level(file, name))
-        others = _other_settings(request) if request.changes else None
+        curves = page = None
+        if request.html is not None:
+            from decodecli.analysis.run_curves import RunCurves
+
+            curves = RunCurves()
+            page = Page(request.html, output.quiet, curves.steps)
+        sinks = Sinks(output, None, _byte_level(file, name), page=page)
+        others = _other_settings(request, curves) if request.changes or curves else None
         try:
             steps_played, longest = _play(
                 reader, sinks, pace, chosen, rows, output.format != "jsonl", others
             )
         finally:
             sinks.close()
-        if others and not request.logits:
+        if request.changes and not request.logits:
             notices.tell(
                 "what these settings would have drawn is shown as far as the recorded candidates tell; "
                 "with generate --save-logits and --logits it is exact"
@@ -265,10 +285,13 @@ def _play(
     return played, longest
 
 
-def _other_settings(request: ReplayRequest) -> Callable[[RunHeader], OtherSettings]:
-    """What makes `OtherSettings` of each run of a trace, in their order."""
+def _other_settings(
+    request: ReplayRequest, curves: RunCurves | None
+) -> Callable[[RunHeader], OtherSettings]:
+    """What makes `OtherSettings` of each run of a trace, in their order, and fills `curves`."""
     from decodecli.analysis.other_settings import OtherSettings
     from decodecli.records.trace import sampling_params
+    from decodecli.render.run_files import read_logits
 
     words = ",".join(
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
@@ -278,35 +301,14 @@ def _other_settings(request: ReplayRequest) -> Callable[[RunHeader], OtherSettin
 
     def made(header: RunHeader) -> OtherSettings:
         number = next(numbers)
-        logits = _saved_logits(request.logits, number) if request.logits else None
+        logits = read_logits(request.logits, number) if request.logits else None
         params = replace(sampling_params(header), **{"seed": None, **request.changes})
-        rows = request.output.candidates
-        return OtherSettings(header, words, params, logits, _pieces(header.model), rows)
+        rows, piece = request.output.candidates, _pieces(header.model)
+        if curves is not None:
+            curves.piece = piece
+        return OtherSettings(header, words, params, logits, piece, rows, curves)
 
     return made
-
-
-def _saved_logits(path: str, number: int) -> Any:
-    """The logits of the trace's run of that number, (steps, vocab), mapped.
-
-    Raises:
-        UsageError: there is no such file, or it is none of numpy's.
-    """
-    import numpy as np
-
-    from decodecli.render.run_files import sample_path
-
-    file = Path(os.path.expanduser(path))
-    if number > 1 or not file.exists():
-        file = Path(sample_path(str(file), number, samples=2))
-    try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise UsageError(
-            f"{file}: {'there is no such file' if missing else 'this is no file of numpy'}",
-            "give what generate --save-logits wrote beside this trace",
-        ) from None
 
 
 def _pieces(model: ModelInfo) -> Callable[[int], str]:

@@ -97,6 +97,15 @@ def _step(step: Step, curve: StepCurve, byte_level: bool) -> dict[str, Any]:
         "rank": step.rank,
         "kept": count(step.kept),
         "rows": rows,
+        "whatIf": [
+            {
+                "settings": other.settings,
+                "token": None if other.token is None else visible(other.token, byte_level),
+                "same": other.token_id == step.token_id,
+                "first": other.first_divergence,
+            }
+            for other in step.what_if
+        ],
         "f": [round(value, 7) for value in curve.values],
         "g": [round(value, 7) for value in curve.slopes],
     }

@@ -94,8 +94,11 @@ function build(root) {
   const text = element("p", {class: "text", "aria-label": "The text; choose a token"});
   if (data.prompt) text.append(element("span", {class: "unscored"}, data.prompt));
   const tokens = data.steps.map((step, k) => {
-    const node = element("span", {role: "button", tabindex: "-1", class: "token p" + step.level,
-      "aria-label": `step ${k + 1}, ${step.token}, ${percent(Math.exp(step.logprob))}`}, step.text || "⋅");
+    const leaves = step.whatIf.filter(other => other.first).map(other => other.settings).join(", ");
+    const node = element("span", {role: "button", tabindex: "-1",
+      class: "token p" + step.level + (leaves ? " leaves" : ""),
+      "aria-label": `step ${k + 1}, ${step.token}, ${percent(Math.exp(step.logprob))}` +
+        (leaves ? `; here ${leaves} first draws another` : "")}, step.text || "⋅");
     node.addEventListener("click", () => choose(k));
     text.append(node);
     return node;
@@ -128,6 +131,7 @@ function build(root) {
   });
   controls.append(reset);
   const title = element("h2", {id: "step", "aria-live": "polite"}), facts = element("p", {class: "facts"});
+  const others = element("p", {class: "facts others"});
   const table = element("table", {"aria-labelledby": "step"}), more = element("p", {class: "note"});
 
   function choose(k) {
@@ -145,6 +149,10 @@ function build(root) {
     const kept = now.known ? `${now.count.toLocaleString("en")} kept` : "more kept than are listed here";
     facts.textContent = `entropy ${partition(step, 1).entropy.toFixed(2)} at T=1, ` +
       `${now.entropy.toFixed(2)} at T=${settings.temperature.toPrecision(3)} · ${kept}`;
+    others.textContent = step.whatIf.map(other => `${other.settings}: ` + (
+      other.token === null ? "not known" : other.same ? "the same token" :
+        other.token + (other.first ? " (the first that differs)" : ""))).join(" · ");
+    others.hidden = !step.whatIf.length;
     table.replaceChildren();
     const head = element("tr");
     for (const name of ["#", "token", "logit", "T=1", `T=${settings.temperature.toPrecision(3)}`, "final", ""])
@@ -184,7 +192,7 @@ function build(root) {
   });
   const frame = element("div", {class: "table", tabindex: "0", role: "region", "aria-labelledby": "step"});
   frame.append(table);
-  root.append(text, controls, title, facts, frame, more);
+  root.append(text, controls, title, facts, others, frame, more);
   choose(0);
 }
 
