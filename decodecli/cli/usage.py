@@ -200,5 +200,10 @@ def _left_over(ctx: Any, typed: Sequence[str], rest: Sequence[str]) -> UsageErro
         option = _options(ctx.command, ctx).get(name) if position > 1 else None
         if option is not None and _is_number(word) and _is_number(value):
             hint = _several(option, name, f"{value},{word}")
-    message = f"{ctx.info_name} takes one {argument}, and there is more: {_short(' '.join(rest))}"
+    if (
+        ctx.info_name == "generate" and " " in words[0]
+    ):  # it was in quotes, and so are several prompts
+        prompts = " ".join(map(shlex.quote, words))
+        hint = f"for several prompts: {ctx.command_path.replace('generate', 'sweep')} {_short(prompts)}"
+    message = f"{ctx.info_name} takes one {argument}, but more follows: {_short(' '.join(rest))}"
     return UsageError(message, hint)

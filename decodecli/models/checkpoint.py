@@ -8,6 +8,7 @@ is asked only for what is not there.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import socket
@@ -279,6 +280,8 @@ def _hub_errors(name: str, revision: str | None, offline_hint: str) -> Iterator[
     from huggingface_hub import constants, errors, utils
 
     if offline := _why_offline():
+        if difflib.get_close_matches(name, ["builtin"], cutoff=0.7):
+            offline_hint = "did you mean builtin?"
         raise LoadError(
             f"no folder {name} here, not in the local cache, and {offline}", offline_hint
         )

@@ -83,12 +83,12 @@ def distribution_lines(report: DistributionReport, style: Style) -> list[str]:
         layouts.append(replace(layouts[-1], **change))
     several = layouts[1] if layouts[1].spare(1, style.width) >= 0 else layouts[-1]
     layout = next((one for one in layouts if one.spare(many, style.width) >= 0), several)
+    # The names of the totals need their room more than bars do, and than further columns.
+    names = max(len("    tokens for 50 %") - layout.left, 0)
     fit = 1
-    while fit < many and layout.spare(fit + 1, style.width) >= 0:
+    while fit < many and layout.spare(fit + 1, style.width) >= names:
         fit += 1
-    # The names of the totals need their room more than bars do.
-    wider = min(len("    tokens for 50 %") - layout.left, layout.spare(fit, style.width))
-    layout = replace(layout, token=layout.token + max(wider, 0))
+    layout = replace(layout, token=layout.token + min(names, layout.spare(fit, style.width)))
     room = layout.spare(fit, style.width) // fit - 1
     layout = replace(layout, bar=min(room, _BAR_MAX) if room >= 3 else 0)
     lines: list[str] = []
