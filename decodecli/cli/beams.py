@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from decodecli.cli import streams
 from decodecli.cli.color import console
-from decodecli.cli.output import is_byte_level
+from decodecli.cli.output import is_byte_level, style_of
 from decodecli.cli.pace import Pace
 from decodecli.errors import UsageError, WriteError
 from decodecli.ranges import flag_name
@@ -68,7 +68,8 @@ def search(
         WriteError: the trace or the picture could not be written.
     """
     from decodecli.decoding.beam_search import BeamSearch
-    from decodecli.render.terminal.beam_tables import BeamView
+    from decodecli.render.terminal.beam_tables import BeamView, beam_settings
+    from decodecli.render.terminal.summary import header_lines
 
     output, effective = request.output, request.effective
     if not request.beams.beam_sample:
@@ -90,12 +91,19 @@ def search(
     at_terminal = streams.is_terminal(sys.stdout)
     tables = output.tables or ("full" if at_terminal and not output.quiet else "none")
     as_text = output.format == "text"
-    on_stdout = as_text and (at_terminal or streams.in_one_place()) and tables != "none"
+    on_stdout = as_text and (
+        (at_terminal and not output.quiet)
+        or (tables != "none" and (at_terminal or streams.in_one_place()))
+    )
     view = None
-    if tables != "none":
+    if on_stdout or tables != "none":
         screen = console(streams.unbuffered(sys.stdout if on_stdout else sys.stderr))
         view = BeamView(screen, tables, is_byte_level(prefix.lm), output.candidates)
         view.start(beams.header)
+    elif not output.quiet:
+        style = style_of(sys.stderr)
+        for line in [*header_lines(beams.header, style), *beam_settings(beams.header, style)]:
+            streams.tell(line)
 
     def write(record: dict[str, object]) -> None:
         for writer in writers:

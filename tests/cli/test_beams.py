@@ -21,6 +21,13 @@ def test_off_a_terminal_the_best_text_alone_goes_to_stdout(cli):
     assert several.out.startswith(result.out)
 
 
+def test_what_the_search_was_is_said_beside_the_text(cli):
+    result = cli("generate", *ASKED, "--seed", "4")
+    assert "seed 4" in result.err
+    assert "3 beams" in result.err
+    assert cli("generate", *ASKED, "--quiet").err == ""
+
+
 def test_the_trace_records_every_step_and_the_hypotheses(cli, tmp_path):
     trace = tmp_path / "beams.jsonl"
     asked = (*ASKED, "--num-return-sequences", "2", "--trace", str(trace))

@@ -34,7 +34,8 @@ from decodecli.render.theme import Theme
 class BeamView:
     """Draws a search on a console as its steps come.
 
-    tables: "full", a table a step, or "line", a line a step. rows: of a table, besides the live beams.
+    tables: "full", a table a step; "line", a line a step; or "none". rows: of a table, besides the live
+    beams.
     """
 
     def __init__(self, console: Console, tables: str, byte_level: bool, rows: int) -> None:
@@ -53,16 +54,15 @@ class BeamView:
 
     def step(self, step: BeamStep) -> None:
         style = self._style = replace(self._style, width=self._console.width)
-        rows = (
-            step_lines(step, self._rows, style)
-            if self._tables == "full"
-            else [step_line(step, style)]
-        )
-        self._write(rows)
+        if self._tables == "full":
+            self._write(step_lines(step, self._rows, style))
+        elif self._tables == "line":
+            self._write([step_line(step, style)])
 
     def finish(self, run: BeamRun) -> None:
-        self._write(["", "all that was carried on:"])
-        self._console.print(_rich_tree(beam_tree(run.steps), run.header, self._style))
+        if self._tables != "none":
+            self._write(["", "all that was carried on:"])
+            self._console.print(_rich_tree(beam_tree(run.steps), run.header, self._style))
         self._write(
             ["", *hypothesis_lines(run.hypotheses, self._style), *closing_lines(run, self._style)]
         )
