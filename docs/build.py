@@ -1,6 +1,7 @@
 """Write what the documentation takes from the program itself: help text, pictures and the tour.
 
-python docs/build.py           write docs/CLI.md's help texts, docs/*.svg, docs/TOUR.md and its pictures
+python docs/build.py           write docs/CLI.md's help texts, docs/*.svg, docs/page.html,
+                               docs/TOUR.md and its pictures
 python docs/build.py --help-only  write docs/CLI.md alone, in seconds
 python docs/build.py --check   exit 1 when docs/CLI.md or the tour's text are out of step
 """
@@ -29,6 +30,10 @@ PICTURES = {
         "--seed", "3", "--max-new-tokens", "24",
     ],
 }  # fmt: skip
+PAGE = [
+    "generate", "Once upon a time", "--temperature", "1", "--top-p", "0.95", "--seed", "3",
+    "--max-new-tokens", "30", "--what-if", "temperature=0.2", "--html",
+]  # fmt: skip
 _SECTION = re.compile(r"(<!-- help: (.*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -60,6 +65,7 @@ def main() -> None:
         return
     for name, command in PICTURES.items():
         draw(ROOT / "docs" / name, command)
+    printed([*PAGE, str(ROOT / "docs" / "page.html")])
     draw_explore(ROOT / "docs" / "explore.svg")
     tour.write(ROOT / "docs")
 

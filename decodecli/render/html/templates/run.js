@@ -149,9 +149,9 @@ function build(root) {
     const kept = now.known ? `${now.count.toLocaleString("en")} kept` : "more kept than are listed here";
     facts.textContent = `entropy ${partition(step, 1).entropy.toFixed(2)} at T=1, ` +
       `${now.entropy.toFixed(2)} at T=${settings.temperature.toPrecision(3)} · ${kept}`;
-    others.textContent = step.whatIf.map(other => `${other.settings}: ` + (
-      other.token === null ? "not known" : other.same ? "the same token" :
-        other.token + (other.first ? " (the first that differs)" : ""))).join(" · ");
+    others.textContent = step.whatIf.map(other => `${other.settings} draws ` + (
+      other.token === null ? "what is not known" : other.same ? "the same token" :
+        `“${other.token}”` + (other.first ? " (the first that differs)" : ""))).join(" · ");
     others.hidden = !step.whatIf.length;
     table.replaceChildren();
     const head = element("tr");
