@@ -44,7 +44,8 @@ def check(request: GenerateRequest) -> None:
         if given:
             hint = "--num-return-sequences gives several texts" if "samples" in flag else ""
             raise UsageError(
-                f"{flag} is of one text, and beams are several", hint or "leave one of them out"
+                f"{flag} shows one text, and a beam search has several",
+                hint or "leave one of them out",
             )
     if request.plot is not None and Path(request.plot).suffix.lower() != DOT:
         from decodecli.render.plots.figure_file import SUFFIXES, check_matplotlib

@@ -76,7 +76,8 @@ def _usage_error(error: Exception, ctx: Any, typed: Sequence[str]) -> UsageError
         option = options[name]
         if getattr(option, "is_flag", False):
             return UsageError(f"{name} takes no value", f"write {name} alone")
-        return UsageError(f"{name} needs a value", f"as in {name} {_example(option, ctx)}")
+        aside = "; --quiet has no short form" if name == "-q" else ""
+        return UsageError(f"{name} needs a value", f"as in {name} {_example(option, ctx)}{aside}")
     if name is not None:
         return _unknown_option(name, ctx, options)
     if param is None:

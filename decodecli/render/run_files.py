@@ -66,7 +66,7 @@ class TraceFile:
             self._fail(error)
 
     def _fail(self, error: OSError) -> None:
-        hint = "the trace is incomplete; the text is not"
+        hint = "the text was printed whole; only the trace is incomplete"
         self.problem = WriteError(f"cannot write {self.path}: {error.strerror}", hint)
         self.close()
 
@@ -154,7 +154,11 @@ def _open(option: str, path: Path, flags: int) -> FileIO:
     try:
         descriptor = os.open(path, flags | os.O_CREAT | _BINARY, 0o666)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        fault = " is a folder" if path.is_dir() else f": {path.parent} is no folder to write in"
+        fault = (
+            " is a folder"
+            if path.is_dir()
+            else f": {path.parent} does not exist, or takes no files"
+        )
         hint = "give a file name in a folder that exists"
         raise UsageError(option + fault, hint) from None
     except OSError as error:

@@ -190,7 +190,7 @@ def _count(name: str, word: str) -> list[Any]:
         raise _error(name, f"{shortened(word)}: lo..hi counts whole numbers", hint)
     low, high = (int(_number(name, end, word)) for end in ends)
     if low > high:
-        problem = f"{shortened(word)} has no values: lo is above hi"
+        problem = f"{shortened(word)} has no values: {low} is above {high}"
         raise _error(name, problem, f"write {high}..{low}")
     if high - low >= MOST_VALUES:
         raise _too_many(name, high - low + 1)

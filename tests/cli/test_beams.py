@@ -120,12 +120,12 @@ def test_settings_that_do_nothing_are_noticed(cli):
         (("--num-beams", "2", "--mirostat", "2"), "--mirostat does not go with beams"),
         (("--num-beams", "2", "--stop", "x"), "--stop does not go with beams"),
         (("--num-beams", "2", "--beam-sample", "--greedy"), "--beam-sample draws"),
-        (("--num-beams", "2", "--watch", "a"), "--watch is of one text"),
-        (("--num-beams", "2", "--what-if", "top_k=1"), "--what-if is of one text"),
-        (("--num-beams", "2", "--explain"), "--explain is of one text"),
+        (("--num-beams", "2", "--watch", "a"), "--watch shows one text"),
+        (("--num-beams", "2", "--what-if", "top_k=1"), "--what-if shows one text"),
+        (("--num-beams", "2", "--explain"), "--explain shows one text"),
         (("--num-beams", "2", "--num-samples", "2"), "--num-return-sequences gives several"),
         (("--num-beams", "2", "--plot", "x.txt"), "must end in .svg, .png, .pdf or .dot"),
-        (("--num-beams", "2", "--save-logits", "x.npy"), "--save-logits is of one text"),
+        (("--num-beams", "2", "--save-logits", "x.npy"), "--save-logits shows one text"),
     ],
 )
 def test_what_does_not_go_with_beams_is_refused(cli, options, words):

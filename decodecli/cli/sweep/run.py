@@ -74,7 +74,7 @@ def run_sweep(request: SweepRequest) -> None:
             notices.tell_all(store.notices)
             cells = len(plan.grid)
             if store.done == cells:
-                notices.tell(f"all {cells:,} cells are done; their results are made again")
+                notices.tell(f"all {cells:,} cells are done; writing their results again")
                 _write_results(plan, store.folder)
                 return
             if store.done:
