@@ -60,4 +60,4 @@ def test_a_page_of_its_steps_is_written_for_each_sample(cli, tmp_path):
     assert (tmp_path / "page-2.html").is_file()
     cli("generate", "Once", "--html", "page.txt").refused(2, "must end in .html")
     cli("generate", "Once", "--html", str(tmp_path / "no" / "a.html")).refused(1, "no folder")
-    cli("generate", "Once", "--num-beams", "2", "--html", str(page)).refused(2, "--html is of one")
+    cli("generate", "Once", "--num-beams", "2", "--html", str(page)).refused(2, "--html shows one")
