@@ -133,7 +133,7 @@ class OtherSettings:
         if self._observer is not None:
             self._observer.observe(step.index, distribution)
             self._observer.drawn(shown)
-        if not self._has_noise:
+        if not self._has_noise or not self._words:
             return shown, replace(self._unknown, kept=shown.kept)
         _, drawn = self._sampler(logits, ids, step.index)
         return shown, WhatIf(

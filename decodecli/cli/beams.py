@@ -15,7 +15,7 @@ from decodecli.cli.pace import Pace
 from decodecli.errors import UsageError, WriteError
 from decodecli.ranges import flag_name
 from decodecli.records.beams import BeamRun, summary_dict
-from decodecli.records.run import to_json_line
+from decodecli.records.json_lines import to_json_line
 from decodecli.render.escaping import safe_text
 from decodecli.render.run_files import TraceFile
 from decodecli.signals import postponed
@@ -69,8 +69,7 @@ def search(
         WriteError: the trace or the picture could not be written.
     """
     from decodecli.decoding.beam_search import BeamSearch
-    from decodecli.render.terminal.beam_tables import BeamView, beam_settings
-    from decodecli.render.terminal.summary import header_lines
+    from decodecli.render.terminal.beam_tables import BeamView, beam_header_lines
 
     output, effective = request.output, request.effective
     if not request.beams.beam_sample:
@@ -102,8 +101,7 @@ def search(
         view = BeamView(screen, tables, is_byte_level(prefix.lm), output.candidates)
         view.start(beams.header)
     elif not output.quiet:
-        style = style_of(sys.stderr)
-        for line in [*header_lines(beams.header, style), *beam_settings(beams.header, style)]:
+        for line in beam_header_lines(beams.header, style_of(sys.stderr)):
             streams.tell(line)
 
     def write(record: dict[str, object]) -> None:

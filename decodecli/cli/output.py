@@ -43,7 +43,7 @@ def write_report(
     if format == "json":
         write_json(report.as_dict())
     elif format == "jsonl":
-        from decodecli.records.run import to_json_line
+        from decodecli.records.json_lines import to_json_line
 
         infinite = (float("inf"), float("-inf"))  # which JSON cannot hold
         rows = ({k: None if v in infinite else v for k, v in row.items()} for row in report.flat())
@@ -58,7 +58,7 @@ def write_report(
 
 def write_json(report: dict[str, Any]) -> None:
     """One object on stdout, strict JSON."""
-    from decodecli.records.run import to_json_line
+    from decodecli.records.json_lines import to_json_line
 
     streams.write_stdout(to_json_line(report) + "\n")
 

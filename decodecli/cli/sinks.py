@@ -11,14 +11,13 @@ from decodecli.cli import streams
 from decodecli.cli.color import console
 from decodecli.cli.output import style_of, write_csv
 from decodecli.errors import DecodecliError
+from decodecli.records.json_lines import step_json_line, to_json_line
 from decodecli.records.run import (
     STEP_COLUMNS,
     Run,
     RunHeader,
     RunSummary,
     Step,
-    step_json_line,
-    to_json_line,
 )
 from decodecli.render.escaping import safe_text
 from decodecli.render.run_files import TraceFile, sample_path

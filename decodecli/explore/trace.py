@@ -8,7 +8,7 @@ from pathlib import Path
 from decodecli.decoding.decode import DEFAULT_CANDIDATES, Decoding
 from decodecli.explore.engine import ModelSource
 from decodecli.explore.session import Session
-from decodecli.records.run import step_json_line, to_json_line
+from decodecli.records.json_lines import step_json_line, to_json_line
 from decodecli.sampling.one_position import Distribution
 from decodecli.settings import SamplingParams
 from decodecli.sweeps.folder import write_whole

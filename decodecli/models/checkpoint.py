@@ -8,7 +8,6 @@ is asked only for what is not there.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import socket
@@ -280,8 +279,10 @@ def _hub_errors(name: str, revision: str | None, offline_hint: str) -> Iterator[
     from huggingface_hub import constants, errors, utils
 
     if offline := _why_offline():
-        if difflib.get_close_matches(name, ["builtin"], cutoff=0.7):
-            offline_hint = "did you mean builtin?"
+        from decodecli.config import nearest
+
+        if nearest(name, [BUILTIN]):
+            offline_hint = f"did you mean {BUILTIN}?"
         raise LoadError(
             f"no folder {name} here, not in the local cache, and {offline}", offline_hint
         )

@@ -16,7 +16,7 @@ from decodecli.records.sweep import SweepResult, SweepSummary
 from decodecli.records.tokens import TokenReport, TokenReports, VocabularyReport
 from decodecli.render.escaping import guess_byte_level, safe_text
 from decodecli.render.number_format import count
-from decodecli.render.terminal.beam_tables import beam_settings, hypothesis_lines
+from decodecli.render.terminal.beam_tables import beam_header_lines, hypothesis_lines
 from decodecli.render.terminal.distribution_tables import (
     comparison_lines,
     distribution_lines,
@@ -119,7 +119,7 @@ def _(record: SweepResult, style: Style) -> list[str]:
 @lines.register
 def _(record: BeamRun, style: Style) -> list[str]:
     style = style.of_run(record.header)
-    head = [*header_lines(record.header, style), *beam_settings(record.header, style), ""]
+    head = [*beam_header_lines(record.header, style), ""]
     return [*head, *hypothesis_lines(record.hypotheses, style)]
 
 

@@ -13,7 +13,7 @@ from decodecli.decoding.batch import Batch, Request, RequestOutput
 from decodecli.decoding.prompt import PrefilledPrompt, prefill
 from decodecli.errors import DecodecliError, PromptError
 from decodecli.models.loading import LanguageModel
-from decodecli.records.run import step_json_line, to_json_line
+from decodecli.records.json_lines import step_json_line, to_json_line
 from decodecli.records.sweep import CellRecord
 from decodecli.stages import COMPANIONS, WITH_HISTORY
 from decodecli.sweeps.cells import Cell, CellResult, cell_record

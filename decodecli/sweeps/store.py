@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decodecli.errors import DecodecliError, UsageError
-from decodecli.records.run import to_json_line
+from decodecli.records.json_lines import to_json_line
 from decodecli.records.sweep import CellRecord
 from decodecli.sweeps.axes import shortened
 from decodecli.sweeps.cell_lines import read_records, scan

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import decodecli
-from decodecli.records.run import to_json_line
+from decodecli.records.json_lines import to_json_line
 
 RUN = ("generate", "Where?", "-n", "6", "--seed", "5", "--top-p", "0.9", "--num-samples", "2")
 WORDS = (" Tokyo", " and", "=1+1", "\r", ",", "é", " 東京")

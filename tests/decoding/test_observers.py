@@ -16,7 +16,7 @@ from decodecli.config import what_if
 from decodecli.decoding.decode import Decoding
 from decodecli.decoding.prompt import prefill
 from decodecli.errors import UsageError
-from decodecli.records.run import step_json_line
+from decodecli.records.json_lines import step_json_line
 from decodecli.render.explanation import Effects
 from decodecli.settings import SamplingParams
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from decodecli.records.json_lines import step_json_line, to_json_line
 from decodecli.records.run import (
     SCHEMA,
     Candidate,
@@ -25,8 +26,6 @@ from decodecli.records.run import (
     Without,
     exp_or_zero,
     perplexity,
-    step_json_line,
-    to_json_line,
 )
 
 TEXT = st.text(max_size=12)

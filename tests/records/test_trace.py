@@ -10,14 +10,13 @@ from dataclasses import replace
 import pytest
 
 from decodecli.errors import DecodecliError
+from decodecli.records.json_lines import step_json_line, to_json_line
 from decodecli.records.run import (
     Candidate,
     ModelInfo,
     RunHeader,
     RunSummary,
     Step,
-    step_json_line,
-    to_json_line,
 )
 from decodecli.records.trace import TraceReader
 

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from decodecli.cli import streams
 from decodecli.cli.output import style_of, write_lines
 from decodecli.cli.sweep.plan import Plan
-from decodecli.records.run import to_json_line
+from decodecli.records.json_lines import to_json_line
 from decodecli.render.escaping import clip, one_line
 from decodecli.render.number_format import count
 from decodecli.render.plots.sweep_data import constants, setting_name, shortened, spelt, value_name

@@ -22,7 +22,8 @@ from decodecli.cli.sweep.dry_run import show_plan
 from decodecli.cli.sweep.plan import Plan, build_plan
 from decodecli.errors import DecodecliError, LoadError
 from decodecli.library_logging import quiet_libraries
-from decodecli.records.run import ModelInfo, to_json_line
+from decodecli.records.json_lines import to_json_line
+from decodecli.records.run import ModelInfo
 from decodecli.records.sweep import CellRecord, SweepSummary
 from decodecli.render.terminal.sweep_progress import SweepProgress
 from decodecli.signals import postponed

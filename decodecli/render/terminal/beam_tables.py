@@ -48,9 +48,7 @@ class BeamView:
     def start(self, header: RunHeader) -> None:
         self._style = self._style.of_run(header)
         prompt = self._style.encodable(safe_text(text_tail(header.prompt)))
-        self._write(
-            [*header_lines(header, self._style), *beam_settings(header, self._style), "", prompt]
-        )
+        self._write([*beam_header_lines(header, self._style), "", prompt])
 
     def step(self, step: BeamStep) -> None:
         style = self._style = replace(self._style, width=self._console.width)
@@ -73,13 +71,14 @@ class BeamView:
         self._console.file.flush()
 
 
-def beam_settings(header: RunHeader, style: Style) -> list[str]:
-    """How many beams, and what they are scored by, in a line."""
+def beam_header_lines(header: RunHeader, style: Style) -> list[str]:
+    """A run's header, then how many beams, and what they are scored by."""
     params = header.params
     parts = [f"{params['num_beams']} beams{', drawn' if params['beam_sample'] else ''}"]
     parts.append(f"length penalty {params['length_penalty']:g}")
     parts.append(f"early stopping {params['early_stopping']}")
-    return wrap_parts([style.encodable(part) for part in parts], style.width - 1, indent="  ")
+    settings = wrap_parts([style.encodable(part) for part in parts], style.width - 1, indent="  ")
+    return [*header_lines(header, style), *settings]
 
 
 def step_lines(step: BeamStep, rows: int, style: Style) -> list[str]:
