@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 import decodecli
 from decodecli.decoding.decode import generate
+from decodecli.decoding.prompt import run_context
 from decodecli.explore.engine import Noise
 from decodecli.models.runner import ModelRunner
 from decodecli.models.supported import DEFAULTS
 from decodecli.sampling import reference
+from decodecli.sampling.chain import Chain
 from decodecli.sampling.one_position import Distribution
 from decodecli.settings import SamplingParams
 
@@ -109,8 +111,18 @@ def check_ids(lm, model, prompt: str, values: dict) -> None:
     ours, theirs = both
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-6)
     noise = None if params.greedy else Noise(ours.shape[-1]).at(values["seed"], at)
-    drawn = [Distribution(logits, before, params).draw(noise) for logits in (ours, theirs)]
+    chain = Chain(params, context=run_context(lm, params, prompt_ids, params.seed))
+    drawn = [Distribution(logits, before, params, chain).draw(noise) for logits in (ours, theirs)]
     assert drawn == [ids[at], expected[at]]
+
+
+def test_where_the_last_bit_decides_the_rest_of_a_run_still_counts(tiny_lm):
+    """Here the ids part by rounding (GPT-2), and what they are checked with must know of the minimum."""
+    values = dict.fromkeys(("top_k", "min_p", "eta_cutoff", "top_nsigma", "top_h"), 0)
+    values |= {"temperature": 100.0, "top_p": 0.5, "typical_p": 0.5, "epsilon_cutoff": 0.05}
+    values |= {"repetition_penalty": 1.3, "no_repeat_ngram_size": 0, "logit_bias": ()}
+    values |= {"min_new_tokens": 3, "max_new_tokens": 3, "seed": 0}
+    check_ids(tiny_lm, tiny_lm.model, "日本の首都は", values)
 
 
 @EXAMPLES
